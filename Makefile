@@ -1,0 +1,53 @@
+# Two commands: `make repro` runs the study, `make test` the tests. `make help` lists the others.
+SHELL := /bin/sh
+BIN := .venv/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+.DEFAULT_GOAL := help
+.PHONY: help setup repro crossval test test-slow bench lint format lock docs
+
+help: ## list the commands
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-10s %s\n", $$1, $$2 }'
+	@echo "  PROFILE=published DATA=/path/to/photographs with repro: a profile of profiles/, on your photographs"
+
+setup: ## make .venv from requirements.lock
+	@sh tools/setup.sh
+
+repro: setup ## run what changed since the last time, and show the scores
+ifneq ($(PROFILE)$(DATA),)
+	@glaucoma profile $(PROFILE) $(if $(DATA),--data "$(DATA)")
+endif
+	@glaucoma check
+	@dvc repro
+	@glaucoma results
+
+crossval: setup ## as repro, with JOBS folds side by side (2 by default; each needs the memory of one)
+	@glaucoma check
+	@glaucoma crossval --jobs $(or $(JOBS),2)
+	@glaucoma results
+
+test: setup ## run the tests (10 minutes at most)
+	@python -m pytest -m "not slow" --numprocesses 2 --dist loadfile $(ARGS)
+
+test-slow: setup ## run the tests that take longer
+	@python -m pytest -m slow $(ARGS)
+
+bench: setup ## measure against the obvious way, into benchmarks/results.md (15 minutes; ARGS="--only stage1")
+	@python benchmarks/run.py $(ARGS)
+
+lint: setup ## check style, code dependencies of the stages, and the generated parts of README.md
+	@ruff check .
+	@ruff format --check .
+	@python tools/code_deps.py
+
+format: setup ## mend what `make lint` can mend
+	@ruff check --fix .
+	@ruff format .
+	@python tools/code_deps.py --write
+
+docs: setup ## write the generated parts of README.md anew
+	@python tools/readme.py --write
+
+lock: setup ## resolve requirements.lock anew from pyproject.toml (needs internet)
+	@python -m pip install --quiet uv
+	@uv pip compile pyproject.toml --extra dev --universal --python-version 3.10 --generate-hashes --no-annotate \
+		--no-header --no-emit-index-url --no-emit-find-links --upgrade --quiet --output-file requirements.lock

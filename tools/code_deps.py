@@ -1,0 +1,111 @@
+"""Keep the code dependencies in dvc.yaml those that each stage script really imports.
+
+    python tools/code_deps.py            say what differs; exit 1 if anything does
+    python tools/code_deps.py --write    mend dvc.yaml, data/dvc.yaml and extra/dvc.yaml
+
+DVC does not follow imports. Each stage's `deps` lists its script and every module of ours that the script imports,
+directly or not; packages whose __init__.py holds no code are left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import sys
+from pathlib import Path
+
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).resolve().parents[1]
+PIPELINES = ("dvc.yaml", "data/dvc.yaml", "extra/dvc.yaml")
+SOURCES = (ROOT / "stages", ROOT / "src")
+
+
+def imported(script: Path) -> set[Path]:
+    """The script and every module of ours that it imports, directly or not."""
+    found: set[Path] = set()
+    waiting = [script]
+    while waiting:
+        file = waiting.pop()
+        if file not in found:
+            found.add(file)
+            waiting.extend(_imports(file))
+    return found
+
+
+def wanted(stage: dict) -> list[str]:
+    """The code dependencies that a stage of dvc.yaml ought to list: its script first, then modules by name."""
+    script = ROOT / stage["cmd"].split()[1]
+    others = sorted(str(path.relative_to(ROOT)) for path in imported(script) - {script})
+    return [str(script.relative_to(ROOT)), *others]
+
+
+def is_code(dep: str) -> bool:
+    """Whether a dependency is one of our modules."""
+    return dep.startswith(("stages/", "src/")) and dep.endswith(".py")
+
+
+def main() -> int:
+    """Compare, and mend where asked to."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--write", action="store_true", help="mend the files instead of complaining")
+    write = parser.parse_args().write
+    yaml = YAML()
+    yaml.width = 200
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    differing = False
+    for name in PIPELINES:
+        pipeline = yaml.load(ROOT / name)
+        changed = False
+        for title, entry in pipeline["stages"].items():
+            listed = [dep for dep in entry["deps"] if is_code(dep)]
+            right = wanted(entry)
+            if listed == right:
+                continue
+            changed = True
+            for dep in sorted(set(listed) ^ set(right)):
+                print(f"{name}, {title}: {'not imported' if dep in listed else 'missing'}: {dep}")
+            rest = [dep for dep in entry["deps"] if not is_code(dep)]
+            entry["deps"].clear()
+            entry["deps"].extend([*right, *rest])
+        if changed and write:
+            yaml.dump(pipeline, ROOT / name)
+        differing |= changed
+    return 1 if differing and not write else 0
+
+
+def _imports(file: Path) -> list[Path]:
+    found = []
+    for node in ast.walk(ast.parse(file.read_text())):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        found += [path for name in names for path in _files(name)]
+    return found
+
+
+def _files(name: str) -> list[Path]:
+    """Files of ours that importing `name` runs."""
+    parts = name.split(".")
+    files = []
+    for source in SOURCES:
+        for depth in range(1, len(parts) + 1):
+            base = source.joinpath(*parts[:depth])
+            package = base / "__init__.py"
+            if package.is_file() and _has_code(package):
+                files.append(package)
+        module = source.joinpath(*parts).with_suffix(".py")
+        if module.is_file():
+            files.append(module)
+    return files
+
+
+def _has_code(file: Path) -> bool:
+    """Whether a file does more than hold a docstring and constants."""
+    return any(not isinstance(node, (ast.Expr, ast.Assign)) for node in ast.parse(file.read_text()).body)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
