@@ -1,0 +1,173 @@
+"""The table of backbones, one row each; adding one is adding a row. No Keras here: params.py checks names against it.
+
+Every builder is `keras.applications.<name>`. Raw RGB values 0–255 go into every network that is built from a row:
+where Keras' own graph wants them prepared, the row's `scale` and `offset` become the graph's first layer, and so travel
+inside the saved model.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+__all__ = ["BACKBONES", "Backbone", "nearest", "recognise"]
+
+GOOGLE = "https://storage.googleapis.com/"
+KERAS = f"{GOOGLE}tensorflow/keras-applications/"
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's channels, values 0–1
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """One row of the table.
+
+    Attributes:
+        native_size: pixels a side that the published weights were trained at.
+        smallest_size: pixels a side below which the builder refuses.
+        blocks: freeze points from input to output: each is how the names of a block's layers begin.
+        imagenet_url: where Keras' own weights without top lie; the name's last part is what Keras caches them under.
+        imagenet_hash: of that file, MD5 or SHA-256.
+        licence: of those weights.
+        scale: factor per channel of the Rescaling put before a graph that holds no preprocessing; None where it does.
+        offset: added after that factor.
+        imagenet_scale: factor per channel of the Rescaling that Keras adds after the normalisation, in the graph it
+            builds for these weights alone; None where it adds none.
+    """
+
+    native_size: int
+    smallest_size: int
+    blocks: tuple[str, ...]
+    imagenet_url: str
+    imagenet_hash: str
+    licence: str
+    scale: tuple[float, float, float] | None = None
+    offset: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    imagenet_scale: tuple[float, float, float] | None = None
+
+
+def nearest(name: str) -> list[str]:
+    """All names of the table, the nearest to `name` first."""
+    likeness = {known: difflib.SequenceMatcher(None, name.lower(), known.lower()).ratio() for known in BACKBONES}
+    return sorted(BACKBONES, key=lambda known: -likeness[known])
+
+
+def recognise(layers: Iterable[str]) -> list[str]:
+    """The backbones whose blocks are all among the names of some layers; of several, those with the most blocks."""
+    layers = list(layers)
+
+    def has(block: str) -> bool:
+        return any(name == block or name.startswith(f"{block}_") for name in layers)
+
+    found = {name: len(row.blocks) for name, row in BACKBONES.items() if all(map(has, row.blocks))}
+    return [name for name, blocks in found.items() if blocks == max(found.values())]
+
+
+def _letters(repeats: Iterable[int]) -> tuple[str, ...]:
+    """EfficientNet's names: the blocks of stage 1 are block1a, block1b and so on."""
+    blocks = [f"block{stage}{chr(97 + i)}" for stage, count in enumerate(repeats, 1) for i in range(count)]
+    return "stem", *blocks, "top"
+
+
+def _efficientnet(number: int, size: int, depth: float, digest: str) -> Backbone:
+    """A row of EfficientNet; `depth` multiplies B0's repeats (Tan and Le 2019, doi 10.48550/arXiv.1905.11946)."""
+    return Backbone(
+        native_size=size,
+        smallest_size=32,
+        blocks=_letters(math.ceil(depth * repeats) for repeats in (1, 2, 2, 3, 3, 4, 1)),
+        imagenet_url=f"{GOOGLE}keras-applications/efficientnetb{number}_notop.h5",
+        imagenet_hash=digest,
+        licence="Apache-2.0",
+        imagenet_scale=(STD[0] ** -0.5, STD[1] ** -0.5, STD[2] ** -0.5),
+    )
+
+
+def _efficientnet_v2(variant: str, size: int, repeats: tuple[int, ...], digest: str) -> Backbone:
+    """A row of EfficientNetV2 (Tan and Le 2021, doi 10.48550/arXiv.2104.00298)."""
+    url = f"{KERAS}efficientnet_v2/efficientnetv2-{variant}_notop.h5"
+    return Backbone(size, 32, _letters(repeats), url, digest, licence="Apache-2.0")
+
+
+def _mobilenet_v3(kind: str, blocks: int, digest: str) -> Backbone:
+    """A row of MobileNetV3 (Howard et al. 2019, doi 10.48550/arXiv.1905.02244)."""
+    return Backbone(
+        native_size=224,
+        smallest_size=32,
+        blocks=("conv", "expanded_conv", *(f"expanded_conv_{i}" for i in range(1, blocks)), "conv_1"),
+        imagenet_url=f"{KERAS}mobilenet_v3/weights_mobilenet_v3_{kind}_224_1.0_float_no_top_v2.h5",
+        imagenet_hash=digest,
+        licence="Apache-2.0",
+    )
+
+
+def _numbered(prefix: str, counts: Iterable[int], first: int = 1) -> list[str]:
+    """conv2_block1, conv2_block2 …: `counts` blocks in the stages from `first` on."""
+    return [f"{prefix}{stage}_block{i}" for stage, count in enumerate(counts, first) for i in range(1, count + 1)]
+
+
+_CONVNEXT = [
+    f"{head}{end}"
+    for stage, count in enumerate((3, 3, 9, 3))
+    for head, ends in (
+        ("convnext_tiny_downsampling_block_", [stage - 1] if stage else []),
+        (f"convnext_tiny_stage_{stage}_block_", range(count)),
+    )
+    for end in ends
+]
+
+BACKBONES = {
+    "EfficientNetB0": _efficientnet(0, 224, 1.0, "50bc09e76180e00e4465e1a485ddc09d"),
+    "EfficientNetB1": _efficientnet(1, 240, 1.1, "74c4e6b3e1f6a1eea24c589628592432"),
+    "EfficientNetB2": _efficientnet(2, 260, 1.2, "111f8e2ac8aa800a7a99e3239f7bfb39"),
+    "EfficientNetB3": _efficientnet(3, 300, 1.4, "af6d107764bb5b1abb91932881670226"),
+    "EfficientNetB4": _efficientnet(4, 380, 1.8, "ebc24e6d6c33eaebbd558eafbeedf1ba"),
+    "EfficientNetB5": _efficientnet(5, 456, 2.2, "38879255a25d3c92d5e44e04ae6cec6f"),
+    "EfficientNetB6": _efficientnet(6, 528, 2.6, "9ecce42647a20130c1f39a5d4cb75743"),
+    "EfficientNetB7": _efficientnet(7, 600, 3.1, "cbcfe4450ddf6f3ad90b1b398090fe4a"),
+    "EfficientNetV2B0": _efficientnet_v2("b0", 224, (1, 2, 2, 3, 5, 8), "893217f2bb855e2983157299931e43ff"),
+    "EfficientNetV2B1": _efficientnet_v2("b1", 240, (2, 3, 3, 4, 6, 9), "0e80663031ca32d657f9caa404b6ec37"),
+    "EfficientNetV2B2": _efficientnet_v2("b2", 260, (2, 3, 3, 4, 6, 10), "1dfe2e7a5d45b6632553a8961ea609eb"),
+    "EfficientNetV2B3": _efficientnet_v2("b3", 300, (2, 3, 3, 5, 7, 12), "f6abf7b5849ac99a89b50dd3fd532856"),
+    "EfficientNetV2S": _efficientnet_v2("s", 384, (2, 4, 4, 6, 9, 15), "af0682fb74e8c54910f2d4393339c070"),
+    "ResNet50V2": Backbone(  # He et al. 2016, doi 10.48550/arXiv.1603.05027
+        native_size=224,
+        smallest_size=32,
+        blocks=("conv1", *_numbered("conv", (3, 4, 6, 3), first=2), "post"),
+        imagenet_url=f"{KERAS}resnet/resnet50v2_weights_tf_dim_ordering_tf_kernels_notop.h5",
+        imagenet_hash="fac2f116257151a9d068a22e544a4917",
+        licence="BSD-3-Clause",
+        scale=(1 / 127.5,) * 3,
+        offset=(-1.0,) * 3,
+    ),
+    "DenseNet121": Backbone(  # Huang et al. 2017, doi 10.48550/arXiv.1608.06993
+        native_size=224,
+        smallest_size=32,
+        blocks=("conv1", *_numbered("conv", (6, 12, 24, 16), first=2), "bn"),
+        imagenet_url=f"{KERAS}densenet/densenet121_weights_tf_dim_ordering_tf_kernels_notop.h5",
+        imagenet_hash="30ee3e1110167f948a6b9946edeeb738",
+        licence="BSD-3-Clause",
+        scale=(1 / 255 / STD[0], 1 / 255 / STD[1], 1 / 255 / STD[2]),
+        offset=(-MEAN[0] / STD[0], -MEAN[1] / STD[1], -MEAN[2] / STD[2]),
+    ),
+    "MobileNetV3Small": _mobilenet_v3("small", 11, "d3e8ec802a04aa4fc771ee12a9a9b836"),
+    "MobileNetV3Large": _mobilenet_v3("large", 15, "07fb09a5933dd0c8eaafa16978110389"),
+    "ConvNeXtTiny": Backbone(  # Liu et al. 2022, doi 10.48550/arXiv.2201.03545
+        native_size=224,
+        smallest_size=32,
+        blocks=("convnext_tiny_stem", *_CONVNEXT),
+        imagenet_url=f"{KERAS}convnext/convnext_tiny_notop.h5",
+        imagenet_hash="d547c096cabd03329d7be5562c5e14798aa39ed24b474157cef5e85ab9e49ef1",
+        licence="MIT",
+    ),
+    "Xception": Backbone(  # Chollet 2017, doi 10.48550/arXiv.1610.02357; the best of Diaz-Pinto et al. 2019
+        native_size=299,
+        smallest_size=71,
+        blocks=tuple(f"block{i}" for i in range(1, 15)),
+        imagenet_url=f"{KERAS}xception/xception_weights_tf_dim_ordering_tf_kernels_notop.h5",
+        imagenet_hash="b0042744bf5b25fce3cb969f33bebb97",
+        licence="MIT",
+        scale=(1 / 127.5,) * 3,
+        offset=(-1.0,) * 3,
+    ),
+}

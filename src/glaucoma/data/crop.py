@@ -1,0 +1,109 @@
+"""The part of a photograph that the network sees: all of it, the round retina, or what surrounds the optic disc."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+from scipy.ndimage import find_objects, label
+
+from glaucoma.data.discs import find_disc
+from glaucoma.data.images import decode, decode_for, to_pixels
+
+__all__ = ["Box", "Crop", "cropped", "decode_uncropped", "find_box", "load_cropped"]
+
+Crop = Literal["none", "retina", "disc"]
+
+AROUND = 1.5  # disc radii from the disc's centre to the box's sides: Diaz-Pinto et al., BioMed Eng OnLine 18:29 (2019)
+DARK = 20  # grey level of the brightest channel up to which a pixel belongs to the camera's black border
+SIDE = 256  # pixels of the longer side of the copy in which the border is looked for
+
+
+@dataclass(frozen=True)
+class Box:
+    """A part of a photograph, in its pixels after Exif orientation; `found` is False where it is all for want of one.
+
+    Attributes:
+        left, top, width, height: whole pixels, within the photograph.
+        found: whether what was to be cropped to has been found.
+    """
+
+    left: int
+    top: int
+    width: int
+    height: int
+    found: bool
+
+
+def find_box(image: Image.Image, crop: Crop) -> Box:
+    """The box that `crop` asks for in an RGB photograph; all of it, with `found` False, where there is no such thing.
+
+    A disc gets a square, moved into the photograph where it would reach beyond, and no longer than its shorter side.
+    """
+    whole = Box(0, 0, *image.size, found=crop == "none")
+    if crop == "retina":
+        return _retina(image) or whole
+    disc = find_disc(image) if crop == "disc" else None
+    if disc is None:
+        return whole
+    side = min(round(2 * AROUND * disc.radius), *image.size)
+    left, top = (
+        int(np.clip(round(centre - side / 2), 0, length - side))
+        for centre, length in zip((disc.x, disc.y), image.size, strict=True)
+    )
+    return Box(left, top, side, side, found=True)
+
+
+def load_cropped(
+    source: Path | bytes, size: int, *, max_megapixels: float, crop: Crop
+) -> tuple[np.ndarray, Box | None]:
+    """Decode a photograph, crop it and squash it to a square; what training sees and what prediction must see.
+
+    Returns:
+        uint8, (size, size, 3), 0–255, RGB; and its box, None where `crop` is none.
+
+    Raises:
+        Unreadable: why it cannot be used.
+    """
+    return cropped(decode_uncropped(source, size, max_megapixels=max_megapixels, crop=crop), size, crop)
+
+
+def decode_uncropped(source: Path | bytes, size: int, *, max_megapixels: float, crop: Crop) -> Image.Image:
+    """Decode a photograph as finely as `cropped` needs it: in full where a part will be cut out.
+
+    Raises:
+        Unreadable: why it cannot be used.
+    """
+    if crop == "none":
+        return decode_for(source, size, max_megapixels=max_megapixels)
+    return decode(source, max_megapixels=max_megapixels)
+
+
+def cropped(image: Image.Image, size: int, crop: Crop) -> tuple[np.ndarray, Box | None]:
+    """Crop what `decode_uncropped` gave and squash it to a square; see `load_cropped`."""
+    if crop == "none":
+        return to_pixels(image, size), None
+    box = find_box(image, crop)
+    corners = (box.left, box.top, box.left + box.width, box.top + box.height)
+    return to_pixels(image.crop(corners), size), box
+
+
+def _retina(image: Image.Image) -> Box | None:
+    """The bounding box of the largest lit region, None where that is less than a tenth of the photograph."""
+    scale = max(1.0, max(image.size) / SIDE)
+    size = [max(1, round(side / scale)) for side in image.size]
+    lit = np.asarray(image.resize(size, Image.Resampling.BOX)).max(axis=2) > DARK
+    regions, count = label(lit)
+    if not count:
+        return None
+    areas = np.bincount(regions.ravel())[1:]
+    if areas.max() < 0.1 * lit.size:
+        return None
+    rows, columns = find_objects(regions)[int(areas.argmax())]
+    across, down = image.width / size[0], image.height / size[1]
+    left, right = int(columns.start * across), min(image.width, int(np.ceil(columns.stop * across)))
+    top, bottom = int(rows.start * down), min(image.height, int(np.ceil(rows.stop * down)))
+    return Box(left, top, right - left, bottom - top, found=True)

@@ -1,0 +1,64 @@
+"""The errors a user can cause or meet, each with its remedy and its exit code.
+
+    GlaucomaError            exit 1
+    ├── ParamsError          exit 2   params.yaml or a flag is not usable
+    ├── DataError            exit 3   the images, their layout or their index
+    │   └── AuditError       exit 4   the audit found what nobody waived
+    ├── WeightsError         exit 5   pretrained weights or a saved model
+    └── TrainingError        exit 6   a search or a fold could not be trained
+
+Anything else that reaches the top is a bug of ours and keeps its traceback, except Ctrl-C (130) and a full disk (7).
+"""
+
+from __future__ import annotations
+
+__all__ = ["AuditError", "DataError", "GlaucomaError", "ParamsError", "TrainingError", "WeightsError"]
+
+
+class GlaucomaError(Exception):
+    """What was found, where, and what to do about it.
+
+    Args:
+        found: one sentence: what was found, and where.
+        remedy: what the user can do; printed on a line of its own.
+    """
+
+    exit_code = 1
+
+    def __init__(self, found: str, remedy: str = ""):
+        super().__init__(found)
+        self.found = found
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.found}\n  → {self.remedy}" if self.remedy else self.found
+
+
+class ParamsError(GlaucomaError):
+    """A parameter or a flag that cannot be used."""
+
+    exit_code = 2
+
+
+class DataError(GlaucomaError):
+    """Images, labels or folds that cannot be used as they are."""
+
+    exit_code = 3
+
+
+class AuditError(DataError):
+    """A finding of the audit that would mislead and that nobody waived."""
+
+    exit_code = 4
+
+
+class WeightsError(GlaucomaError):
+    """Weights or a model file that is missing, damaged or of another architecture."""
+
+    exit_code = 5
+
+
+class TrainingError(GlaucomaError):
+    """A search in which no trial succeeded, or a fold that diverged."""
+
+    exit_code = 6

@@ -1,0 +1,59 @@
+"""Where each result lies, relative to the project's root. `dvc.yaml` lists the same names; a test compares them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+PARAMS = Path("params.yaml")
+
+SAMPLE = Path("data/sample")  # the synthetic photographs, made when data.root points there
+
+INDEX = Path("data/index.csv")  # one row per listed file
+FOLDS = Path("data/folds.csv")  # the split of each image in each fold; beside the photographs, it freezes them
+PIXELS = Path("data/pixels.npy")  # uint8, (images, size, size, 3), one row per distinct image
+PIXELS_TABLE = Path("data/pixels.csv")  # image id of each row of PIXELS
+CROPS = Path("data/crops.csv")  # box of each image of PIXELS where data.crop asks for one
+BACKBONE = Path("models/backbone.keras")
+
+METRICS = Path("metrics")
+TIMING = METRICS / "timing"
+SEARCH_TABLES = METRICS / "search"
+FOLD_METRICS = METRICS / "crossval"
+SUMMARY_METRICS = METRICS / "summary.json"
+INTERVALS = METRICS / "intervals.json"
+
+REPORTS = Path("reports")
+EXPLORE = REPORTS / "explore"
+AUDIT = REPORTS / "audit"
+PROBES = AUDIT / "probes.csv"  # how well the label can be told without looking at the eye
+EXPLAIN = REPORTS / "explain"
+FOLD_REPORTS = REPORTS / "crossval"
+SUMMARY = REPORTS / "summary"
+PAGE = REPORTS / "index.html"
+MODEL_CARD = REPORTS / "MODEL_CARD.md"
+CHECKLIST = REPORTS / "CHECKLIST.md"
+
+MODELS = Path("models")
+STATE = Path(".state")  # caches and finished trials; safe to delete
+LOOKS = STATE / "looks.npz"  # what index and audit saw of each image
+
+
+def search_files(stage: str) -> dict[str, Path]:
+    """The files of a search stage (`stage1` …): model, sidecar, metrics, table, report folder, timing."""
+    return {
+        "model": MODELS / f"{stage}.keras",
+        "metrics": METRICS / f"{stage}.json",
+        "table": SEARCH_TABLES / f"{stage}.csv",
+        "report": REPORTS / stage,
+        "timing": TIMING / f"{stage}.csv",
+    }
+
+
+def fold_files(fold: int) -> dict[str, Path]:
+    """The files of one cross-validation fold."""
+    return {
+        "model": MODELS / "crossval" / f"fold{fold}.keras",
+        "metrics": FOLD_METRICS / f"fold{fold}.json",
+        "report": FOLD_REPORTS / f"fold{fold}",
+        "timing": TIMING / "crossval" / f"fold{fold}.json",
+    }
