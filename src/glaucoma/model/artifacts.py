@@ -1,0 +1,66 @@
+"""Model files: `.keras` archives whose bytes depend on nothing but the model, each with a JSON sidecar."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from glaucoma.errors import WeightsError
+from glaucoma.files import atomic_path, sha256_file, write_json
+from glaucoma.model.runtime import keras
+
+__all__ = ["load_model", "save_model"]
+
+ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date a zip entry can hold
+
+
+def save_model(model: keras.Model, path: Path, card: dict[str, Any]) -> None:
+    """Save `model` as `path` (.keras) and `card` beside it as JSON, with the model's SHA-256.
+
+    Keras writes the date and memory addresses into the archive; they are taken out, so that equal models are equal
+    files.
+    """
+    with atomic_path(path) as temporary:
+        model.save(temporary)
+        _settle(temporary)
+    write_json(path.with_suffix(".json"), {**card, "sha256": sha256_file(path)})
+
+
+def load_model(path: Path) -> keras.Model:
+    """Load a `.keras` file for inference or further training; no code in it is run.
+
+    Raises:
+        WeightsError: no such file, or not a whole Keras model.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise WeightsError(f"there is no model at {path}", "run `dvc repro`, or `dvc pull` where a remote holds it")
+    try:
+        return keras.saving.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:  # a damaged archive fails wherever the damage lies: zip, JSON, HDF5, Keras
+        line = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise WeightsError(
+            f"{path} is not a whole Keras model: {line}", "restore it, e.g. with `dvc checkout`"
+        ) from None
+
+
+def _settle(path: Path) -> None:
+    with zipfile.ZipFile(path) as archive:
+        entries = {name: archive.read(name) for name in sorted(archive.namelist())}
+    metadata = json.loads(entries["metadata.json"])
+    metadata.pop("date_saved", None)
+    entries["metadata.json"] = json.dumps(metadata, sort_keys=True).encode()
+    config = _without_addresses(json.loads(entries["config.json"]))
+    entries["config.json"] = json.dumps(config).encode()
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for name, content in entries.items():
+            archive.writestr(zipfile.ZipInfo(name, ZIP_EPOCH), content)
+
+
+def _without_addresses(config: Any) -> Any:
+    """Drop the `id()` by which Keras marks objects that layers share: data type policies, which hold no state."""
+    if isinstance(config, dict):
+        return {key: _without_addresses(value) for key, value in config.items() if key != "shared_object_id"}
+    return [_without_addresses(value) for value in config] if isinstance(config, list) else config

@@ -1,0 +1,52 @@
+"""Random changes of images while they are trained on, by Keras' preprocessing layers; no part of a saved model.
+
+What is uncovered at an image's edge is black, as around a retina. Shear, blur and other changes that could hide or make
+signs of glaucoma are left out on purpose.
+"""
+
+from __future__ import annotations
+
+from glaucoma.model.runtime import keras
+from glaucoma.params import Augment
+
+__all__ = ["augmented", "augmenting_layers"]
+
+FLIPS = {"horizontal": "horizontal", "vertical": "vertical", "both": "horizontal_and_vertical"}
+RANGE = (0, 255)  # of the values that go in and come out
+
+
+def augmenting_layers(augment: Augment, seed: int) -> list[keras.layers.Layer]:
+    """Keras' layers for what is asked for, each with a random sequence of its own that `seed` decides."""
+    layers = keras.layers
+    wanted = []
+    if augment.flip != "none":
+        wanted.append((layers.RandomFlip, {"mode": FLIPS[augment.flip]}))
+    if augment.rotation:
+        wanted.append((layers.RandomRotation, {"factor": augment.rotation / 360, "fill_mode": "constant"}))
+    if augment.zoom:
+        wanted.append((layers.RandomZoom, {"height_factor": augment.zoom, "fill_mode": "constant"}))
+    if augment.brightness:
+        wanted.append((layers.RandomBrightness, {"factor": augment.brightness, "value_range": RANGE}))
+    if augment.contrast:
+        wanted.append((layers.RandomContrast, {"factor": augment.contrast, "value_range": RANGE}))
+    if augment.colour:
+        hue = {"factor": augment.colour, "value_range": RANGE}
+        wanted.append((layers.RandomHue, hue))
+        # Keras' saturation factor: 0.5 leaves an image as it is, 0 is grey
+        wanted.append(
+            (layers.RandomSaturation, {"factor": (0.5 - augment.colour, 0.5 + augment.colour), "value_range": RANGE})
+        )
+    return [kind(**options, seed=(seed * 1_000 + i) % 2**31) for i, (kind, options) in enumerate(wanted)]
+
+
+def augmented(model: keras.Model, layers: list[keras.layers.Layer]) -> keras.Model:
+    """The model behind augmenting layers, which act in training only; it shares the model's variables.
+
+    Args:
+        model: (batch, size, size, 3) in 0–255 → (batch, 2).
+        layers: of `augmenting_layers`.
+    """
+    pixels = x = keras.Input(model.input_shape[1:], dtype="float32")
+    for layer in layers:
+        x = layer(x)
+    return keras.Model(pixels, model(x))

@@ -1,0 +1,169 @@
+"""Build a row of the table of backbones and give it its weights: random, Keras' own, or from a file.
+
+One graph whichever is taken: raw RGB values go in, and what prepares them is part of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from glaucoma.backbone_table import BACKBONES, Backbone, nearest, recognise
+from glaucoma.errors import ParamsError, WeightsError
+from glaucoma.model.artifacts import load_model
+from glaucoma.model.runtime import keras
+
+__all__ = ["build_backbone"]
+
+PREPARE = "prepare"  # name of the layer that stands for preprocessing which Keras leaves to the caller
+
+
+def build_backbone(name: str, image_size: int, weights: str) -> keras.Model:
+    """Build a backbone without top and give it its weights.
+
+    Args:
+        name: a key of `BACKBONES`.
+        image_size: pixels a side of the square RGB input, float32 in 0–255.
+        weights: `none` (random, from the seed in force), `imagenet`, or the path of a file: HDF5 as
+            `keras.applications` writes it, `.weights.h5`, or `.keras`.
+
+    Raises:
+        ParamsError: no such backbone, or images that are too small for it.
+        WeightsError: a file that is missing, damaged or of another architecture, or no internet for `imagenet`.
+    """
+    if name not in BACKBONES:
+        raise ParamsError(f"there is no backbone {name}", f"choose one of: {', '.join(nearest(name))}")
+    row = BACKBONES[name]
+    if image_size < row.smallest_size:
+        raise ParamsError(
+            f"{name} cannot take images of {image_size} pixels a side",
+            f"set data.image_size to {row.smallest_size} or more; its weights were trained at {row.native_size}",
+        )
+    backbone = _graph(name, image_size)
+    if weights == "imagenet":
+        _take_file(name, backbone, _imagenet_file(row))
+    elif weights == "bundled":
+        raise WeightsError(
+            "backbone.weights is bundled, and no weights are shipped with this version yet",
+            "set backbone.weights to imagenet, to the path of a file, or to none",
+        )
+    elif weights != "none":
+        _take_file(name, backbone, Path(weights).expanduser())
+    return backbone
+
+
+def _graph(name: str, size: int) -> keras.Model:
+    """The row's plain graph, its preprocessing included."""
+    row, build = BACKBONES[name], getattr(keras.applications, name)
+    if row.scale is None:
+        return build(include_top=False, weights=None, input_shape=(size, size, 3))
+    inputs = keras.Input((size, size, 3))
+    prepared = keras.layers.Rescaling(list(row.scale), list(row.offset), name=PREPARE)(inputs)
+    return build(include_top=False, weights=None, input_tensor=prepared)
+
+
+def _imagenet_file(row: Backbone) -> Path:
+    """Keras' own weights in Keras' own cache, downloaded if they are not there yet."""
+    cache = Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser()
+    file = row.imagenet_url.rpartition("/")[2]
+    try:
+        found = keras.utils.get_file(
+            file, row.imagenet_url, cache_dir=cache, cache_subdir="models", file_hash=row.imagenet_hash
+        )
+    except Exception as error:  # whatever the download meets: no route, a proxy, a broken file
+        raise WeightsError(
+            f"backbone.weights is imagenet, and {row.imagenet_url} could not be fetched: {_first_line(error)}",
+            f"on a machine without internet put that file at {cache / 'models' / file}, or set backbone.weights to a "
+            "path or to none",
+        ) from None
+    return Path(found)
+
+
+def _take_file(name: str, backbone: keras.Model, path: Path) -> None:
+    remedy = f"set backbone.weights to a file of {name} without top (HDF5, .weights.h5 or .keras), or to none"
+    if not path.is_file():
+        what = "is a folder, not a file" if path.is_dir() else "does not exist"
+        raise WeightsError(f"backbone.weights: {path} {what}", remedy)
+    held: list[str] = []  # names of the file's layers, as far as it was read
+    try:
+        take = _take_keras if path.suffix == ".keras" else _take_hdf5
+        scale = take(BACKBONES[name], backbone, path, held)
+    except WeightsError as error:
+        raise WeightsError(f"backbone.weights: {error.found}", remedy) from None
+    except OSError as error:
+        raise WeightsError(
+            f"backbone.weights: {path} is damaged or no HDF5 file: {_first_line(error)}", remedy
+        ) from None
+    except Exception as error:  # Keras' readers fail in many ways on a file that they were not made for
+        why = _what_it_is(name, held) or _first_line(error)
+        raise WeightsError(f"backbone.weights: {path} does not fit {name}: {why}", remedy) from None
+    if not all(np.isfinite(values).all() for values in backbone.get_weights()):
+        raise WeightsError(f"backbone.weights: {path} holds values that are no finite numbers", remedy)
+    if scale is not None:
+        _fold(backbone, scale)
+
+
+def _what_it_is(name: str, layers: list[str]) -> str:
+    """What layers' names tell of a file that does not fit; empty where they tell nothing."""
+    found = recognise(layers)
+    if found and name not in found:
+        return f"it looks like {' or '.join(found)}"
+    if {"predictions", "probs", "fc1000", "head_softmax"} & set(layers):
+        return "it ends in a layer of classes; only the layers before it are wanted"
+    return ""
+
+
+def _take_keras(row: Backbone, backbone: keras.Model, path: Path, held: list[str]) -> np.ndarray | None:
+    """Copy the weights of a saved model, layer by layer; the scale of its extra Rescaling, where it has one."""
+    source = load_model(path)
+    held += [layer.name for layer in source.layers]
+    own, given = (list(filter(_is_kept, model.layers)) for model in (backbone, source))
+    extra = [layer for layer in source.layers if isinstance(layer, keras.layers.Rescaling) and layer.name != PREPARE]
+    extra = extra[
+        sum(isinstance(layer, keras.layers.Rescaling) for layer in backbone.layers if layer.name != PREPARE) :
+    ]
+    kinds, wanted = ([type(layer).__name__ for layer in layers] for layers in (given, own))
+    if kinds != wanted or (extra and row.imagenet_scale is None):
+        raise ValueError(f"it has {len(source.layers)} layers, of other kinds than the {len(backbone.layers)} expected")
+    for to, of in zip(own, given, strict=True):
+        to.set_weights(of.get_weights())
+    return np.asarray(extra[0].scale, "float32") if extra else None
+
+
+def _is_kept(layer: keras.Layer) -> bool:
+    return not isinstance(layer, keras.layers.Rescaling)
+
+
+def _take_hdf5(row: Backbone, backbone: keras.Model, path: Path, held: list[str]) -> np.ndarray | None:
+    """Load an HDF5 file; the scale to fold, where it was made for the graph that has an extra Rescaling."""
+    with h5py.File(path) as file:  # tells a damaged file from one of another architecture
+        layers = file.get("model_weights") or file.get("layers") or file
+        held += layers
+        plain = sum(isinstance(layer, keras.layers.Rescaling) for layer in backbone.layers)
+        extra = row.imagenet_scale is not None and sum(layer.startswith("rescaling") for layer in layers) > plain
+    kind = "md5" if len(row.imagenet_hash) == 32 else "sha256"
+    digest = hashlib.new(kind, path.read_bytes(), usedforsecurity=False).hexdigest()
+    backbone.load_weights(path)
+    is_keras_own = row.imagenet_scale is not None and digest == row.imagenet_hash
+    return np.asarray(row.imagenet_scale, "float32") if extra or is_keras_own else None
+
+
+def _fold(backbone: keras.Model, scale: np.ndarray) -> None:
+    """Make a Rescaling after the normalisation part of the normalisation's variance.
+
+    `keras.applications` adds one for its own EfficientNet weights: it divides the normalised input once more, by
+    sqrt(stddev). (x - mean) / sqrt(variance * stddev) is the same function on the plain graph, so that every kind of
+    weights shares one graph.
+    """
+    normalization = next(layer for layer in backbone.layers if isinstance(layer, keras.layers.Normalization))
+    mean, variance, *rest = normalization.get_weights()
+    normalization.set_weights([mean, variance / np.square(scale), *rest])
+    normalization.finalize_state()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

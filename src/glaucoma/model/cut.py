@@ -1,0 +1,116 @@
+"""Cut a network into a frozen trunk and a trained tail that share its layers.
+
+The trunk runs in inference mode whatever the tail does: no stochastic depth, no batch statistics. So its outputs never
+change while the tail learns, and can be computed once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from glaucoma.errors import ParamsError
+from glaucoma.model.network import HEAD
+from glaucoma.model.runtime import keras
+
+__all__ = ["Cut", "cut_all", "cut_head", "cut_last", "through_trunk"]
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A network in two parts.
+
+    Attributes:
+        network: the whole; (batch, size, size, 3) → (batch, 2).
+        trunk: the frozen part, from the network's input to the tensors that cross the cut; None when nothing is frozen.
+        tail: the trained part, from those tensors to the output; the network itself when nothing is frozen.
+    """
+
+    network: keras.Model
+    trunk: keras.Model | None
+    tail: keras.Model
+
+
+def cut_head(network: keras.Model) -> Cut:
+    """Train what follows the pooling; the backbone and the pooling, which learns nothing, are the trunk."""
+    first = _position(network, HEAD[0]) + 1
+    return _split(network, first, frozen=set())
+
+
+def cut_last(network: keras.Model, layers: int | str) -> Cut:
+    """Train the head and the end of the backbone, batch normalisation excepted (the report's rule).
+
+    Args:
+        network: a backbone with the report's head.
+        layers: how many layers of the backbone, or the name of the block from which on.
+
+    Raises:
+        ParamsError: the backbone has no such block.
+    """
+    pool = _position(network, HEAD[0])
+    first = max(pool - layers, 0) if isinstance(layers, int) else _block(network.layers[:pool], layers)
+    tail_of_backbone = network.layers[first:pool]
+    frozen = {layer.name for layer in tail_of_backbone if isinstance(layer, keras.layers.BatchNormalization)}
+    return _split(network, first, frozen)
+
+
+def cut_all(network: keras.Model) -> Cut:
+    """Train every layer."""
+    for layer in network.layers:
+        layer.trainable = True
+    return Cut(network, None, network)
+
+
+def through_trunk(cut: Cut) -> keras.Model:
+    """The whole network as one model to train from pixels, with its trunk held in inference mode.
+
+    `trunk(x, training=False)` alone does not hold: within a functional model the outer call's mode wins.
+    """
+    pixels = keras.Input(cut.trunk.input_shape[1:], dtype="float32")
+    return keras.Model(pixels, cut.tail(_Inference(cut.trunk)(pixels)))
+
+
+class _Inference(keras.layers.Layer):
+    """Runs a model in inference mode, whatever mode it is called in."""
+
+    def __init__(self, model: keras.Model):
+        super().__init__(trainable=False)
+        self.model = model
+
+    def call(self, inputs):
+        return self.model(inputs, training=False)
+
+
+def _split(network: keras.Model, first: int, frozen: set[str]) -> Cut:
+    if all(isinstance(layer, keras.layers.InputLayer) for layer in network.layers[:first]):
+        first = 0
+    tail_layers = network.layers[first:]
+    for layer in network.layers[:first]:
+        layer.trainable = False
+    for layer in tail_layers:
+        layer.trainable = layer.name not in frozen
+    inside = set(map(id, tail_layers))
+    crossing = {}
+    for layer in tail_layers:
+        for tensor in layer._inbound_nodes[0].input_tensors:
+            if id(tensor._keras_history.operation) not in inside:
+                crossing[id(tensor)] = tensor
+    if not crossing:
+        return Cut(network, None, network)
+    tensors = list(crossing.values())
+    single = tensors[0] if len(tensors) == 1 else tensors
+    return Cut(network, keras.Model(network.inputs, single), keras.Model(single, network.outputs[0]))
+
+
+def _block(layers: list[keras.Layer], block: str) -> int:
+    """Where a block begins: its first layer is named by it."""
+    for i, layer in enumerate(layers):
+        if layer.name == block or layer.name.startswith(f"{block}_"):
+            return i
+    raise ParamsError(
+        f"stage2.unfreeze_last is {block}, and the backbone has no such block",
+        f"name the block that a layer's name begins with, e.g. of {layers[-1].name}, or give a number of layers",
+    )
+
+
+def _position(network: keras.Model, name: str) -> int:
+    return next(i for i, layer in enumerate(network.layers) if layer.name == name)

@@ -1,0 +1,145 @@
+"""A trained network in formats of other programs: written by Keras' own export, named, and run again to be compared."""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from glaucoma.errors import GlaucomaError, ParamsError
+from glaucoma.model.portable import INSTALL, Portable, Runner
+from glaucoma.model.runtime import keras, tensorflow
+
+__all__ = ["SUFFIXES", "open_exported", "prepare", "write"]
+
+SUFFIXES = {"onnx": ".onnx", "saved_model": ".saved_model", "tflite": ".tflite"}  # a SavedModel is a folder
+
+
+class Signature(Runner):
+    """A SavedModel or a TFLite graph, run by TensorFlow.
+
+    Args:
+        run: float32 (n, size, size, 3) in 0–255 → (n, classes).
+        size: pixels a side.
+    """
+
+    def __init__(self, run: Callable[[np.ndarray], np.ndarray], size: int):
+        self._run, self.input_shape, self.output_shape = run, (None, size, size, 3), (None, 2)
+
+    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+        """Probabilities, float32 (n, classes), for float32 (n, size, size, 3) in 0–255."""
+        return self._run(pixels)
+
+
+def prepare(form: str) -> None:
+    """Load what writes a format, so that what is missing is said before anything is made.
+
+    Raises:
+        GlaucomaError: the packages that write ONNX are not installed.
+        ParamsError: TensorFlow's formats are asked for on another backend.
+    """
+    if form == "onnx":
+        _onnx()
+    elif keras.backend.backend() != "tensorflow":
+        raise ParamsError(f"{form} is written by TensorFlow, and Keras runs on another", "unset KERAS_BACKEND")
+
+
+def write(network: keras.Model, path: Path, form: str, card: dict[str, Any]) -> None:
+    """Export by Keras' own means; equal networks give equal ONNX and TFLite files (a SavedModel's protobuf varies).
+
+    The constants of a Normalization layer are tensors, which the ONNX converter would take for inputs of the graph; as
+    arrays they are part of it.
+
+    Args:
+        network: takes raw pixel values, float32 in 0–255.
+        path: a file, or, for `saved_model`, an empty folder.
+        form: one of `SUFFIXES`.
+        card: into the metadata of ONNX, which holds text: other values as JSON. The others have no place for it.
+    """
+    for layer in network.layers:
+        if isinstance(layer, keras.layers.Normalization):
+            layer.mean, layer.variance = (keras.ops.convert_to_numpy(one) for one in (layer.mean, layer.variance))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        network(np.zeros((1, *network.input_shape[1:]), "float32"))  # Keras exports what was called once
+        name = {"onnx": "onnx", "saved_model": "tf_saved_model", "tflite": "litert"}[form]
+        network.export(path, format=name, verbose=False)
+    if form == "onnx":
+        settle(_onnx(), path, {key: text if isinstance(text, str) else json.dumps(text) for key, text in card.items()})
+
+
+def open_exported(path: Path, form: str, size: int) -> Runner:
+    """What `write` has written, ready to run."""
+    if form == "onnx":
+        return Portable(path)
+    tf = tensorflow()
+    if form == "saved_model":
+        held = tf.saved_model.load(str(path))  # a signature does not keep its variables alive
+        signature = held.signatures["serving_default"]
+        (taken,), (given,) = signature.structured_input_signature[1], signature.structured_outputs
+
+        def run(pixels: np.ndarray, _held: Any = held) -> np.ndarray:
+            return signature(**{taken: tf.constant(pixels)})[given].numpy()
+
+        return Signature(run, size)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # its package is to be renamed
+        graph = tf.lite.Interpreter(model_path=str(path))
+    (entry,), (leave,) = graph.get_input_details(), graph.get_output_details()
+
+    def one_by_one(pixels: np.ndarray) -> np.ndarray:
+        found = []
+        for image in pixels:
+            graph.set_tensor(entry["index"], image[None])
+            graph.invoke()
+            found.append(graph.get_tensor(leave["index"])[0])
+        return np.stack(found)
+
+    graph.allocate_tensors()
+    return Signature(one_by_one, size)
+
+
+def settle(onnx: Any, path: Path, card: dict[str, str]) -> None:
+    """Name input and output, number the rest, add the metadata: the converter's names count up within a process."""
+    model = onnx.load(path)
+    graph = model.graph
+    graph.name, graph.doc_string = "glaucoma", ""
+    del graph.value_info[:]  # shapes in between, under names of no meaning
+    names = {graph.input[0].name: "pixels", graph.output[0].name: "probability", "": ""}
+    flat = not any(entry.HasField("g") or entry.graphs for node in graph.node for entry in node.attribute)
+    for number, node in enumerate(graph.node):
+        if flat:
+            node.name = f"{node.op_type}_{number}"
+            for name in (*node.input, *node.output):
+                names.setdefault(name, f"t{len(names)}")
+        for side in (node.input, node.output):
+            side[:] = [names.get(name, name) for name in side]
+    constants = [onnx.TensorProto.FromString(one.SerializeToString()) for one in graph.initializer]
+    for one in constants:
+        one.name = names.get(one.name, one.name)
+    del graph.initializer[:]
+    graph.initializer.extend(sorted(constants, key=lambda one: one.name))
+    for end in (graph.input[0], graph.output[0]):
+        end.name = names[end.name]
+        end.type.tensor_type.shape.dim[0].dim_param = "batch"
+    onnx.helper.set_model_props(model, card)
+    onnx.checker.check_model(model)
+    path.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def _onnx() -> Any:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # tf2onnx asks numpy for a name of old
+            import onnx
+            import onnxruntime  # noqa: F401 - to say so before minutes are spent
+            import tf2onnx
+    except ImportError as error:
+        raise GlaucomaError(f"{error.name or 'onnx'} is not installed, which writing ONNX needs", INSTALL) from None
+    logging.getLogger(tf2onnx.__name__).setLevel(logging.ERROR)
+    return onnx

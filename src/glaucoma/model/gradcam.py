@@ -1,0 +1,123 @@
+"""Where a network looks: Grad-CAM of a classifier with a pooled head, in closed form, on any backend."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from glaucoma.errors import WeightsError
+from glaucoma.model.network import CLASSES
+from glaucoma.model.runtime import keras
+
+__all__ = ["channel_weights", "gradcam"]
+
+POOLS = (keras.layers.GlobalMaxPooling2D, keras.layers.GlobalAveragePooling2D)
+
+LINEAR = (keras.layers.Dropout, keras.layers.BatchNormalization)  # in inference
+
+
+def gradcam(
+    network: keras.Model, classes: Sequence[str] = CLASSES
+) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    """A function that explains photographs, by Selvaraju et al., "Grad-CAM", ICCV 2017, equations 1 and 2.
+
+    What is explained is the log odds of abnormal: with two softmax outputs, the difference of their scores.
+
+    Args:
+        network: (batch, size, size, 3) in 0–255 → (batch, 2) probabilities; its end is global pooling, batch
+            normalisation or none, dropout or none, and a softmax.
+        classes: the order of its outputs.
+
+    Returns:
+        uint8 (n, size, size, 3) → probability of abnormal, float64 (n,), and heat, float64 (n, h, w) on the grid of the
+        last feature map, ≥ 0: what speaks for abnormal. Its unit is the log odds per place of the grid.
+
+    Raises:
+        WeightsError: a head of another kind.
+    """
+    pool, weights = channel_weights(network, classes)
+    both = keras.Model(network.inputs, [pool.input, network.outputs[0]])
+    abnormal = list(classes).index("abnormal")
+
+    def explain(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        maps, probability = both.predict_on_batch(np.asarray(pixels, "float32"))
+        places = maps.shape[1] * maps.shape[2]
+        heat = np.maximum(maps.astype("float64") @ weights / places, 0)
+        return probability[:, abnormal].astype("float64"), heat
+
+    return explain
+
+
+def channel_weights(network: keras.Model, classes: Sequence[str] = CLASSES) -> tuple[keras.Layer, np.ndarray]:
+    """The pooling layer, and the gradient of the log odds by each channel of the last feature map, over all places.
+
+    The head is linear after pooling, so that the gradient by a pooled channel is w = γ / √(σ² + ε) · (W_abnormal -
+    W_normal). Average pooling hands w / Z to each of the Z places (so that Grad-CAM is the class activation map of Zhou
+    et al., CVPR 2016); maximum pooling hands all of w to the highest. Equation 1 takes the mean over the places, w / Z
+    in both cases.
+
+    Returns:
+        The layer, and w, float64 (channels,).
+
+    Raises:
+        WeightsError: a head of another kind.
+    """
+    chain = [network.layers[-1]]
+    while not isinstance(chain[-1], POOLS):
+        before = _inputs(chain[-1])
+        if len(before) != 1:
+            raise _other_head(chain)
+        chain.append(before[0])
+    while earlier := _block_before(chain[-1]):
+        chain += earlier
+    *head, pool = chain
+    top, between = head[0] if head else pool, head[1:]
+    allowed = (*LINEAR, *POOLS)
+    soft = isinstance(top, keras.layers.Dense) and top.activation is keras.activations.softmax
+    if not (soft and top.units == len(classes) == 2 and all(isinstance(layer, allowed) for layer in between)):
+        raise _other_head(chain)
+    if pool.data_format != "channels_last":
+        raise WeightsError(
+            "its pooling takes channels first, which Grad-CAM here does not", "predict without --explain"
+        )
+    kernel = _array(top.kernel)
+    weights = kernel[:, list(classes).index("abnormal")] - kernel[:, list(classes).index("normal")]
+    for layer in between:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            weights = weights / np.sqrt(_array(layer.moving_variance) + layer.epsilon)
+            weights = weights * _array(layer.gamma) if layer.scale else weights
+    return pool, weights
+
+
+def _block_before(pool: keras.Layer) -> list[keras.Layer]:
+    """The layers from a pooling back to one before it that kept its axes; empty where none is.
+
+    What the later one pools is then a single place, which it leaves as it is.
+    """
+    found: list[keras.Layer] = []
+    layer = pool
+    while len(before := _inputs(layer)) == 1:
+        layer = before[0]
+        found.append(layer)
+        if isinstance(layer, POOLS):
+            return found if layer.keepdims else []
+        if not isinstance(layer, LINEAR):
+            break
+    return []
+
+
+def _inputs(layer: keras.Layer) -> list[keras.Layer]:
+    """The layers whose outputs a layer takes."""
+    nodes = layer._inbound_nodes
+    return [tensor._keras_history.operation for tensor in nodes[0].input_tensors] if nodes else []
+
+
+def _array(variable: keras.Variable) -> np.ndarray:
+    return keras.ops.convert_to_numpy(variable).astype("float64")
+
+
+def _other_head(chain: list[keras.Layer]) -> WeightsError:
+    kinds = " ← ".join(type(layer).__name__ for layer in chain[:6])
+    what = f"Grad-CAM needs a head of global pooling, batch normalisation, dropout and softmax; this one is {kinds}"
+    return WeightsError(what, "predict without --explain")

@@ -1,0 +1,55 @@
+"""The report's network: backbone → global max pooling → batch normalisation → dropout → softmax over two classes.
+
+Model 4 has the three layers between backbone and softmax three times.
+"""
+
+from __future__ import annotations
+
+import zlib
+
+from glaucoma.model.runtime import keras
+
+__all__ = ["CLASSES", "HEAD", "build_network", "reseed"]
+
+CLASSES = ("normal", "abnormal")  # order of the softmax outputs; look columns up with CLASSES.index
+HEAD = ("head_pool", "head_bn", "head_dropout", "head_softmax")
+
+
+def build_network(backbone: keras.Model, *, dropout: float, seed: int, blocks: int = 1) -> keras.Model:
+    """Put the report's head on a backbone, in one flat graph whose layers keep their names.
+
+    Args:
+        backbone: model without top, (batch, size, size, 3) → (batch, h, w, channels).
+        dropout: share of pooled features dropped while training, 0 ≤ dropout < 1.
+        seed: decides the head's initial weights and every dropout mask.
+        blocks: how many times pooling, normalisation and dropout follow each other, ≥ 1. All poolings but the last keep
+            the axes of height and width (both 1 from the first on), so that the next one finds them; the layers of a
+            further block are named with its number, as `head_pool_2`.
+
+    Returns:
+        Model (batch, size, size, 3) float32 in 0–255 → (batch, 2) probabilities in the order of `CLASSES`.
+    """
+    pool, norm, drop, top = HEAD
+    x = backbone.output
+    for block in range(1, blocks + 1):
+        end = "" if block == 1 else f"_{block}"
+        x = keras.layers.GlobalMaxPooling2D(keepdims=block < blocks, name=pool + end)(x)
+        x = keras.layers.BatchNormalization(name=norm + end)(x)
+        x = keras.layers.Dropout(dropout, seed=seed, name=drop + end)(x)  # torch would ignore a generator without seed
+    initial = keras.initializers.GlorotUniform(seed=seed)
+    x = keras.layers.Dense(len(CLASSES), activation="softmax", kernel_initializer=initial, name=top)(x)
+    network = keras.Model(backbone.inputs, x, name="glaucoma")
+    reseed(network, seed)
+    return network
+
+
+def reseed(network: keras.Model, seed: int) -> None:
+    """Put every dropout layer's generator at the start of a sequence of its own, decided by `seed` and its name.
+
+    A saved model does not hold these states, so that a loaded one would drop other features than the built one did.
+    """
+    for layer in network.layers:
+        generator = getattr(layer, "seed_generator", None)
+        if generator is not None:
+            own = (seed * 2_654_435_761 + zlib.crc32(layer.name.encode())) % 2**31
+            generator.state.assign(keras.ops.convert_to_tensor([own, 0], dtype=generator.state.dtype))

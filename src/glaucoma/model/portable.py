@@ -1,0 +1,90 @@
+"""Networks as ONNX files: run by onnxruntime, which needs neither Keras nor TensorFlow."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from joblib import cpu_count
+
+from glaucoma.errors import GlaucomaError, WeightsError
+
+__all__ = ["INSTALL", "SUFFIX", "Portable", "Runner"]
+
+SUFFIX = ".onnx"
+INSTALL = "pip install 'glaucoma[onnx]'"
+
+
+class Runner:
+    """A classifier's graph that some program other than Keras runs.
+
+    Attributes:
+        input_shape: (None, size, size, 3).
+        output_shape: (None, classes).
+    """
+
+    input_shape: tuple
+    output_shape: tuple
+
+    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+        """Probabilities, float32 (n, classes), for float32 (n, size, size, 3) in 0–255."""
+        raise NotImplementedError
+
+
+class Portable(Runner):
+    """A classifier's graph that is ready to run, and what its file says of it.
+
+    Attributes:
+        card: the file's metadata, as `glaucoma export` writes it: classes, positive, threshold, input.
+
+    Args:
+        path: the `.onnx` file.
+
+    Raises:
+        GlaucomaError: onnxruntime is not installed.
+        WeightsError: no whole ONNX graph of one input and one output, or not one that `glaucoma export` wrote.
+    """
+
+    def __init__(self, path: Path):
+        try:
+            import onnxruntime
+        except ImportError:
+            raise GlaucomaError(f"{path} needs onnxruntime, which is not installed", INSTALL) from None
+        options = onnxruntime.SessionOptions()
+        given = os.environ.get("GLAUCOMA_THREADS", "")
+        options.intra_op_num_threads = int(given) if given.isdecimal() and int(given) else cpu_count()
+        options.log_severity_level = 3  # what matters arrives as a Python exception
+        remedy = "write it with `glaucoma export`"
+        try:
+            # From bytes, so that weights in other files are looked for below the working folder alone
+            self._session = onnxruntime.InferenceSession(
+                Path(path).read_bytes(), options, providers=["CPUExecutionProvider"]
+            )
+            (taken,), (given_back,) = self._session.get_inputs(), self._session.get_outputs()
+        except Exception as error:  # damaged in many ways: protobuf, graph, operators; or two inputs
+            line = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+            raise WeightsError(f"{path} is no ONNX file of a classifier: {line}", remedy) from None
+        self._names = taken.name, given_back.name
+        self.input_shape, self.output_shape = (None, *taken.shape[1:]), (None, *given_back.shape[1:])
+        self.card: dict[str, Any] = {
+            key: _value(text) for key, text in self._session.get_modelmeta().custom_metadata_map.items()
+        }
+        wanted = {"classes": list, "input": dict, "threshold": (int, float)}
+        lacking = [key for key, kind in wanted.items() if not isinstance(self.card.get(key), kind)]
+        if lacking:
+            raise WeightsError(f"{path} does not say in its metadata its {', '.join(lacking)}", remedy)
+
+    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+        """Probabilities, float32 (n, classes), for float32 (n, size, size, 3) in 0–255."""
+        taken, given_back = self._names
+        return self._session.run([given_back], {taken: pixels})[0]
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

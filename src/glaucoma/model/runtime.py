@@ -1,0 +1,104 @@
+"""The one place that prepares Keras and knows of TensorFlow: quiet, seeded, deterministic.
+
+Import Keras from here (`from glaucoma.model.runtime import keras`), so that the environment is set before the backend
+starts. TensorFlow is the default backend; `KERAS_BACKEND=jax` or `torch` runs the same code.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
+from typing import Any
+
+from joblib import cpu_count
+
+from glaucoma.errors import ParamsError
+
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # what matters arrives as a Python exception
+os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # else the first worker takes all of a GPU's memory
+
+
+@cache
+def threads() -> int:
+    """How many threads an operation is split over: all cores, or GLAUCOMA_THREADS.
+
+    It decides the order in which a gradient is summed, and so the last bits of a result. So it is the same in every
+    worker, however many share the cores.
+
+    Raises:
+        ParamsError: GLAUCOMA_THREADS is no whole number from 1.
+    """
+    given = os.environ.get("GLAUCOMA_THREADS") or str(cpu_count())
+    if not given.isdecimal() or int(given) < 1:
+        raise ParamsError(f"the environment's GLAUCOMA_THREADS is {given!r}", "set it to a whole number from 1")
+    return int(given)
+
+
+with suppress(ParamsError):  # `fresh` raises it again, where it is shown as a sentence
+    os.environ["TF_NUM_INTRAOP_THREADS"] = str(threads())
+
+
+@contextmanager
+def _library_chatter_kept_back() -> Iterator[None]:
+    """Keep back what native code prints while it loads (TensorFlow greets every process); show it if loading fails."""
+    sys.stderr.flush()
+    real = os.dup(2)
+    with tempfile.TemporaryFile() as kept:
+        os.dup2(kept.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            os.dup2(real, 2)
+            kept.seek(0)
+            os.write(2, kept.read())
+            raise
+        finally:
+            os.dup2(real, 2)
+            os.close(real)
+
+
+with _library_chatter_kept_back():
+    import keras
+
+__all__ = ["describe", "fresh", "keras", "tensorflow", "threads"]
+
+
+def fresh(seed: int) -> None:
+    """Start from nothing: no layers or names left over, all random generators seeded, deterministic kernels on.
+
+    Deterministic and default kernels give different values, so the choice is made once, here. It costs nothing
+    measurable on a CPU.
+
+    Raises:
+        ParamsError: the environment asks for a number of threads that is none.
+    """
+    threads()
+    keras.backend.clear_session(free_memory=False)
+    keras.utils.set_random_seed(seed)
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        tf.get_logger().setLevel("ERROR")  # it warns of every model traced anew, which a search does on purpose
+        tf.config.experimental.enable_op_determinism()
+    elif keras.backend.backend() == "torch":
+        import torch
+
+        torch.set_num_threads(threads())
+
+
+def describe() -> dict[str, str]:
+    """Versions that decide a result: Keras, its backend and the backend's own version."""
+    backend = keras.backend.backend()
+    return {"keras": keras.__version__, "backend": backend, "backend_version": sys.modules[backend].__version__}
+
+
+def tensorflow() -> Any:
+    """TensorFlow itself, for its own file formats: whatever else is done goes through Keras."""
+    import tensorflow as tf
+
+    return tf

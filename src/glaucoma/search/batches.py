@@ -1,0 +1,75 @@
+"""Batches from arrays that may be larger than memory, in an order that only the seed and the epoch decide."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from glaucoma.model.network import CLASSES
+from glaucoma.model.runtime import keras
+
+__all__ = ["Batches", "one_hot"]
+
+
+class Batches(keras.utils.PyDataset):
+    """Rows of memory-mapped arrays as batches of float32, each epoch in an order of its own, or always as given.
+
+    Keras' own adapters would copy whole arrays into memory and shuffle by the backend's generator; this order is the
+    same on every backend, so that the first epochs of a long run are those of a short one.
+
+    Args:
+        arrays: the model's inputs, each (images, …); a row of each belongs to one image.
+        rows: int (n,), the rows to use.
+        abnormal: bool (n,), or None to predict.
+        batch_size: images per batch; the last one may be smaller.
+        seed: shuffles each epoch; None keeps the order of `rows`.
+        outputs: how many outputs of the model the labels are for.
+    """
+
+    def __init__(
+        self,
+        arrays: Sequence[np.ndarray],
+        rows: np.ndarray,
+        abnormal: np.ndarray | None,
+        *,
+        batch_size: int,
+        seed: int | None = None,
+        outputs: int = 1,
+    ):
+        super().__init__(workers=1, use_multiprocessing=False)
+        self.arrays, self.rows, self.batch_size, self.seed = tuple(arrays), rows, batch_size, seed
+        self.outputs = outputs
+        self.labels = None if abnormal is None else one_hot(abnormal)
+        self.epoch = 0
+        self.order = self._order()
+
+    def __len__(self) -> int:
+        return -(-len(self.rows) // self.batch_size)
+
+    def __getitem__(self, index: int) -> tuple:
+        chosen = self.order[index * self.batch_size : (index + 1) * self.batch_size]
+        inputs = tuple(np.asarray(array[self.rows[chosen]], "float32") for array in self.arrays)
+        given = inputs[0] if len(inputs) == 1 else inputs
+        if self.labels is None:
+            return (given,)
+        labels = self.labels[chosen]
+        return given, labels if self.outputs == 1 else (labels,) * self.outputs
+
+    def on_epoch_end(self) -> None:
+        """Draw the next epoch's order."""
+        self.epoch += 1
+        self.order = self._order()
+
+    def _order(self) -> np.ndarray:
+        if self.seed is None:
+            return np.arange(len(self.rows))
+        return np.random.default_rng((self.seed, self.epoch)).permutation(len(self.rows))
+
+
+def one_hot(abnormal: np.ndarray) -> np.ndarray:
+    """Labels bool (n,) as float32 (n, 2), columns in the order of `CLASSES`."""
+    labels = np.zeros((len(abnormal), len(CLASSES)), "float32")
+    labels[:, CLASSES.index("abnormal")] = abnormal
+    labels[:, CLASSES.index("normal")] = ~abnormal
+    return labels
