@@ -1,0 +1,43 @@
+"""The command `glaucoma audit DIR`: the whole audit of a folder, without the pipeline."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from glaucoma import paths
+from glaucoma.params import load_params
+
+__all__ = ["add"]
+
+
+def add(commands: argparse._SubParsersAction) -> None:
+    """Register `audit`."""
+    about = "look for what would mislead in a folder of labelled photographs, without the pipeline"
+    parser = commands.add_parser("audit", help=about, description=f"{about}; exits with 4 where it finds errors")
+    parser.add_argument("folder", metavar="DIR", type=Path, help="the photographs, in any layout of data.layout")
+    parser.add_argument("--output", metavar="FOLDER", type=Path, default=Path("audit"), help="default: %(default)s")
+    parser.add_argument("--params", metavar="FILE", default=str(paths.PARAMS), help="default: %(default)s")
+    parser.set_defaults(work=lambda given: _audit(given.folder, given.output, given.params))
+
+
+def _audit(folder: Path, output: Path, params_file: str) -> None:
+    """Write findings.csv, duplicates.csv, probes.csv and audit.json, print what was found.
+
+    Raises:
+        DataError, ParamsError: the folder or params.yaml cannot be used.
+        AuditError: what would mislead.
+    """
+    from glaucoma.data.audit import audit, gate, write
+    from glaucoma.data.intake import build_index
+    from glaucoma.data.names import listed
+
+    params = load_params(params_file)
+    classes = params.data.classes
+    index, _ = build_index(folder, layout="auto", classes=classes, n_folds=None, held_out=0, seed=params.seed)
+    findings = audit(index, folder, params)
+    table_file = write(findings, output, output / "audit.json")
+    notes = [f"{one.severity}, {one.finding}, {one.where}: {one.message}" for one in findings.found]
+    print(f"audit of {folder}:{listed(notes, most=20, rest=f', all in {table_file}')}")
+    print(findings.probes.to_string(index=False, na_rep="", float_format="{:.3f}".format))
+    gate(findings, table_file)

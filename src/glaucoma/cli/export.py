@@ -1,0 +1,66 @@
+"""`glaucoma export`: a trained model as a file for other programs."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from glaucoma.cli.predict import by_name, number
+from glaucoma.data.names import many, shown
+from glaucoma.errors import ParamsError
+
+__all__ = ["add"]
+
+FORMATS = ("onnx", "saved_model", "tflite")
+
+
+def add(commands: argparse._SubParsersAction) -> None:
+    """Register `export`."""
+    about = "write a trained model for other programs: ONNX, TensorFlow's SavedModel, or TFLite"
+    more = (
+        "What prepares the pixels is part of the graph; classes, threshold, input size and crop are in the JSON file "
+        "beside it (in the folder of a SavedModel). It is written only if its predictions are within 1e-4 of Keras'. "
+        "`glaucoma predict FILE.onnx` runs ONNX without Keras and TensorFlow; writing that needs "
+        "pip install 'glaucoma[onnx]'."
+    )
+    export = commands.add_parser("export", help=about, description=f"{about[0].upper()}{about[1:]}. {more}")
+    export.add_argument("model", metavar="MODEL", help=".keras file, folder (each one in it), or a name in models/")
+    export.add_argument("--format", choices=FORMATS, default="onnx", help="default: %(default)s")
+    where = "what to write, by its suffix, or a folder for it; default: beside MODEL"
+    export.add_argument("--out", type=Path, metavar="FILE|DIR", help=where)
+    what = "the decision's, into the metadata: a number, 0–1, or a name as `predict` takes it (default: the model's)"
+    export.add_argument("--threshold", metavar="T", help=what)
+    images = "photographs to compare on, 200 of them at most (default: data/pixels.npy, or rendered eyes)"
+    export.add_argument("--check", type=Path, metavar="DIR", help=images)
+    export.set_defaults(work=_export)
+
+
+def _export(given: argparse.Namespace) -> None:
+    """Export each model that the name stands for.
+
+    Raises:
+        ParamsError: a threshold that cannot be used, or one file for several models.
+        WeightsError, DataError: what `export_model` raises.
+    """
+    limit = None if given.threshold is None else number(given.threshold)
+    from glaucoma.pipeline.inference import find_models
+
+    models = find_models(given.model)
+    if given.threshold is not None and limit is None:
+        limit = by_name(given.threshold, models)
+    suffix = f".{given.format}"
+    one_file = given.out is not None and given.out.suffix == suffix
+    if one_file and len(models) > 1:
+        raise ParamsError(f"--out is one file, for {many(len(models), 'model')}", "name a folder")
+    from glaucoma.pipeline.export import export_model
+
+    for model in models:
+        out = given.out if one_file else (given.out or model.parent) / f"{model.stem}{suffix}"
+        parity = export_model(model, out, form=given.format, threshold=limit, check=given.check)
+        agree = f"within {parity.difference:.1e} of Keras on {many(parity.images, 'image')} of {parity.of}"
+        print(f"{shown(out)}: {_bytes(out) / 1e6:.1f} MB, {agree}")
+
+
+def _bytes(path: Path) -> int:
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())

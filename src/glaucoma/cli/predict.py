@@ -1,0 +1,215 @@
+"""`glaucoma predict`: what a trained model, or an ensemble, says of photographs, with what speaks against each."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from glaucoma import paths
+from glaucoma.data.names import listed, many, shown
+from glaucoma.errors import DataError, ParamsError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from PIL import Image
+
+__all__ = ["add", "by_name", "number"]
+
+THRESHOLDS = ("fixed", "youden", "sensitivity_95", "specificity_95", "least_cost")
+DECISION = paths.SUMMARY / "decision.json"
+FIXED = 0.5
+MODEL = ".keras or .onnx file, folder (ensemble), or a name in models/, of another revision as REVISION:NAME"
+
+
+def add(commands: argparse._SubParsersAction) -> None:
+    """Register `predict`."""
+    about = "say how probable glaucoma is on each photograph; for research, not a medical device"
+    more = (
+        "A file that cannot be read is named and stops nothing; the exit code is then 3. Thresholds by name and "
+        f"calibration (temperature) are those of {DECISION}, for the models of the cross-validation."
+    )
+    predict = commands.add_parser("predict", help=about, description=f"{about[0].upper()}{about[1:]}. {more}")
+    predict.add_argument("model", metavar="MODEL", help=MODEL)
+    predict.add_argument("images", nargs="+", metavar="IMAGE|DIR|-", help="photographs, folders, or - (names on stdin)")
+    predict.add_argument("--format", choices=("table", "csv", "json"), default="table", help="default: %(default)s")
+    predict.add_argument("--out", type=Path, metavar="FILE", help="write there instead of to the terminal")
+    what = f"a number, 0–1, or one of {', '.join(THRESHOLDS)} (default: the model's own, or fixed, which is {FIXED})"
+    predict.add_argument("--threshold", metavar="T", help=what)
+    predict.add_argument("--no-quality", action="store_true", help="do not measure the photographs' quality")
+    what = "write a PNG of each photograph into DIR: where it speaks for abnormal (Grad-CAM)"
+    predict.add_argument("--explain", type=Path, metavar="DIR", help=what)
+    predict.set_defaults(work=_predict)
+
+
+def _predict(given: argparse.Namespace) -> int:
+    """Predict, and say how many files could not be read.
+
+    Raises:
+        ParamsError: a threshold that is none, or that these models have not.
+        DataError: no photographs.
+        WeightsError: no such model, or one that cannot be explained.
+    """
+    files = _files(given.images)
+    limit = given.threshold and number(given.threshold)  # before TensorFlow starts, which takes seconds
+    from glaucoma.pipeline.inference import find_models, load_classifier, predict_files
+
+    models = find_models(given.model)
+    if limit is None and given.threshold:
+        limit = by_name(given.threshold, models)
+    loaded = [load_classifier(path) for path in models]
+    if limit is None:
+        limit = loaded[0].card.get("threshold", FIXED) if len(loaded) == 1 else FIXED
+    needed = max(one.size for one in loaded)
+    explain = None
+    if given.explain:
+        if given.explain.exists() and not given.explain.is_dir():
+            raise ParamsError(f"--explain is {shown(given.explain)}, which is no folder", "name a folder")
+        from glaucoma.pipeline.explanations import explain_files, explainers
+
+        explain = explainers(loaded)  # before the work: a head of another kind is refused
+    found = predict_files(loaded, files, look=None if given.no_quality else lambda image: _quality(image, needed))
+    entry = _entry(models)
+    table = _table(files, found, entry, limit)
+    if not given.no_quality:
+        table["warnings"] = found.notes
+    if explain:
+        rows = [row for row in range(len(files)) if row not in found.faults]
+        written = explain_files(loaded, explain, files, rows, given.explain)
+        print(f"{many(len(written), 'overlay')} written to {shown(given.explain)}/", file=sys.stderr)
+    _show(table, given.format, given.out, "" if entry is None else _judged(models, limit))
+    if not found.faults:
+        return 0
+    faults = [f"{shown(files[i])}: {why}" for i, why in sorted(found.faults.items())]
+    print(f"{many(len(faults), 'file')} of {len(files)} cannot be read:{listed(faults, most=20)}", file=sys.stderr)
+    return DataError.exit_code
+
+
+def _files(names: list[str]) -> list[Path]:
+    from glaucoma.data.walk import walk
+
+    files: list[Path] = []
+    for name in names:
+        if name == "-":
+            files += [Path(line) for line in sys.stdin.read().splitlines() if line]
+        elif Path(name).is_dir():
+            files += walk(Path(name), strict=False).images
+        else:
+            files.append(Path(name))
+    if not files:
+        raise DataError(f"no photographs in {', '.join(map(shown, names))}", "name images, or a folder that has some")
+    return files
+
+
+def number(threshold: str) -> float | None:
+    """A threshold given as a number, or `fixed`; None where it is another name.
+
+    Raises:
+        ParamsError: it is neither.
+    """
+    if threshold == "fixed":
+        return FIXED
+    if threshold in THRESHOLDS:
+        return None
+    try:
+        limit = float(threshold)
+    except ValueError:
+        limit = -1.0
+    if not 0 <= limit <= 1:
+        what = f"--threshold is {shown(threshold)}"
+        raise ParamsError(what, f"give a number from 0 to 1, or one of {', '.join(THRESHOLDS)}")
+    return limit
+
+
+def by_name(threshold: str, models: list[Path]) -> float:
+    """The threshold of that name which `summary` fitted for these models.
+
+    Raises:
+        ParamsError: there is none.
+    """
+    entry = _entry(models)
+    limit = entry and entry["thresholds"].get(threshold)
+    if limit is None:
+        remedy = f"give a number; names need {DECISION} (`dvc repro summary`) and a model of models/crossval"
+        raise ParamsError(f"there is no threshold {threshold} for this model", remedy)
+    return limit
+
+
+def _entry(models: list[Path]) -> dict[str, Any] | None:
+    """The decisions fitted for these models: those of the one fold, or of all folds pooled; None for other models."""
+    from glaucoma.files import read_json
+
+    home = paths.fold_files(0)["model"].parent.resolve()
+    if not DECISION.is_file() or any(model.resolve().parent != home for model in models):
+        return None
+    decisions = read_json(DECISION)
+    if len(models) > 1:
+        return decisions["pooled"]
+    return decisions["folds"].get(models[0].stem.removeprefix("fold"))
+
+
+def _table(files: list[Path], found: Any, entry: dict[str, Any] | None, limit: float) -> pd.DataFrame:
+    import numpy as np
+    import pandas as pd
+
+    from glaucoma.evaluate.decisions import calibrated
+
+    probability = found.probability
+    table = pd.DataFrame({"image": [shown(file) for file in files], "probability": probability})
+    if entry is not None:
+        whole = ~np.isnan(probability)
+        table["calibrated"] = np.nan
+        table.loc[whole, "calibrated"] = calibrated(probability[whole], entry, "temperature")
+    if len(found.each) > 1:
+        table["spread"] = found.each.std(axis=0, ddof=1)  # over the models
+    table["threshold"] = limit
+    decided = np.where(probability >= limit, "abnormal", "normal").astype(object)
+    decided[np.isnan(probability)] = ""
+    table["decision"] = decided
+    table["fault"] = [found.faults.get(i, "") for i in range(len(files))]
+    return table
+
+
+def _quality(image: Image.Image, needed: int) -> str:
+    from glaucoma.data.quality import complaints, quality_of
+
+    return "; ".join(complaints(quality_of(image), *image.size, needed).values())
+
+
+def _judged(models: list[Path], limit: float) -> str:
+    """What this threshold does on `valid`, which neither trained the folds' models nor chose their thresholds."""
+    from glaucoma.evaluate.scores import ABNORMAL
+    from glaucoma.evaluate.summary import read_folds
+
+    try:
+        valid = read_folds([int(model.stem.removeprefix("fold")) for model in models]).pooled("valid")
+    except (DataError, ValueError) as error:
+        return f"what this threshold does on valid is not known: {error}\n"
+    found = []
+    abnormal, called = valid["label"] == ABNORMAL, valid["probability"] >= limit
+    for score, right, of, what in (
+        ("sensitivity", abnormal & called, abnormal, ABNORMAL),
+        ("specificity", ~abnormal & ~called, ~abnormal, "normal"),
+    ):
+        share = f"{right.sum() / of.sum():.3f}" if of.any() else "not defined"
+        found.append(f"{score} {share} ({right.sum()} of {of.sum()} {what})")
+    whose = "this model" if len(models) == 1 else f"the {len(models)} models one by one, pooled (not of their mean)"
+    return f"on valid, at this threshold, of {whose}: {', '.join(found)}\n"
+
+
+def _show(table: pd.DataFrame, form: str, out: Path | None, judged: str) -> None:
+    from glaucoma.files import atomic_path
+
+    if form == "csv":
+        text = table.to_csv(index=False, lineterminator="\n")
+    elif form == "json":
+        text = table.to_json(orient="records", indent=2, force_ascii=False) + "\n"
+    else:
+        text = table.drop(columns="threshold").round(3).fillna("").to_string(index=False) + "\n"
+        text += f"decision: abnormal where the probability is at least {table['threshold'].iloc[0]:.3g}\n{judged}"
+    if out is None:
+        sys.stdout.write(text)
+        return
+    with atomic_path(out) as temporary:
+        temporary.write_text(text, encoding="utf-8")

@@ -1,0 +1,215 @@
+"""All folds of the cross-validation together: read what each left, describe it, pool its predictions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from glaucoma import paths
+from glaucoma.errors import DataError
+from glaucoma.evaluate.scores import ABNORMAL, COUNTS, NORMAL, SCORES
+from glaucoma.files import read_csv, read_json
+from glaucoma.params import Params
+
+__all__ = [
+    "SCORES",
+    "SPLITS",
+    "FoldResults",
+    "describe",
+    "headline",
+    "mean_and_sd",
+    "read_folds",
+    "read_index_metrics",
+    "read_selection",
+    "readable",
+    "selection_note",
+]
+
+SPLITS = ("test", "valid")
+HEADLINE = ("sensitivity", "auroc", "f1_macro", "accuracy")
+PREDICTIONS = ("image", "patient", "source", "split", "label", "predicted", "probability")
+
+
+@dataclass(frozen=True)
+class FoldResults:
+    """What the folds left.
+
+    Attributes:
+        folds: a row per fold; columns fold, then `test_` and `valid_` before each score, count and `contamination`.
+            A score that is not defined in a fold is NaN.
+        predictions: a row per prediction; columns fold, image, patient and source ("" where
+            unknown), split, label, predicted, probability (of abnormal).
+        seconds: training time of each fold whose timing is there, by fold.
+        stale: result files of folds that are not asked for; they were not read.
+    """
+
+    folds: pd.DataFrame
+    predictions: pd.DataFrame
+    seconds: pd.Series
+    stale: list[Path]
+
+    def pooled(self, split: str) -> pd.DataFrame:
+        """All folds' predictions for a split, columns fold, image, patient, source, label, predicted, probability."""
+        chosen = self.predictions[self.predictions["split"] == split]
+        return chosen.drop(columns="split").reset_index(drop=True)
+
+    def contamination(self, *splits: str) -> float:
+        """The highest share, over folds and these splits, of images that the starting weights had been trained on."""
+        return float(self.folds[[f"{split}_contamination" for split in splits]].max().max())
+
+
+def read_folds(folds: Sequence[int]) -> FoldResults:
+    """Read the results of exactly these folds.
+
+    Raises:
+        DataError: a fold's scores or predictions are missing, damaged, or not of one run.
+    """
+    folds = sorted(folds)
+    missing = [str(f) for fold in folds for f in _result_files(fold) if not f.is_file()]
+    if missing:
+        listed = ", ".join(missing[:4]) + (f" and {len(missing) - 4} more" if len(missing) > 4 else "")
+        raise DataError(
+            f"results of the cross-validation are missing: {listed}",
+            "train those folds, e.g. `dvc repro crossval@0`, or name fewer folds in crossval.folds",
+        )
+    rows, predictions, seconds = [], [], {}
+    for fold in folds:
+        rows.append(_fold_row(fold))
+        predictions.append(_fold_predictions(fold, rows[-1]))
+        timing = paths.fold_files(fold)["timing"]
+        if timing.is_file():
+            seconds[fold] = float(_json(timing, fold)["seconds"])
+    asked = {paths.fold_files(fold)["metrics"] for fold in folds}
+    return FoldResults(
+        folds=pd.DataFrame(rows),
+        predictions=pd.concat(predictions, ignore_index=True),
+        seconds=pd.Series(seconds, name="seconds", dtype=float),
+        stale=sorted(set(paths.FOLD_METRICS.glob("fold*.json")) - asked),
+    )
+
+
+def read_index_metrics(path: Path) -> dict[str, int]:
+    """Read metrics/index.json: images, normal, abnormal, files, folds.
+
+    Raises:
+        DataError: it is missing or damaged.
+    """
+    try:
+        return read_json(path)
+    except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read: {error}", "make it again: `dvc repro --force index`") from None
+
+
+def read_selection(folds: Sequence[int]) -> pd.DataFrame:
+    """Which configuration each fold's stages were trained with: columns fold, stage, chosen_on, lr … epochs, others."""
+    columns = ["fold", "stage", "chosen_on", "lr", "optimizer", "batch_size", "epochs"]
+    files = {fold: paths.fold_files(fold)["report"] / "selection.csv" for fold in sorted(folds)}
+    tables = [read_csv(file).assign(fold=fold) for fold, file in files.items() if file.is_file()]
+    table = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)
+    return table[[*columns, *table.columns.difference(columns)]]
+
+
+def selection_note(params: Params) -> str:
+    """A sentence on whether what configurations were selected on is also what is scored on."""
+    own = "; the final configuration is that of params.yaml"
+    if params.crossval.warm_start == "none":
+        return f"selection: no stage is searched for the folds{own}"
+    if params.search.nested:
+        return f"selection: nested, stages 1 and 2 chosen by each fold within its own train split{own}"
+    fold = params.search.fold
+    return f"selection: stages 1 and 2 chosen on fold {fold} for all folds (search.nested: false){own}"
+
+
+def describe(results: FoldResults) -> pd.DataFrame:
+    """The report's last table: rows `test_accuracy` … `valid_contamination`; columns count, mean, std, min … max.
+
+    As pandas' `describe`: std with n - 1, quartiles by linear interpolation; count is the folds where it is defined.
+    """
+    columns = [f"{split}_{score}" for split in SPLITS for score in (*SCORES, "contamination")]
+    table = results.folds.reindex(columns=columns).astype(float).describe().T
+    return table.astype({"count": int}).rename_axis("score")
+
+
+def headline(results: FoldResults) -> dict[str, float | int]:
+    """At most ten numbers for metrics/summary.json: means over the folds, the number of folds, the contamination."""
+    means = describe(results)["mean"]
+    found = {f"{split}_{score}": float(means[f"{split}_{score}"]) for split in SPLITS for score in HEADLINE}
+    found = {name: value for name, value in found.items() if not pd.isna(value)}
+    return {"folds": len(results.folds), **found, "contamination": results.contamination(*SPLITS)}
+
+
+def readable(results: FoldResults) -> str:
+    """A compact table for people: mean ± standard deviation of each score, test and valid."""
+    table = describe(results)
+    lines = [f"{'mean ± SD over ' + str(len(results.folds)) + ' folds':<32}{'test':>15}{'valid':>17}"]
+    for score in (*SCORES, "contamination"):
+        cells = [mean_and_sd(table.loc[f"{split}_{score}"]) for split in SPLITS]
+        lines.append(f"  {score:<30}{cells[0]:>15}{cells[1]:>17}")
+    return "\n".join(lines)
+
+
+def mean_and_sd(row: pd.Series) -> str:
+    """A row of `describe` (columns count, mean, std) in words: `0.912 ± 0.034`."""
+    if row["count"] == 0:
+        return "not defined"
+    return f"{row['mean']:.3f}" + (f" ± {row['std']:.3f}" if row["count"] > 1 else "")
+
+
+def _result_files(fold: int) -> list[Path]:
+    files = paths.fold_files(fold)
+    return [files["metrics"], files["report"] / "predictions.csv"]
+
+
+def _fold_row(fold: int) -> dict[str, Any]:
+    """One row of `FoldResults.folds`."""
+    path = paths.fold_files(fold)["metrics"]
+    found = _json(path, fold)
+    row: dict[str, Any] = {"fold": fold}
+    for split in SPLITS:
+        try:
+            part = found[split]
+            row |= {f"{split}_{score}": _number(part.get(score)) for score in SCORES}
+            row |= {f"{split}_{name}": part[name] for name in (*COUNTS, "contamination")}
+        except (KeyError, TypeError, AttributeError) as error:
+            raise _not_ours(path, fold, f"lacks {split}: {error}") from None
+    return row
+
+
+def _number(score: float | None) -> float:
+    return float("nan") if score is None else score
+
+
+def _fold_predictions(fold: int, row: dict[str, Any]) -> pd.DataFrame:
+    """One fold's predictions, checked against its counts."""
+    path = paths.fold_files(fold)["report"] / "predictions.csv"
+    try:
+        texts = dict.fromkeys(PREDICTIONS[:-1], str)
+        table = read_csv(path, dtype=texts)[list(PREDICTIONS)]
+        table = table.fillna({"patient": "", "source": ""}).astype({"probability": float})
+    except (KeyError, ValueError) as error:  # pandas' own reading errors are ValueErrors
+        raise _not_ours(path, fold, f"is no table of predictions: {error}") from None
+    if not set(table["label"]) | set(table["predicted"]) <= {NORMAL, ABNORMAL}:
+        raise _not_ours(path, fold, f"names classes other than {NORMAL} and {ABNORMAL}")
+    for split in SPLITS:
+        listed = int((table["split"] == split).sum())
+        if listed != row[f"{split}_n"]:
+            why = f"lists {listed} {split} images where metrics count {row[f'{split}_n']}: not of one run"
+            raise _not_ours(path, fold, why)
+    table.insert(0, "fold", fold)
+    return table
+
+
+def _json(path: Path, fold: int) -> dict:
+    try:
+        return read_json(path)
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise _not_ours(path, fold, f"is no JSON: {error}") from None
+
+
+def _not_ours(path: Path, fold: int, why: str) -> DataError:
+    return DataError(f"{path} {why}", f"make it again: `dvc repro --force --single-item crossval@{fold}`")

@@ -1,0 +1,52 @@
+"""Thresholds chosen on one set of predictions, to be applied untouched to another."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from glaucoma.evaluate.scores import THRESHOLD, checked
+
+__all__ = ["RULES", "choose_threshold", "choose_thresholds"]
+
+RULES = ("fixed", "youden", "sensitivity_95", "specificity_95", "least_cost")
+
+
+def choose_thresholds(abnormal: np.ndarray, probability: np.ndarray, miss: float) -> dict[str, float | None]:
+    """The threshold of every rule in `RULES`, None where the images lack a class."""
+    return {rule: choose_threshold(rule, abnormal, probability, miss) for rule in RULES}
+
+
+def choose_threshold(rule: str, abnormal: np.ndarray, probability: np.ndarray, miss: float = 1.0) -> float | None:
+    """The threshold that a rule takes from these predictions.
+
+    Thresholds lie in the middle between neighbouring probabilities, so that they carry over to other images as well as
+    they can. Of equally good ones the lowest is taken: it misses the fewest abnormal images.
+
+    Args:
+        rule: `fixed` (0.5, as published); `youden` (highest sensitivity + specificity - 1; Youden, Cancer 3:32, 1950);
+            `sensitivity_95` (highest specificity with sensitivity ≥ 0.95); `specificity_95` (highest sensitivity with
+            specificity ≥ 0.95); `least_cost` (lowest miss · false negatives + false positives).
+        abnormal: bool, (n,).
+        probability: float, (n,), 0 to 1.
+        miss: what a missed abnormal image costs, in false alarms.
+
+    Returns:
+        From this probability on an image is called abnormal, 0 to just above 1; None where the images lack a class.
+    """
+    if rule == "fixed":
+        return THRESHOLD
+    abnormal, probability = checked(abnormal, probability)
+    if abnormal.all() or not abnormal.any():
+        return None
+    values = np.unique(probability)
+    cuts = np.concatenate([[0.0], (values[:-1] + values[1:]) / 2, [np.nextafter(1.0, 2.0)]])
+    positives, negatives = np.sort(probability[abnormal]), np.sort(probability[~abnormal])
+    fn, tn = np.searchsorted(positives, cuts), np.searchsorted(negatives, cuts)
+    sensitivity, specificity = 1 - fn / len(positives), tn / len(negatives)
+    goodness = {
+        "youden": sensitivity + specificity,
+        "sensitivity_95": np.where(sensitivity >= 0.95 - 1e-12, specificity, -1),
+        "specificity_95": np.where(specificity >= 0.95 - 1e-12, sensitivity, -1),
+        "least_cost": -(miss * fn + len(negatives) - tn),
+    }[rule]
+    return float(cuts[np.flatnonzero(goodness >= goodness.max() - 1e-12)[0]])

@@ -1,0 +1,32 @@
+"""The pretrained backbone as a file of its own, so that everything after it depends on its hash."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from glaucoma import paths
+from glaucoma.backbone_table import BACKBONES
+from glaucoma.files import sha256_file
+from glaucoma.model.artifacts import save_model
+from glaucoma.model.backbones import build_backbone
+from glaucoma.model.runtime import describe, fresh
+from glaucoma.params import Params
+from glaucoma.progress import say
+
+__all__ = ["make_backbone"]
+
+
+def make_backbone(params: Params) -> None:
+    """Build the backbone, give it its weights and save it with where they come from.
+
+    Raises:
+        WeightsError: the weights cannot be had or do not fit.
+    """
+    fresh(params.seed)
+    name, weights = params.backbone.name, params.backbone.weights
+    backbone = build_backbone(name, params.data.image_size, weights)
+    source = {"weights": weights, "licence": BACKBONES[name].licence if weights == "imagenet" else None}
+    if (file := Path(weights).expanduser()).is_file():
+        source["weights_sha256"] = sha256_file(file)
+    save_model(backbone, paths.BACKBONE, {"backbone": name, **source, "versions": describe(), "seed": params.seed})
+    say(f"backbone: {name}, {backbone.count_params():,} parameters, weights {weights}")

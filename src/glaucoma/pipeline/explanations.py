@@ -1,0 +1,107 @@
+"""Overlays that explain predictions: Grad-CAM of each network, laid where on the photograph it looked, and averaged."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from glaucoma.data.crop import cropped, decode_uncropped
+from glaucoma.data.images import Unreadable
+from glaucoma.data.names import shown
+from glaucoma.errors import WeightsError
+from glaucoma.model.portable import Portable
+from glaucoma.pipeline.inference import MEGAPIXELS, Classifier
+from glaucoma.progress import track
+from glaucoma.report.heat import heat_figure
+
+__all__ = ["explain_files", "explainers"]
+
+SIDE = 512  # pixels of an overlay's longer side
+
+
+def explainers(models: Sequence[Classifier]) -> list:
+    """What explains each model, made before anything is predicted, so that a head of another kind is told at once.
+
+    Raises:
+        WeightsError: a head that cannot be explained, or ONNX, with the model's name.
+    """
+    made = []
+    for one in models:
+        if isinstance(one.network, Portable):
+            what = f"{shown(one.path)} cannot be explained: ONNX gives probabilities, not the feature maps behind them"
+            raise WeightsError(what, "name the .keras file that it was made from, or leave out --explain")
+        from glaucoma.model.gradcam import gradcam  # Keras: ONNX does without
+
+        try:
+            made.append(gradcam(one.network, one.classes))
+        except WeightsError as error:
+            raise WeightsError(f"{shown(one.path)} cannot be explained: {error.found}", "leave out --explain") from None
+    return made
+
+
+def explain_files(
+    models: Sequence[Classifier], explain: Sequence, files: Sequence[Path], rows: Sequence[int], folder: Path
+) -> list[Path]:
+    """Write an overlay of each of these rows of `files`, one at a time, named by its row so that no two are one.
+
+    Args:
+        models: loaded classifiers.
+        explain: as `explainers` gives them.
+        files: of photographs.
+        rows: which of them; what can no longer be read is left out.
+        folder: to write into.
+
+    Returns:
+        The pictures written.
+    """
+    written = []
+    for row in track(rows, "explain", len(rows), "image"):
+        try:
+            written.append(
+                _overlay(models, explain, files[row], folder / f"{row + 1:04d}-{_plain(files[row].stem)}.png")
+            )
+        except Unreadable:
+            continue
+    return written
+
+
+def _overlay(models: Sequence[Classifier], explain: Sequence, file: Path, path: Path) -> Path:
+    views, total, chances, photograph, boxes = {}, None, [], None, []
+    for one, heat_of in zip(models, explain, strict=True):
+        key = (one.size, one.crop)
+        if key not in views:
+            image = decode_uncropped(file, one.size, max_megapixels=MEGAPIXELS, crop=one.crop)
+            if photograph is None:
+                shrunk = min(1.0, SIDE / max(image.size))
+                size = [max(1, round(side * shrunk)) for side in image.size]
+                photograph, total = np.asarray(image.resize(size, Image.Resampling.BOX)), np.zeros(size[::-1])
+            pixels, box = cropped(image, one.size, one.crop)
+            high, wide = total.shape
+            place = (0, 0, wide, high)
+            if box and box.found:
+                across, down = wide / image.width, high / image.height
+                x, y = round(box.left * across), round(box.top * down)
+                place = (
+                    x,
+                    y,
+                    min(max(1, round(box.width * across)), wide - x),
+                    min(max(1, round(box.height * down)), high - y),
+                )
+                boxes.append(place)
+            views[key] = pixels, place
+        pixels, (x, y, wide, high) = views[key]
+        probability, heat = heat_of(pixels[None])
+        chances.append(probability[0])
+        fine = Image.fromarray(heat[0].astype("float32")).resize((wide, high), Image.Resampling.BILINEAR)
+        total[y : y + high, x : x + wide] += np.asarray(fine) / len(models)
+    note = f"Probability of abnormal {np.mean(chances):.3f}"
+    note += f", mean of {len(models)} networks" if len(models) > 1 else ""
+    heat_figure(photograph, total, boxes, file.name, f"{note}. For research, not a medical device.", path)
+    return path
+
+
+def _plain(stem: str) -> str:
+    return "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "_" for c in stem)[:60]

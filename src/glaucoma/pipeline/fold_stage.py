@@ -1,0 +1,162 @@
+"""One fold of the cross-validation: warm start, training of the final configuration, scores on test and valid."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from glaucoma import paths
+from glaucoma.data.copies import read_clusters
+from glaucoma.data.inner import inner_splits
+from glaucoma.data.splits import Split, contamination
+from glaucoma.errors import DataError
+from glaucoma.evaluate.scores import scores
+from glaucoma.files import read_json, write_csv, write_json
+from glaucoma.interrupts import held
+from glaucoma.model.artifacts import load_model, save_model
+from glaucoma.model.cut import Cut, cut_all, cut_head, cut_last
+from glaucoma.model.runtime import fresh, keras
+from glaucoma.params import Params
+from glaucoma.pipeline.free_models import free_network
+from glaucoma.pipeline.outputs import write_training
+from glaucoma.pipeline.search_stage import dataset, model_card, with_head
+from glaucoma.progress import say
+from glaucoma.search.grid import Trial, expand, fit_of
+from glaucoma.search.ranking import rank
+from glaucoma.search.search import Searcher
+from glaucoma.search.training import Snapshot
+
+__all__ = ["train_fold"]
+
+STAGES = ("stage1", "stage2")  # that a fold's own warm start repeats
+
+
+@held()
+def train_fold(params: Params, fold: int) -> None:
+    """Train the final configuration (top level of params.yaml) on a fold, and write its files.
+
+    Raises:
+        DataError: the fold does not exist or cannot be trained on.
+        TrainingError: the training diverged.
+    """
+    fresh(params.seed)
+    data = dataset()
+    splits = data.fold(fold)
+    clusters = read_clusters()
+    trainer = _FoldTrainer(params, fold, data.pixels, splits, clusters)
+    network, seen = trainer.warm_start(data.fold(params.search.fold)["train"])
+    final = Trial(params.lr, params.optimizer, params.batch_size, params.epochs, fit_of(params))
+    searcher, snapshot = trainer.train(cut_all(network), final, splits, "training")
+    searcher.take(snapshot)
+
+    files = paths.fold_files(fold)
+    held_out = {name: splits[name] for name in ("test", "valid")}
+    result = {
+        name: {
+            **scores(split.abnormal, snapshot.probability[name]),
+            **contamination(split, seen, clusters),
+        }
+        for name, split in held_out.items()
+    }
+    write_training(snapshot, held_out, files["report"], f"fold {fold}, {final}")
+    write_json(files["metrics"], {"fold": fold, **result})
+    write_csv(files["report"] / "selection.csv", pd.DataFrame(trainer.chosen(final)))
+    about = {"stage": "crossval", "fold": fold, "configuration": final.as_dict(), **result}
+    about |= {"model": params.crossval.model, "warm_start": params.crossval.warm_start}
+    about |= {"nested": params.search.nested}
+    save_model(network, files["model"], model_card(params, about, params.crossval.model))
+    write_json(files["timing"], {"seconds": sum(trainer.seconds), "final_seconds": snapshot.seconds})
+    shown = ", ".join(f"{name} macro F1 {result[name]['f1_macro']:.3f}" for name in held_out)
+    say(f"fold {fold}: {shown}")
+
+
+class _FoldTrainer:
+    """Trains single configurations on one fold.
+
+    Attributes:
+        seconds: how long each training took, also where the journal held it already.
+        winners: the trial that each stage of the fold's own warm start was trained with.
+    """
+
+    def __init__(self, params: Params, fold: int, pixels, splits: dict[str, Split], clusters: Mapping[str, str]):
+        self.params, self.fold, self.pixels, self.splits = params, fold, pixels, splits
+        self.clusters = clusters
+        self.seconds: list[float] = []
+        self.winners: dict[str, Trial] = {}
+
+    def warm_start(self, search_train: Split) -> tuple[keras.Model, Split | None]:
+        """The network that the fold starts from, and the split whose labels its weights have seen."""
+        params = self.params
+        if params.crossval.model != "final":
+            return free_network(params, params.crossval.model), None
+        if params.crossval.warm_start == "stage2":
+            return load_model(paths.search_files("stage2")["model"]), search_train
+        network = self._untrained()
+        if params.crossval.warm_start == "none":
+            return network, None
+        self.winners = self._nested() if params.search.nested else {stage: _winner(stage) for stage in STAGES}
+        splits = {name: self.splits[name] for name in ("train", params.search.split)}
+        for stage, winner in self.winners.items():
+            searcher, snapshot = self.train(self._cut(stage, network), winner, splits, f"warm start, {stage}")
+            searcher.take(snapshot)
+        return network, self.splits["train"]
+
+    def chosen(self, final: Trial) -> list[dict]:
+        """Which configuration each stage of the fold was trained with, and on what it was chosen."""
+        fold, search = self.fold, self.params.search
+        on = f"fold {fold}, part of train" if search.nested else f"fold {search.fold}, {search.split}"
+        rows = [{"stage": stage, "chosen_on": on, **trial.as_dict()} for stage, trial in self.winners.items()]
+        return [*rows, {"stage": "final", "chosen_on": "params.yaml", **final.as_dict()}]
+
+    def _nested(self) -> dict[str, Trial]:
+        """The best trials of the grids of stages 1 and 2 by a hold-out of the fold's train split.
+
+        Stage 2 is searched from stage 1's winner as trained on the inner train split: what selects has taught nothing.
+        """
+        search, network = self.params.search, self._untrained()
+        inner = inner_splits(self.splits["train"], self.clusters, self.params.seed)
+        winners = {}
+        for stage in STAGES:
+            trials = expand(getattr(self.params, stage).grid, fit_of(self.params))
+            searcher = self._searcher(self._cut(stage, network), inner, f"selection, {stage}")
+            finished = searcher.train(trials)
+            _, best = rank(trials, finished, searcher.errors, inner["test"], search.metric, search.miss_cost)
+            searcher.take(finished[best])
+            self.seconds += [snapshot.seconds for snapshot in finished.values()]
+            winners[stage] = best
+            say(f"fold {self.fold}, {stage}: {best} is the best of {len(trials)} trials on {len(inner['test'])} images")
+        return winners
+
+    def _untrained(self) -> keras.Model:
+        return with_head(load_model(paths.BACKBONE), self.params.head, self.params.seed)
+
+    def _cut(self, stage: str, network: keras.Model) -> Cut:
+        return cut_head(network) if stage == "stage1" else cut_last(network, self.params.stage2.unfreeze_last)
+
+    def train(self, cut: Cut, trial: Trial, splits: dict[str, Split], what: str) -> tuple[Searcher, Snapshot]:
+        """Train one configuration on the fold, or take it from the journal."""
+        searcher = self._searcher(cut, splits, what)
+        snapshot = searcher.train([trial])[trial]
+        self.seconds.append(snapshot.seconds)
+        return searcher, snapshot
+
+    def _searcher(self, cut: Cut, splits: dict[str, Split], what: str) -> Searcher:
+        return Searcher(
+            cut,
+            self.pixels,
+            splits,
+            seed=self.params.seed,
+            state=paths.STATE,
+            cached=self.params.search.cache,
+            augment=self.params.augment,
+            title=f"fold {self.fold}, {what}",
+        )
+
+
+def _winner(stage: str) -> Trial:
+    path: Path = paths.search_files(stage)["metrics"]
+    if not path.is_file():
+        raise DataError(f"{path} does not exist", f"run `dvc repro {stage}`, which makes it")
+    return Trial.of(read_json(path)["best"])

@@ -1,0 +1,40 @@
+"""The report's free configurations: searches like stage 3, each on a network of its own.
+
+Their heads are not stage 2's, so they start from their backbone's weights, not from stage 2's winner.
+"""
+
+from __future__ import annotations
+
+from glaucoma.interrupts import held
+from glaucoma.model.backbones import build_backbone
+from glaucoma.model.cut import cut_all
+from glaucoma.model.runtime import fresh, keras
+from glaucoma.params import Params
+from glaucoma.pipeline.search_stage import search_stage, with_head
+from glaucoma.search.executors.choose import choose
+
+__all__ = ["free_network", "model4", "model5"]
+
+
+@held()
+def model4(params: Params, jobs: int | None = None, executor: str | None = None) -> None:
+    """Search with every layer trained and a deeper head, from the backbone's weights."""
+    search_stage("model4", params, free_network(params, "model4"), choose(jobs, executor), cut_all)
+
+
+@held()
+def model5(params: Params, jobs: int | None = None, executor: str | None = None) -> None:
+    """Search with every layer of a larger backbone trained, from its weights."""
+    search_stage("model5", params, free_network(params, "model5"), choose(jobs, executor), cut_all)
+
+
+def free_network(params: Params, name: str) -> keras.Model:
+    """The untrained network of `model4` or `model5`, its backbone with the weights that its section names.
+
+    Raises:
+        WeightsError: the weights cannot be had or do not fit.
+    """
+    fresh(params.seed)
+    section = getattr(params, name)
+    backbone = build_backbone(section.backbone.name, params.data.image_size, section.backbone.weights)
+    return with_head(backbone, section.head, params.seed)

@@ -1,0 +1,228 @@
+"""Trained classifiers by name, and their predictions for image files: one network or several, an ensemble."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+import numpy as np
+from joblib import cpu_count
+from PIL import Image
+
+from glaucoma import paths
+from glaucoma.data.crop import Crop, cropped, decode_uncropped
+from glaucoma.data.images import Unreadable, decode
+from glaucoma.data.names import listed, shown
+from glaucoma.errors import WeightsError
+from glaucoma.files import read_json, sha256_file
+from glaucoma.model.portable import SUFFIX, Portable, Runner
+from glaucoma.params import Condition
+from glaucoma.pipeline.revisions import fetch_models, parse
+from glaucoma.progress import Progress
+
+if TYPE_CHECKING:  # Keras starts where a model needs it: ONNX does not
+    from glaucoma.model.runtime import keras
+
+__all__ = ["Classifier", "Predictions", "find_models", "load_classifier", "predict_files"]
+
+CLASSES = get_args(Condition)
+BATCH = 32  # images per inference step
+CHUNK = 8 * BATCH  # images that are decoded and held at a time
+DECODERS = 8  # threads at most; each may hold an image of `max_megapixels`
+LOOKED_AT = 256  # pixels a side that a photograph has at least when it is looked at, where its file has them
+MEGAPIXELS = 100.0  # larger images are unreadable, unless the caller says otherwise; as data.max_megapixels ships
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A trained network that is ready to predict.
+
+    Attributes:
+        path: its `.keras` or `.onnx` file.
+        network: float32 (batch, size, size, 3) in 0–255 → (batch, 2).
+        card: its sidecar, or the metadata of ONNX: configuration, scores, versions; empty where there is none.
+        classes: the order of its outputs.
+    """
+
+    path: Path
+    network: keras.Model | Runner
+    card: dict[str, Any]
+    classes: tuple[str, ...]
+
+    @property
+    def size(self) -> int:
+        """Pixels a side that it takes."""
+        return self.network.input_shape[1]
+
+    @property
+    def crop(self) -> Crop:
+        """Part of a photograph that it takes, `none` for all of it."""
+        wanted = self.card.get("input")
+        return wanted.get("crop", "none") if isinstance(wanted, dict) else "none"
+
+    def probability(self, pixels: np.ndarray) -> np.ndarray:
+        """Probability of abnormal, float64 (n,), for uint8 (n, size, size, 3); a function of each image alone."""
+        if isinstance(self.network, Runner):
+            starts = range(0, len(pixels), BATCH)
+            found = np.concatenate([self.network(pixels[i : i + BATCH].astype("float32")) for i in starts])
+        else:
+            from glaucoma.search.batches import Batches
+
+            found = self.network.predict(Batches([pixels], np.arange(len(pixels)), None, batch_size=BATCH), verbose=0)
+        return found[:, self.classes.index("abnormal")].astype("float64")
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What classifiers say of files.
+
+    Attributes:
+        each: float64 (models, files), probability of abnormal; NaN where a file cannot be read.
+        faults: why a file cannot be read, by its position among the files.
+        notes: what `look` said of each file; "" of those that cannot be read.
+    """
+
+    each: np.ndarray
+    faults: dict[int, str]
+    notes: list[str]
+
+    @property
+    def probability(self) -> np.ndarray:
+        """float64 (files,): the mean over the models."""
+        return self.each.mean(axis=0)
+
+
+def find_models(name: str | Path) -> list[Path]:
+    """The model files that a name stands for, sorted (fold 10 after fold 9).
+
+    Args:
+        name: a `.keras` or `.onnx` file; a folder, which is the ensemble of those in it (of `.keras` alone where it
+            has both); or the name of either in models/, such as `stage2`, `crossval` or `crossval/fold3`, which may
+            stand behind a revision of Git or a DVC experiment: `HEAD~1:stage2`.
+
+    Raises:
+        WeightsError: nothing of that name; with what there is.
+    """
+    given = Path(name).expanduser()
+    if not given.exists() and (then := parse(str(name))):
+        given = fetch_models(*then)
+    if given.suffix == ".tflite" or (given / "saved_model.pb").is_file():
+        what = f"{shown(name)} is for other programs: prediction reads .keras and .onnx, whose loading runs no code"
+        raise WeightsError(what, "name the .keras file that it was made from")
+    for place in (given, paths.MODELS / given, (paths.MODELS / given).with_name(f"{given.name}.keras")):
+        if place.is_file():
+            return [place]
+        for suffix in (".keras", SUFFIX):
+            if place.is_dir() and (found := sorted(place.glob(f"*{suffix}"), key=_natural)):
+                return found
+    known = [path for path in sorted(paths.MODELS.rglob("*.keras"), key=_natural) if path != paths.BACKBONE]
+    names = [path.relative_to(paths.MODELS).with_suffix("").as_posix() for path in known]
+    remedy = f"choose one of:{listed(names)}" if names else "train one with `dvc repro`, or name a .keras file"
+    raise WeightsError(f"there is no model {shown(name)}, neither as a path nor in {paths.MODELS}/", remedy)
+
+
+def load_classifier(path: Path) -> Classifier:
+    """Load a network and its sidecar.
+
+    Raises:
+        WeightsError: no whole model, no classifier of two classes, or not the model that its sidecar describes.
+    """
+    if Path(path).suffix == SUFFIX:
+        _card(path)  # refuses a file that is not the one described
+        network = Portable(path)
+        card = network.card
+    else:
+        from glaucoma.model.artifacts import load_model
+
+        network, card = load_model(path), _card(path)
+    classes = tuple(card.get("classes", CLASSES))
+    shapes = network.input_shape, network.output_shape
+    if not (isinstance(shapes[0], tuple) and len(shapes[0]) == 4 and shapes[1] == (None, 2)):
+        raise WeightsError(f"{shown(path)} is no classifier of photographs in two classes", "name another model")
+    if set(classes) != set(CLASSES):
+        raise WeightsError(f"{shown(path)} knows the classes {', '.join(classes)}", f"expected {' and '.join(CLASSES)}")
+    one = Classifier(Path(path), network, card, classes)
+    if one.crop not in get_args(Crop):
+        what = f"{shown(path)} wants photographs cropped to {shown(one.crop)}, by its sidecar"
+        raise WeightsError(what, f"known are {', '.join(get_args(Crop))}; take the release that trained it")
+    return one
+
+
+def predict_files(
+    models: Sequence[Path | Classifier],
+    files: Sequence[Path],
+    *,
+    max_megapixels: float = MEGAPIXELS,
+    look: Callable[[Image.Image], str] | None = None,
+) -> Predictions:
+    """Predict image files by each of several models; what cannot be read stops nothing.
+
+    Files are decoded once for each input size and crop, as training decodes them, a few at a time.
+
+    Args:
+        models: their files, or classifiers that are loaded.
+        files: of images.
+        max_megapixels: larger images are unreadable.
+        look: called in threads with each decoded photograph, whole, for a note on it. It shares the decoding for
+            prediction, unless that is coarser than `LOOKED_AT`.
+
+    Raises:
+        WeightsError: a model cannot be loaded.
+    """
+    loaded = [model if isinstance(model, Classifier) else load_classifier(model) for model in models]
+    each, faults, notes = np.full((len(loaded), len(files)), np.nan), {}, [""] * len(files)
+    for turn, (size, crop) in enumerate(sorted({(one.size, one.crop) for one in loaded}, reverse=True)):
+        noted = look if turn == 0 else None  # of the finest, if several sizes are asked for
+
+        def pixels(row: int, size: int = size, crop: Crop = crop, noted: Any = noted) -> np.ndarray | str:
+            try:
+                image = decode_uncropped(files[row], size, max_megapixels=max_megapixels, crop=crop)
+                if noted:
+                    fine = crop != "none" or 2 * size >= LOOKED_AT
+                    notes[row] = noted(
+                        image if fine else decode(files[row], max_megapixels=max_megapixels, at_least=LOOKED_AT)
+                    )
+                return cropped(image, size, crop)[0]
+            except Unreadable as fault:
+                return str(fault)
+
+        pool = ThreadPoolExecutor(min(cpu_count(), DECODERS))
+        with pool, Progress(f"predict at {size} px", len(files), "image") as progress:
+            for start in range(0, len(files), CHUNK):
+                part = list(pool.map(pixels, range(start, min(start + CHUNK, len(files)))))
+                faults |= {start + i: found for i, found in enumerate(part) if isinstance(found, str)}
+                rows = [start + i for i, found in enumerate(part) if not isinstance(found, str)]
+                if rows:
+                    decoded = np.stack([found for found in part if not isinstance(found, str)])
+                    for row, one in enumerate(loaded):
+                        if (one.size, one.crop) == (size, crop):
+                            each[row, rows] = one.probability(decoded)
+                progress.step(len(part))
+    return Predictions(each, faults, notes)
+
+
+def _card(path: Path) -> dict[str, Any]:
+    path = Path(path)
+    sidecar = path.with_suffix(".onnx.json" if path.suffix == SUFFIX else ".json")
+    if not sidecar.is_file():
+        return {}
+    try:
+        card = read_json(sidecar)
+        described = card.get("sha256")
+    except (json.JSONDecodeError, UnicodeDecodeError, AttributeError):
+        what = f"{shown(sidecar)} is no sidecar of a model"
+        raise WeightsError(what, "restore it, e.g. with `dvc checkout`") from None
+    if described and described != sha256_file(path):
+        remedy = "restore both, e.g. with `dvc checkout`; or remove the sidecar of a model that is not ours"
+        raise WeightsError(f"{shown(path)} is not the model that {shown(sidecar)} describes", remedy)
+    return card
+
+
+def _natural(path: Path) -> tuple:
+    """Sort key by which fold10 follows fold9."""
+    digits = "".join(c for c in path.stem if c.isdigit())
+    return (str(path.parent), path.stem.rstrip("0123456789"), int(digits or 0), path.name)

@@ -1,0 +1,66 @@
+"""What `data.crop` cuts out: its boxes on some photographs, those without a box first."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import pandas as pd
+from matplotlib.patches import Rectangle
+
+from glaucoma.data.index import distinct
+from glaucoma.report.style import GREEN, GREY, ORANGE, heading, new_figure, plain_name, save, styled
+from glaucoma.report.tiles import TILE, tile
+
+__all__ = ["crops_chart"]
+
+COLUMNS, MOST, MOST_FAILURES = 6, 12, 6
+
+
+@styled()
+def crops_chart(
+    boxes: pd.DataFrame,
+    index: pd.DataFrame,
+    root: Path | str,
+    path: Path | str,
+    *,
+    crop: str,
+    seed: int,
+    max_megapixels: float,
+) -> None:
+    """Draw the boxes that were cut out.
+
+    Args:
+        boxes: one row at least; columns image, path, left, top, width, height (pixels, upright) and found.
+        index: as `read_index` returns it.
+        root: folder that the paths start from.
+        path: PNG to write.
+        crop: what was looked for.
+        seed: of the draw.
+        max_megapixels: larger images count as unreadable.
+    """
+    sizes = distinct(index).set_index("image")[["width", "height"]]
+    drawn = boxes.sort_values("image").iloc[np.random.default_rng(seed).permutation(len(boxes))]
+    failed = drawn[~drawn["found"]].head(MOST_FAILURES)
+    chosen = pd.concat([failed, drawn[drawn["found"]].head(MOST - len(failed))])
+    rows = math.ceil(len(chosen) / COLUMNS)
+    figure = new_figure(12.0, 2.35 * rows + 0.8)
+    panels = figure.subplots(rows, COLUMNS, squeeze=False)
+    for axes in panels.flat:
+        axes.set_axis_off()
+    for axes, row in zip(panels.flat, chosen.itertuples(), strict=False):
+        tile(axes, Path(root) / row.path, max_megapixels, GREEN if row.found else ORANGE)
+        width, height = sizes.loc[row.image].astype(float)
+        scale = TILE / max(width, height)
+        left, top = row.left * scale + (TILE - width * scale) / 2, row.top * scale + (TILE - height * scale) / 2
+        if row.found:
+            for style in ({"color": "black", "lw": 3}, {"color": "white", "lw": 1.4}):
+                axes.add_patch(Rectangle((left, top), row.width * scale, row.height * scale, fill=False, **style))
+        title = f"{row.width} × {row.height} px" if row.found else "not found: all of it"
+        axes.set_title(title, fontsize=9, pad=4, fontweight="normal" if row.found else "bold")
+        axes.set_xlabel(plain_name(PurePosixPath(row.path).name), fontsize=8, color=GREY, labelpad=3)
+    count = int(boxes["found"].sum())
+    note = f"Found in {count} of {len(boxes)} images; where it is not found, the whole photograph is taken"
+    heading(figure, f"What data.crop: {crop} takes", note)
+    save(figure, path)

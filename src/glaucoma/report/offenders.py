@@ -1,0 +1,97 @@
+"""The photographs that the audit found fault with, to look at: poor ones, and copies side by side."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path, PurePosixPath
+
+import pandas as pd
+
+from glaucoma.data.names import many, shown
+from glaucoma.report.style import GREY, PURPLE, heading, new_figure, plain_name, save, styled
+from glaucoma.report.tiles import tile
+
+__all__ = ["duplicates_sheet", "offenders", "offenders_sheet"]
+
+COLUMNS = 6
+MOST = 24  # photographs on a sheet
+PAIRS_ACROSS, MOST_PAIRS = 3, 12
+NAME = 24  # characters below a tile
+
+
+def offenders(findings: pd.DataFrame, index: pd.DataFrame) -> pd.DataFrame:
+    """Unreadable and poor photographs of the audit's findings, and what is wrong with each.
+
+    Args:
+        findings: reports/audit/findings.csv: columns finding, where (the file as messages name it) and message.
+        index: as `read_index` returns it.
+
+    Returns:
+        Columns path, fault (`unreadable`, `tiny`, `blank`, `over-exposed`, `blurred`) and why; sorted by fault, path.
+    """
+    poor = findings[findings["finding"].isin(["unreadable", "poor_photograph"])]
+    files = {shown(path): path for path in sorted(index["path"].unique())}
+    rows = []
+    for row in poor.itertuples():
+        fault, _, why = (row.finding, "", row.message) if row.finding == "unreadable" else row.message.partition(": ")
+        if row.where in files:
+            rows.append((files[row.where], fault, why))
+    return pd.DataFrame(rows, columns=["path", "fault", "why"]).sort_values(["fault", "path"], ignore_index=True)
+
+
+@styled()
+def offenders_sheet(poor: pd.DataFrame, root: Path | str, path: Path | str, *, max_megapixels: float) -> None:
+    """Draw poor photographs with their names and what is wrong; an equal share of each fault where they are many.
+
+    Args:
+        poor: one row at least, as `offenders` returns it.
+        root: folder that the paths start from.
+        path: PNG to write.
+        max_megapixels: larger images count as unreadable.
+    """
+    turn = poor.groupby("fault").cumcount()
+    chosen = poor.loc[turn.sort_values(kind="stable").index[:MOST]].sort_values(["fault", "path"])
+    rows = math.ceil(len(chosen) / COLUMNS)
+    figure = new_figure(12.0, 2.45 * rows + 0.8)
+    panels = figure.subplots(rows, COLUMNS, squeeze=False)
+    for axes in panels.flat:
+        axes.set_axis_off()
+    for axes, row in zip(panels.flat, chosen.itertuples(), strict=False):
+        tile(axes, Path(root) / row.path, max_megapixels, PURPLE)
+        axes.set_title(row.fault, fontsize=9.5, fontweight="bold", pad=4)
+        axes.set_xlabel(plain_name(PurePosixPath(row.path).name, NAME), fontsize=8, color=GREY, labelpad=3)
+    counts = [f"{count} {fault}" for fault, count in poor["fault"].value_counts().sort_index().items()]
+    less = f"; {len(chosen)} shown" if len(chosen) < len(poor) else ""
+    heading(figure, "Photographs that the audit finds fault with", ", ".join(counts) + less)
+    save(figure, path)
+
+
+@styled()
+def duplicates_sheet(pairs: pd.DataFrame, root: Path | str, path: Path | str, *, max_megapixels: float) -> None:
+    """Draw pairs of files that show one photograph side by side.
+
+    Args:
+        pairs: one row at least; columns first_path, second_path, mirrored and correlation, as the audit writes them.
+        root: folder that the paths start from.
+        path: PNG to write.
+        max_megapixels: larger images count as unreadable.
+    """
+    chosen = pairs.head(MOST_PAIRS)
+    across = min(PAIRS_ACROSS, len(chosen))
+    rows = math.ceil(len(chosen) / across)
+    figure = new_figure(max(4.0 * across, 6.0), 2.45 * rows + 0.8)
+    panels = figure.subplots(rows, 2 * across, squeeze=False)
+    for axes in panels.flat:
+        axes.set_axis_off()
+    places = panels.reshape(-1, 2)
+    for number, ((left, right), row) in enumerate(zip(places, chosen.itertuples(), strict=False), start=1):
+        for axes, file in ((left, row.first_path), (right, row.second_path)):
+            tile(axes, Path(root) / file, max_megapixels, PURPLE)
+            axes.set_xlabel(plain_name(PurePosixPath(file).name, NAME), fontsize=8, color=GREY, labelpad=3)
+        what = "mirrored" if row.mirrored else "copy"
+        left.set_title(f"{number}: {what}", fontsize=9.5, fontweight="bold", pad=4)
+        right.set_title(f"correlation {row.correlation:.3f}", loc="right", fontsize=8.5, pad=4)
+    less = f", the first {len(chosen)} shown" if len(chosen) < len(pairs) else ""
+    note = f"{many(len(pairs), 'pair')} of files that differ in bytes{less}; the copy may be resized or recompressed"
+    heading(figure, "Files that show the same photograph", note)
+    save(figure, path)

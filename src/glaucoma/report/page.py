@@ -1,0 +1,226 @@
+"""reports/index.html, MODEL_CARD.md and CHECKLIST.md: everything shown is read from files that the stages wrote."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+
+from glaucoma import paths
+from glaucoma.data.names import many
+from glaucoma.evaluate.scores import ABNORMAL, NORMAL
+from glaucoma.evaluate.summary import SPLITS, mean_and_sd
+from glaucoma.files import atomic_path, hash_json, sha256_file
+from glaucoma.params import Params
+from glaucoma.report import page_figures as figures
+from glaucoma.report.page_errors import overlays, worst
+from glaucoma.report.page_parts import (
+    Missing,
+    cell,
+    frame,
+    json_or_missing,
+    of_frame,
+    picture,
+    table,
+)
+from glaucoma.report.probes import Scored, probes_picture
+
+__all__ = ["gather", "write_pages"]
+
+STAGES = {"stage1": "head only", "stage2": "end of the backbone", "stage3": "every layer"}
+EXTRA = {"model4": "every layer, deeper head", "model5": "every layer, larger backbone"}  # shown where they were run
+SCORES = ("sensitivity", "specificity", "auroc", "f1_macro", "accuracy")
+CURVES = {
+    "roc": "ROC curve of the pooled test predictions, and each fold's",
+    "precision_recall": "Precision–recall curve of the pooled test predictions",
+    "reliability": "Reliability diagram of valid predictions, calibration fitted on test",
+    "decision_curve": "Decision curve: net benefit on valid by threshold",
+}
+JUDGED = {
+    "thresholds": "Thresholds chosen on test, applied untouched to valid",
+    "calibration": "Calibration fitted on test, judged on valid",
+}
+EXPLORE = {
+    "condition_by_split": "Files by split and condition",
+    "folds": "Files by fold, split and condition",
+    "sizes": "Image sizes by condition",
+    "mosaic": "Sample photographs",
+    "mosaic_split": "Photographs by class and split",
+    "appearance": "Brightness and colour by condition and source",
+    "mosaic_source": "Photographs by class and source",
+    "sizes_by_source": "Image sizes by source and condition",
+    "crops": "What data.crop takes of some photographs, those without a box first",
+    "overlap": "Share of each fold's test images that other folds train on",
+}
+SOMETIMES = ("mosaic_source", "sizes_by_source", "crops")  # drawn where there are several sources, or a crop
+
+
+def write_pages(params: Params) -> None:
+    """Write the page, the model card and the checklist. The same files in give the same bytes out."""
+    environment = Environment(
+        loader=PackageLoader("glaucoma.report"),
+        autoescape=select_autoescape(["html.j2"]),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["cell"] = cell
+    environment.tests["missing"] = lambda value: isinstance(value, Missing)
+    given = gather(params)
+    pages = {
+        paths.PAGE: "page.html.j2",
+        paths.MODEL_CARD: "model_card.md.j2",
+        paths.CHECKLIST: "checklist.md.j2",
+    }
+    for path, template in pages.items():
+        text = environment.get_template(template).render(given)
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(text.encode("utf-8", "backslashreplace"))
+
+
+def gather(params: Params) -> dict[str, Any]:
+    """All that the templates show; a `Missing` with its reason for what is not there."""
+    return {
+        "params": params,
+        "synthetic": Path(params.data.root) == paths.SAMPLE,
+        "index": json_or_missing(paths.METRICS / "index.json"),
+        "audit": json_or_missing(paths.METRICS / "audit.json"),
+        "findings": table(paths.AUDIT / "findings.csv", "Findings of the audit", sortable=True),
+        "probes": table(paths.PROBES, "What tells the label without looking at the eye", sortable=True),
+        "probes_figure": _probes(),
+        "offenders": _found("offenders", "Photographs that the audit finds fault with", "no photograph at fault"),
+        "duplicates": _found("duplicates", "Files that show the same photograph, side by side", "no such pair"),
+        "summary": json_or_missing(paths.SUMMARY_METRICS),
+        "headline": _headline(),
+        "intervals": table(paths.SUMMARY / "intervals.csv", "Pooled scores with 95 % intervals", sortable=True),
+        "folds": _folds(),
+        "folds_figure": picture(paths.SUMMARY / "folds.png", "Macro F1, AUROC and sensitivity of each fold"),
+        "intervals_figure": picture(paths.SUMMARY / "intervals.png", "Pooled scores with their 95 % intervals"),
+        "report": table(paths.SUMMARY / "report_test.csv", "Classification report, test splits pooled"),
+        "curves": [picture(paths.SUMMARY / f"{name}.png", alt) for name, alt in CURVES.items()],
+        "judged": [table(paths.SUMMARY / f"{name}.csv", alt, sortable=True) for name, alt in JUDGED.items()],
+        "subgroups": table(paths.SUMMARY / "subgroups.csv", "Scores by group, with 95 % intervals", sortable=True),
+        "confusions": [
+            picture(paths.SUMMARY / f"{name}.png", f"Confusion matrix, {split} splits of all folds pooled")
+            for name, split in (("confusion", "test"), ("confusion_valid", "valid"))
+        ],
+        "searches": [_search(name, what, params) for name, what in _run().items()],
+        "errors": worst(),
+        "overlays": overlays(),
+        "explain": json_or_missing(paths.METRICS / "explain.json"),
+        "explore": [
+            picture(file, alt)
+            for name, alt in EXPLORE.items()
+            if (file := paths.EXPLORE / f"{name}.png").is_file() or name not in SOMETIMES
+        ],
+        "protocol": table(paths.SUMMARY / "protocol.csv", "The protocol, as published and here", sortable=True),
+        "published": table(paths.SUMMARY / "published.csv", "Published scores and ours", sortable=True, drop=("note",)),
+        "compared": _note(),
+        "parameters": _parameters(params),
+        "hashes": _hashes(params),
+        "versions": _versions(),
+        "classes": (NORMAL, ABNORMAL),
+        "many": many,
+    }
+
+
+def _run() -> dict[str, str]:
+    """The searches: stages 1 to 3, and what else was run."""
+    return STAGES | {name: what for name, what in EXTRA.items() if paths.search_files(name)["metrics"].is_file()}
+
+
+def _headline() -> Any:
+    found = frame(paths.SUMMARY / "summary.csv")
+    if isinstance(found, Missing):
+        return found
+    by_score = found.set_index("score")
+    rows = []
+    for score in SCORES:
+        names = [f"{split}_{score}" for split in SPLITS]
+        cells = [mean_and_sd(by_score.loc[name]) if name in by_score.index else "not defined" for name in names]
+        rows.append([score.replace("_", " "), *cells])
+    folds = int(found["count"].max())
+    caption = f"Mean ± standard deviation over {many(folds, 'fold')}"
+    return of_frame(pd.DataFrame(rows, columns=["score", "test", "valid"]), caption)
+
+
+def _probes() -> Any:
+    found = frame(paths.PROBES)
+    if isinstance(found, Missing):
+        return found
+    pooled = frame(paths.SUMMARY / "intervals.csv")
+    rows = [] if isinstance(pooled, Missing) else pooled[(pooled["split"] == "test") & (pooled["score"] == "auroc")]
+    model = [Scored(row.value, row.low, row.high) for row in rows.itertuples()] if len(rows) else []
+    return probes_picture(found, model[0] if model and model[0].auroc == model[0].auroc else None)
+
+
+def _found(name: str, alt: str, nothing: str) -> Any:
+    """A sheet that explore draws only where the audit found something to draw."""
+    if (paths.EXPLORE / "mosaic.png").is_file() and not (paths.EXPLORE / f"{name}.png").is_file():
+        return Missing(f"the audit found {nothing}.")
+    return picture(paths.EXPLORE / f"{name}.png", alt)
+
+
+def _folds() -> Any:
+    found = frame(paths.SUMMARY / "folds.csv")
+    if isinstance(found, Missing):
+        return found
+    wanted = ["fold", *(f"{s}_{score}" for s in ("test", "valid") for score in (*SCORES, "contamination"))]
+    kept = found[[name for name in wanted if name in found]]
+    return of_frame(kept.rename(columns=lambda name: name.replace("_", " ")), "Scores of each fold", sortable=True)
+
+
+def _search(name: str, what: str, params: Params) -> dict[str, Any]:
+    files = paths.search_files(name)
+    trials = frame(files["table"])
+    metric = params.search.metric
+    if isinstance(trials, Missing):
+        shown, slices = trials, trials
+    else:
+        short = trials.dropna(axis=1, how="all").rename(
+            columns=lambda c: c.removeprefix("param_").removeprefix("mean_").replace("_", " ")
+        )
+        shown = of_frame(short, f"{name}: all {many(len(trials), 'trial')}", sortable=True)
+        slices = figures.slices(trials, metric, f"{name}: {metric.replace('_', ' ')} by parameter")
+    return {
+        "name": name,
+        "what": what,
+        "metrics": json_or_missing(files["metrics"]),
+        "table": shown,
+        "slices": slices,
+        "curves": picture(files["report"] / "curves.png", f"Loss and macro F1 by epoch of {name}'s winner"),
+        "confusion": picture(files["report"] / "confusion_test.png", f"Confusion matrix of {name}'s winner, test"),
+    }
+
+
+def _note() -> str:
+    found = frame(paths.SUMMARY / "published.csv")
+    return found.why if isinstance(found, Missing) else str(found["note"].iat[0])
+
+
+def _parameters(params: Params) -> Any:
+    flat = pd.json_normalize(params.model_dump(), sep=".").T.reset_index()
+    flat.columns = ["parameter", "value"]
+    flat["value"] = flat["value"].map(lambda v: ", ".join(map(str, v)) if isinstance(v, list) else str(v))
+    return of_frame(flat, "Every parameter of this run")
+
+
+def _hashes(params: Params) -> Any:
+    rows = [("parameters (canonical JSON)", hash_json(params.model_dump()))]
+    if paths.INDEX.is_file():
+        rows.append((f"data: {paths.INDEX}, which holds each image's SHA-256", sha256_file(paths.INDEX)))
+    for name in _run():
+        sidecar = json_or_missing(paths.search_files(name)["model"].with_suffix(".json"))
+        if not isinstance(sidecar, Missing):
+            rows.append((f"models/{name}.keras", sidecar["sha256"]))
+    return of_frame(pd.DataFrame(rows, columns=["what", "SHA-256"]), "What these results were made from and with")
+
+
+def _versions() -> Any:
+    sidecar = json_or_missing(paths.search_files("stage3")["model"].with_suffix(".json"))
+    if isinstance(sidecar, Missing):
+        return sidecar
+    rows = [(name, str(value)) for name, value in sidecar["versions"].items()]
+    return of_frame(pd.DataFrame(rows, columns=["library", "version"]), "Versions that trained the models")
