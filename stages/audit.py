@@ -1,0 +1,25 @@
+"""Decode every image, look for leaks, conflicts and copies, and stop for what audit.waive does not name."""
+
+from pathlib import Path
+
+import _checkout
+from glaucoma import paths
+from glaucoma.data.audit import audit, gate, write
+from glaucoma.data.index import read_index
+from glaucoma.data.names import listed
+from glaucoma.params import Params
+from glaucoma.progress import say
+from glaucoma.stage import command
+
+
+def main(params: Params) -> None:
+    """Write what was found, then fail if it would mislead."""
+    findings = audit(read_index(paths.INDEX), Path(params.data.root).expanduser(), params, paths.LOOKS)
+    table_file = write(findings, paths.AUDIT, paths.METRICS / "audit.json")
+    gate(findings, table_file)
+    notes = [f"{one.severity}, {one.finding}, {one.where}: {one.message}" for one in findings.found]
+    say(f"audit:{listed(notes, most=20, rest=f', all in {table_file}')}")
+
+
+if __name__ == "__main__":
+    command(main, __doc__)

@@ -1,0 +1,24 @@
+"""Where the folds' networks looked in their worst errors, in reports/explain/; on the sample, how much on the disc."""
+
+import _checkout
+from glaucoma import paths
+from glaucoma.params import Params
+from glaucoma.pipeline.explain_stage import run_explain
+from glaucoma.stage import command
+
+
+def main(params: Params) -> None:
+    """Write reports/explain/ and metrics/explain.json, print what they say."""
+    metrics = run_explain(params)
+    if "heat_on_disc" in metrics:
+        share, area = metrics["heat_on_disc"], metrics["disc_area"]
+        print(
+            f"{share:.0%} of the heat lies on the disc, which is {area:.0%} of the picture ({metrics['images']} images)"
+        )
+    else:
+        print(f"heat on the disc is not measured: {metrics.get('skipped', 'nothing speaks for abnormal in any image')}")
+    print(f"look next at {paths.EXPLAIN}/, or at the worst errors on the page")
+
+
+if __name__ == "__main__":
+    command(main, __doc__)

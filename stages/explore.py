@@ -1,0 +1,43 @@
+"""Count tables, charts and sample photographs of the data set, in reports/explore/."""
+
+from pathlib import Path
+
+import _checkout
+from glaucoma import paths
+from glaucoma.data.index import read_index
+from glaucoma.files import write_csv
+from glaucoma.params import Params
+from glaucoma.report import counts
+from glaucoma.report.appearance import appearance, appearance_chart
+from glaucoma.report.explore import folds_chart, sizes_chart, splits_chart
+from glaucoma.report.gallery import write_found, write_mosaics
+from glaucoma.report.overlap import overlap, overlap_chart
+from glaucoma.stage import command
+
+
+def main(params: Params) -> None:
+    """Read data/index.csv and the photographs, write reports/explore/."""
+    index = read_index(paths.INDEX)
+    root, folder = Path(params.data.root).expanduser(), paths.EXPLORE
+    write_csv(folder / "condition_by_split.csv", counts.by_split(index))
+    write_csv(folder / "conditions.csv", counts.conditions(index))
+    write_csv(folder / "folds.csv", counts.by_fold(index))
+    write_csv(folder / "base_table.csv", counts.base_table(index, root))
+    splits_chart(index, folder / "condition_by_split.png")
+    folds_chart(index, folder / "folds.png")
+    sizes_chart(index, folder / "sizes.png", params.data.image_size)
+    write_csv(folder / "overlap.csv", overlap(index))
+    overlap_chart(index, folder / "overlap.png")
+    colours = appearance(index, root, params.data.max_megapixels)
+    write_csv(folder / "appearance.csv", colours)
+    appearance_chart(colours, folder / "appearance.png")
+    write_mosaics(index, root, folder, params)
+    write_found(index, root, folder, params)
+
+    print(counts.copies_note(index))
+    print(counts.by_split(index).to_string(index=False))
+    print(f"look next at {folder}/mosaic.png and the tables beside it")
+
+
+if __name__ == "__main__":
+    command(main, __doc__)

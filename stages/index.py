@@ -1,0 +1,32 @@
+"""List the images of data.root: path, fold, split, class and content id of every file."""
+
+from pathlib import Path
+
+import _checkout
+from glaucoma import paths
+from glaucoma.data.frozen import folds_table
+from glaucoma.data.intake import build_index
+from glaucoma.files import write_csv, write_json
+from glaucoma.params import Params
+from glaucoma.stage import command
+
+
+def main(params: Params) -> None:
+    """Write the index and its counts."""
+    index, metrics = build_index(
+        Path(params.data.root).expanduser(),
+        layout=params.data.layout,
+        classes=params.data.classes,
+        n_folds=params.crossval.n_folds,
+        held_out=params.crossval.held_out,
+        seed=params.seed,
+        max_megapixels=params.data.max_megapixels,
+        kept=paths.LOOKS,
+    )
+    write_csv(paths.INDEX, index)
+    write_csv(paths.FOLDS, folds_table(index))
+    write_json(paths.METRICS / "index.json", metrics)
+
+
+if __name__ == "__main__":
+    command(main, __doc__)

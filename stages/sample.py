@@ -1,0 +1,16 @@
+"""Make the embedded sample: synthetic fundus photographs as the report's ten-fold tree, and their truth."""
+
+import _checkout
+from glaucoma import paths
+from glaucoma.data.sample.tree import make_sample
+from glaucoma.params import Params
+from glaucoma.stage import command
+
+
+def main(params: Params) -> None:
+    """Write data/sample."""
+    make_sample(paths.SAMPLE, images=params.sample.images, size=params.sample.size, seed=params.seed)
+
+
+if __name__ == "__main__":
+    command(main, __doc__)
