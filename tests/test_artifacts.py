@@ -1,0 +1,164 @@
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import small
+
+from glaucoma.errors import WeightsError
+from glaucoma.files import read_json, sha256_file
+from glaucoma.model.artifacts import load_model, save_model
+from glaucoma.model.runtime import keras
+from glaucoma.search.identity import hash_model
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[keras.Model, Path]:
+    network, path = small.tiny_network(), tmp_path_factory.mktemp("model") / "model.keras"
+    save_model(network, path, {"stage": "stage1", "threshold": 0.5})
+    return network, path
+
+
+def test_equal_models_are_equal_files_whichever_process_made_them(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import small, sys; from pathlib import Path\n"
+        "from glaucoma.model.artifacts import save_model; from glaucoma.search.identity import hash_model\n"
+        "network = small.tiny_network(); save_model(network, Path(sys.argv[1]), {})\n"
+        "sys.stdout.write(hash_model(network))"
+    )
+    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    running = []
+    for seed, name in enumerate(("one", "other")):
+        command = [sys.executable, str(script), str(tmp_path / f"{name}.keras")]
+        environment = {**os.environ, "PYTHONPATH": path, "PYTHONHASHSEED": str(seed)}
+        running.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True))
+    hashes = [process.communicate(timeout=200)[0] for process in running]
+    assert (tmp_path / "one.keras").read_bytes() == (tmp_path / "other.keras").read_bytes()
+    # The journal finds what another process has trained, and what was trained before the network was saved
+    assert hashes == [hash_model(small.tiny_network())] * 2
+
+
+def test_a_model_that_was_loaded_is_saved_as_the_same_file(saved, tmp_path):
+    _, path = saved
+    save_model(load_model(path), tmp_path / "again.keras", {})
+    assert (tmp_path / "again.keras").read_bytes() == path.read_bytes()
+
+
+def test_a_loaded_model_predicts_exactly_as_before(saved):
+    network, path = saved
+    pixels = small.images(8)[0].astype("float32")
+    loaded = load_model(path)
+    np.testing.assert_array_equal(loaded.predict(pixels, verbose=0), network.predict(pixels, verbose=0))
+    assert [layer.name for layer in loaded.layers] == [layer.name for layer in network.layers]
+
+
+def test_the_sidecar_holds_the_card_and_the_hash(saved):
+    _, path = saved
+    assert read_json(path.with_suffix(".json")) == {"stage": "stage1", "threshold": 0.5, "sha256": sha256_file(path)}
+
+
+def test_nothing_but_the_model_and_its_card_is_left(saved):
+    _, path = saved
+    assert {file.name for file in path.parent.iterdir()} == {"model.keras", "model.json"}
+
+
+def refused(path: Path, *words: str) -> None:
+    with pytest.raises(WeightsError) as caught:
+        load_model(path)
+    for word in (str(path), *words):
+        assert word in caught.value.found
+    assert caught.value.remedy
+
+
+def test_a_missing_model_is_told_with_what_makes_it(tmp_path):
+    refused(tmp_path / "model.keras", "no model")
+    (tmp_path / "folder.keras").mkdir()
+    refused(tmp_path / "folder.keras", "no model")
+
+
+def test_a_file_that_is_no_model_is_refused(tmp_path):
+    contents = {"empty": b"", "text": b"weights: none\n", "photograph": b"\xff\xd8\xff\xe0" + bytes(500)}
+    for name, content in contents.items():
+        path = tmp_path / f"{name}.keras"
+        path.write_bytes(content)
+        refused(path, "not a whole Keras model")
+
+
+@pytest.mark.parametrize("member", ["config.json", "model.weights.h5", "metadata.json"])
+def test_an_archive_with_a_part_missing_or_garbled_is_refused(member, saved, tmp_path):
+    for content in (None, b"", b"{", b"[]"):
+        path = tmp_path / "part.keras"
+        with zipfile.ZipFile(saved[1]) as whole, zipfile.ZipFile(path, "w") as part:
+            for name in whole.namelist():
+                if name != member:
+                    part.writestr(name, whole.read(name))
+            if content is not None:
+                part.writestr(member, content)
+        if member == "metadata.json":  # nothing in it decides what the model computes
+            with contextlib.suppress(WeightsError):
+                load_model(path)
+        else:
+            refused(path, "not a whole Keras model")
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped"])
+def test_a_damaged_archive_is_refused_or_gives_the_very_same_weights(damage, saved, tmp_path):
+    network, path = saved
+    whole = path.read_bytes()
+    damaged = tmp_path / "damaged.keras"
+    refusals = 0
+    for at in np.linspace(1, len(whole) - 2, 25).astype(int):
+        broken = whole[:at] if damage == "cut" else whole[:at] + bytes([whole[at] ^ 0xFF]) + whole[at + 1 :]
+        damaged.write_bytes(broken)
+        try:
+            small.same_arrays(load_model(damaged).get_weights(), network.get_weights())
+        except WeightsError:
+            refusals += 1
+    assert refusals == 25 if damage == "cut" else refusals > 15
+
+
+def test_code_in_a_model_is_not_run(tmp_path):
+    proof = tmp_path / "proof"
+    inputs = keras.Input((2,))
+    function = eval(f"lambda x: x if open({str(proof)!r}, 'w') is None else x")
+    keras.Model(inputs, keras.layers.Lambda(function, output_shape=(2,))(inputs)).save(tmp_path / "lambda.keras")
+    proof.unlink(missing_ok=True)
+    refused(tmp_path / "lambda.keras")
+    assert not proof.exists()
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "arguments"),
+    [
+        ("os", "system", {"command": "touch PROOF"}),
+        ("subprocess", "Popen", {"args": ["touch", "PROOF"]}),
+        ("builtins", "exec", {"source": "open('PROOF', 'w')"}),
+        ("pathlib", "Path", {"args": ["PROOF"]}),
+        ("keras.src.utils.file_utils", "get_file", {"fname": "PROOF", "origin": "file:///etc/hosts"}),
+    ],
+)
+def test_a_configuration_that_names_other_code_is_refused(module, name, arguments, saved, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "unsafe.keras"
+    with zipfile.ZipFile(saved[1]) as whole, zipfile.ZipFile(path, "w") as unsafe:
+        for member in whole.namelist():
+            content = whole.read(member)
+            if member == "config.json":
+                config = json.loads(content)
+                config["config"]["layers"][1] = {
+                    **config["config"]["layers"][1],
+                    "module": module,
+                    "class_name": name,
+                    "registered_name": None,
+                    "config": arguments,
+                }
+                content = json.dumps(config).encode()
+            unsafe.writestr(member, content)
+    refused(path)
+    assert not (tmp_path / "PROOF").exists()

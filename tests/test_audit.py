@@ -1,0 +1,239 @@
+import os
+import shutil
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+from PIL import Image, ImageOps
+from trees import CLASSES, ROOT, class_tree, fold_tree, jpeg, labelled, labels_tree, params_for
+
+from glaucoma.data.audit import audit, gate
+from glaucoma.data.intake import build_index
+from glaucoma.errors import AuditError, DataError, ParamsError
+from glaucoma.files import read_csv
+
+
+def index_of(root):
+    return build_index(root, layout="auto", classes=CLASSES, n_folds=4, held_out=0.1, seed=0)[0]
+
+
+def findings_of(root, **options):
+    return audit(index_of(root), root, params_for(root, **options))
+
+
+def of(findings, name):
+    return [one for one in findings.found if one.finding == name]
+
+
+def some(root, folder):
+    return min((root / folder).iterdir())
+
+
+def test_a_clean_tree_passes_and_its_copies_are_said_in_words(tmp_path):
+    findings = findings_of(fold_tree(tmp_path))
+    gate(findings, tmp_path / "findings.csv")
+    assert [one.message for one in findings.found] == [
+        "36 files are 12 images, each in three folds",
+        "6 normal and 6 abnormal images, 50.0% abnormal; in the splits 50.0% to 50.0%",
+    ]
+    assert findings.metrics()["errors"] == 0
+
+
+def test_an_unreadable_file_is_named_with_its_fault(tmp_path):
+    root = fold_tree(tmp_path)
+    (root / "Fold1/train/normal/mail.jpg").write_text("Dear colleague")
+    (root / "Fold2/test/normal/empty.jpg").write_bytes(b"")
+    (root / "Fold0/test/normal/icon.jpg").write_bytes(jpeg(1, size=1))
+    findings = findings_of(root)
+    assert [(one.where, one.message.split(":")[0].split(" (")[0]) for one in of(findings, "unreadable")] == [
+        ("Fold0/test/normal/icon.jpg", "1 × 1 pixels"),
+        ("Fold1/train/normal/mail.jpg", "no image"),
+        ("Fold2/test/normal/empty.jpg", "empty"),
+    ]
+    with pytest.raises(AuditError, match=r"mail\.jpg: no image") as caught:
+        gate(findings, tmp_path / "findings.csv")
+    assert "data.unreadable to drop" in str(caught.value)
+
+
+def test_of_many_unreadable_files_twenty_are_shown_and_the_rest_counted(tmp_path):
+    root = class_tree(tmp_path)
+    for number in range(25):
+        (root / f"normal/bad{number:02}.jpg").write_text(f"no image {number}")
+    with pytest.raises(AuditError) as caught:
+        gate(findings_of(root), tmp_path / "findings.csv")
+    assert "unreadable, 25 times" in str(caught.value)
+    assert "bad19.jpg" in str(caught.value)
+    assert f"… and 5 more, all in {tmp_path / 'findings.csv'}" in str(caught.value)
+    assert "bad20.jpg" not in str(caught.value)
+
+
+def test_unreadable_files_that_are_dropped_are_a_warning_and_counted(tmp_path):
+    root = fold_tree(tmp_path)
+    (root / "Fold1/train/normal/mail.jpg").write_text("Dear colleague")
+    findings = findings_of(root, unreadable="drop")
+    gate(findings, tmp_path / "findings.csv")
+    metrics = findings.metrics()
+    assert (metrics["unreadable"], metrics["dropped"], metrics["errors"], metrics["warnings"]) == (1, 1, 0, 1)
+
+
+def test_a_split_that_loses_a_class_by_dropping_stops_the_pipeline(tmp_path):
+    root = fold_tree(tmp_path)
+    path = some(root, "Fold0/valid/abnormal")
+    path.unlink()
+    path.write_text("no image")
+    (one,) = of(findings_of(root, unreadable="drop"), "split_without_class")
+    assert (one.severity, one.where) == ("error", "fold 0, valid")
+
+
+def test_an_image_in_two_splits_of_a_fold_is_a_leak(tmp_path):
+    root = fold_tree(tmp_path)
+    shutil.copy(some(root, "Fold1/train/normal"), root / "Fold1/test/normal/copy.jpg")
+    (one,) = of(findings_of(root), "split_leak")
+    assert (one.severity, one.where, one.count) == ("error", "fold 1", 2)
+    assert "in test as Fold1/test/normal/copy.jpg and in train as Fold1/train/normal/" in one.message
+
+
+def test_an_image_twice_in_one_split_is_a_warning(tmp_path):
+    root = fold_tree(tmp_path)
+    shutil.copy(some(root, "Fold1/train/normal"), root / "Fold1/train/normal/copy.jpg")
+    findings = findings_of(root)
+    (one,) = of(findings, "repeated_in_split")
+    assert (one.severity, one.where) == ("warning", "fold 1")
+    assert findings.errors == []
+
+
+def test_copies_in_drawn_folds_are_one_warning_for_all_folds(tmp_path):
+    root = class_tree(tmp_path)
+    shutil.copy(some(root, "normal"), root / "normal/copy.jpg")
+    (one,) = of(findings_of(root), "repeated_in_split")
+    assert one.where == "folds 0, 1, 2, 3"
+
+
+def test_an_image_of_both_classes_is_a_conflict_even_across_folds(tmp_path):
+    root = fold_tree(tmp_path)
+    shutil.copy(some(root, "Fold1/train/normal"), root / "Fold2/train/abnormal/copy.jpg")
+    findings = findings_of(root)
+    (one,) = of(findings, "label_conflict")
+    assert (one.severity, one.count) == ("error", 4)
+    assert "in abnormal as Fold2/train/abnormal/copy.jpg and in normal as " in one.message
+
+
+def test_a_patient_in_two_splits_of_a_fold_is_a_leak(tmp_path):
+    root = labels_tree(tmp_path, labelled(24, patient=lambda number: f"p{number}" if number else ""))
+    index = index_of(root)
+    assert of(audit(index, root, params_for(root)), "patient_leak") == []
+    index.loc[index["condition"] == "abnormal", "patient"] = "p3"  # in every split of every fold
+    leaks = of(audit(index, root, params_for(root)), "patient_leak")
+    assert leaks
+    assert {one.severity for one in leaks} == {"error"}
+    assert leaks[0].where.endswith("patient p3")
+
+
+def test_a_recompressed_copy_is_a_leak_and_a_conflict_and_is_listed(tmp_path):
+    root = fold_tree(tmp_path, size=256)
+    with Image.open(some(root, "Fold1/train/normal")) as photo:
+        photo.save(root / "Fold1/test/abnormal/copy.jpg", quality=60)
+        ImageOps.mirror(photo).save(root / "Fold1/train/normal/mirrored.jpg", quality=90)
+    findings = findings_of(root)
+    (conflict,) = of(findings, "near_label_conflict")
+    (leak,) = of(findings, "near_split_leak")
+    assert (conflict.severity, leak.severity, leak.where) == ("error", "error", "fold 1")
+    assert "test: Fold1/test/abnormal/copy.jpg" in leak.message
+    assert of(findings, "near_duplicate")
+    assert of(findings, "mirrored_duplicate")
+    assert set(findings.duplicates["cluster"]) == {findings.duplicates["cluster"].iloc[0]}
+
+
+def test_a_waived_error_passes_and_is_recorded(tmp_path):
+    root = fold_tree(tmp_path)
+    shutil.copy(some(root, "Fold1/train/normal"), root / "Fold1/test/normal/copy.jpg")
+    findings = findings_of(root, waive=["split_leak"])
+    gate(findings, tmp_path / "findings.csv")
+    metrics, table = findings.metrics(), findings.table()
+    assert (metrics["split_leak"], metrics["waived"], metrics["errors"]) == (1, 1, 0)
+    assert table.set_index("finding")["waived"].to_dict() == {
+        "split_leak": "yes",
+        "test_overlap": "no",
+        "copies": "no",
+        "class_balance": "no",
+    }
+
+
+def test_waiving_one_finding_leaves_the_others_standing(tmp_path):
+    root = fold_tree(tmp_path)
+    shutil.copy(some(root, "Fold1/train/normal"), root / "Fold1/test/abnormal/copy.jpg")
+    with pytest.raises(AuditError, match="label_conflict") as caught:
+        gate(findings_of(root, waive=["split_leak"]), tmp_path / "findings.csv")
+    assert "split_leak" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [("split_leek", "known are: split_leak, label_conflict"), ("unreadable", "data.unreadable to drop")],
+)
+def test_a_name_that_cannot_be_waived_is_refused_before_any_work(name, hint, tmp_path):
+    with pytest.raises(ParamsError, match=name) as caught:
+        audit(pd.DataFrame(), tmp_path, params_for(tmp_path, waive=[name]))
+    assert hint in str(caught.value)
+
+
+def test_an_image_that_changed_since_it_was_listed_is_told_apart_from_a_damaged_one(tmp_path):
+    root = class_tree(tmp_path)
+    index = index_of(root)
+    some(root, "normal").write_bytes(jpeg(4711))
+    with pytest.raises(DataError, match=r"normal000\.jpg has changed"):
+        audit(index, root, params_for(root))
+    some(root, "normal").unlink()
+    with pytest.raises(DataError, match=r"normal000\.jpg is gone"):
+        audit(index, root, params_for(root))
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A copy of the project's code and parameters, with a tree of odd names in it."""
+    for part in ("src", "stages"):
+        shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
+    text = (ROOT / "params.yaml").read_text().replace("root: data/sample ", 'root: "my photos" ')
+    (tmp_path / "params.yaml").write_text(text)
+    root = fold_tree(tmp_path / "my photos")
+    for number, name in enumerate(["á b.jpg", "two\nlines.jpg", os.fsdecode(b"latin\xe9\r.jpg")]):
+        (root / "Fold0/train/normal" / name).write_bytes(jpeg(900 + number))
+    return tmp_path
+
+
+def run(checkout, stage):
+    command = [sys.executable, str(checkout / "stages" / f"{stage}.py")]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_the_whole_intake_runs_on_any_name(checkout):
+    for stage in ("index", "audit", "pixels"):
+        done = run(checkout, stage)
+        assert done.returncode == 0, done.stderr
+    assert b"latin\xe9\r.jpg" in (checkout / "data/index.csv").read_bytes()
+    assert len(read_csv(checkout / "data/pixels.csv")) == 15
+    assert "39 files are 15 images" in (checkout / "reports/audit/findings.csv").read_text()
+    assert '"errors": 0' in (checkout / "metrics/audit.json").read_text()
+
+
+def test_the_audit_writes_its_files_before_it_stops_the_pipeline(checkout):
+    (checkout / "my photos/Fold0/test/normal" / os.fsdecode(b"b\xe9\n.jpg")).write_text("no image")
+    assert run(checkout, "index").returncode == 0
+    done = run(checkout, "audit")
+    assert done.returncode == AuditError.exit_code
+    assert r"Fold0/test/normal/b\xe9\n.jpg: no image" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "no image" in (checkout / "reports/audit/findings.csv").read_text()
+    assert '"unreadable": 1' in (checkout / "metrics/audit.json").read_text()
+
+
+def test_a_folder_is_audited_without_the_pipeline(tmp_path):
+    root = class_tree(tmp_path / "photos", size=256)
+    shutil.copy(some(root, "normal"), root / "abnormal/copy.jpg")
+    code = "import sys; from glaucoma.cli import main; main(sys.argv[1:])"
+    command = [sys.executable, "-c", code, "audit", str(root), "--output", str(tmp_path / "out")]
+    done = subprocess.run([*command, "--params", str(ROOT / "params.yaml")], capture_output=True, text=True)
+    assert done.returncode == AuditError.exit_code, done.stderr
+    assert "label_conflict" in done.stderr
+    assert '"near_split_leak": 0' in (tmp_path / "out/audit.json").read_text()

@@ -1,0 +1,101 @@
+"""Benchmarks run, and compare what is equal; how fast it is they say only at full size, on a quiet machine."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.slow  # whole searches, twice each
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDER = ROOT / "benchmarks"
+
+
+def python(*arguments: str) -> str:
+    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, cwd=ROOT, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory) -> Path:
+    """What a quick run of all benchmarks has written."""
+    folder = tmp_path_factory.mktemp("benchmarks")
+    python(str(FOLDER / "run.py"), "--quick", "--output", str(folder))
+    return folder
+
+
+def rows(folder: Path) -> dict[str, dict]:
+    found = json.loads((folder / "results.json").read_bytes())["rows"]
+    return {row["what"].partition(",")[0] + " " + row["unit"]: row for row in found}
+
+
+def test_both_ways_of_a_search_end_with_the_same_weights_and_probabilities(quick):
+    for stage in ("stage 1", "stage 2"):
+        assert rows(quick)[f"{stage} s"]["equal"] == "weights and probabilities equal bit for bit"
+
+
+def test_once_and_ten_times_decoded_photographs_have_equal_pixels(quick):
+    assert rows(quick)["decoding s"]["equal"] == "equal pixels"
+
+
+def test_every_planted_fault_is_found_and_no_false_duplicate(quick):
+    assert rows(quick)["planted faults s"]["equal"] == "14 of 14 planted faults found, 0 false duplicates"
+
+
+def test_every_figure_is_positive_and_its_ratio_follows_from_it(quick):
+    found = rows(quick)
+    assert len(found) == 13  # what is compared, and in which unit
+    for row in found.values():
+        assert row["ours"] > 0
+        if row["obvious"] is not None:
+            more = row["unit"] == "images/s"
+            assert row["ratio"] == pytest.approx((row["ours"] / row["obvious"]) ** (1 if more else -1))
+
+
+def test_the_table_has_a_line_for_each_row_and_says_where_it_was_measured(quick):
+    text = (quick / "results.md").read_text(encoding="utf-8")
+    found = json.loads((quick / "results.json").read_bytes())
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    assert len(lines) == 2 + len(found["rows"])
+    assert f"{found['machine']['cores']} cores" in text
+    assert f"tensorflow {found['machine']['versions']['tensorflow']}" in text
+
+
+def test_a_grid_is_extrapolated_trial_by_trial_and_an_aim_counts_only_when_all_of_it_is_met():
+    # In a process of its own: the benchmarks are scripts, whose folder is no package
+    python(
+        "-c",
+        f"""
+import sys
+sys.path.insert(0, {str(FOLDER)!r})
+from measuring import Row, Scale
+from obvious import whole_grid
+from glaucoma.search.grid import Trial
+
+costs = {{"16": {{"setup": 5, "train": 0.01, "test": 0.001}}, "32": {{"setup": 7, "train": 0.02, "test": 0.002}}}}
+chosen = [Trial(0.1, "adam", 16, 10), Trial(0.1, "sgd", 32, 50)]
+assert whole_grid(costs, chosen, Scale(train=100, test=10)) == 5 + 10 * 1.01 + 7 + 50 * 2.02
+row = lambda **aims: Row("", "s", 1000.0, 10.0, "", **aims).reached
+assert (row(), row(ratio_aim=100), row(ratio_aim=101)) == (None, True, False)
+assert not row(ratio_aim=100, ours_aim=9) and row(ratio_aim=100, ours_aim=10)
+""",
+    )
+
+
+def test_a_fold_on_this_device_is_timed_in_each_precision(tmp_path):
+    for precision in ("float32", "bfloat16", "float16"):
+        file = tmp_path / f"{precision}.json"
+        short = ("--quick", "--epochs", "1", "--batch", "16")
+        shown = python(str(FOLDER / "accelerator.py"), *short, "--precision", precision, "--output", str(file))
+        found = json.loads(file.read_bytes())
+        (row,) = found["rows"]
+        assert row["computes_in"] == precision
+        assert row["finite"]
+        assert 0 < row["device_share"] <= 1
+        assert row["folds"] == pytest.approx(10 * (row["start"] + 50 * row["epoch"]))
+        assert found["about"]["device"] in shown

@@ -1,0 +1,61 @@
+"""`glaucoma compare`: runs by file, workspace and Git revision."""
+
+import numpy as np
+import pytest
+
+from glaucoma import paths
+from glaucoma.cli import main
+from glaucoma.files import read_csv, write_csv
+
+
+def predictions(noise: float, seed: int = 0):
+    import pandas as pd
+
+    random = np.random.default_rng(seed)
+    abnormal = np.arange(120) % 2 == 0
+    probability = np.clip(0.35 + 0.3 * abnormal + random.normal(0, noise, 120), 0, 1)
+    labels = np.where(abnormal, "abnormal", "normal")
+    return pd.DataFrame({"image": [f"{k:064d}" for k in range(120)], "label": labels, "probability": probability})
+
+
+def glaucoma(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main(list(arguments))
+    return ended.value.code
+
+
+def test_a_better_run_is_called_better_and_an_equal_one_is_not(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_csv("poor.csv", predictions(0.5))
+    write_csv("good.csv", predictions(0.1))
+    write_csv(paths.SUMMARY / "predictions.csv", predictions(0.5).iloc[10:])
+    assert glaucoma("compare", "poor.csv", "good.csv", "--csv", "all.csv") == 0
+    said = capsys.readouterr().out
+    assert "the second is better in sensitivity, specificity, auroc" in said
+    assert "< 0.001 DeLong" in said
+    assert read_csv("all.csv")["score"].tolist()[0] == "sensitivity"
+    assert glaucoma("compare", "poor.csv") == 0
+    said = capsys.readouterr().out
+    assert "110 test images that both predict" in said
+    assert "left out: 10 images that only poor.csv predicts" in said
+    assert "no difference that chance does not explain" in said
+
+
+def test_what_is_not_there_is_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_csv("a.csv", predictions(0.1))
+    assert glaucoma("compare", "a.csv", "b.csv") == 3
+    assert "b.csv does not exist" in capsys.readouterr().err
+    (tmp_path / "b.csv").write_text("x\n1\n")
+    assert glaucoma("compare", "a.csv", "b.csv") == 3
+    assert "is no table of predictions" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_run_of_the_last_commit_is_compared_with_the_workspace(project):
+    said = project.run("glaucoma", "compare", "HEAD").stdout
+    assert "no difference that chance does not explain" in said
+    table = read_csv(project / "reports/summary/predictions.csv", dtype={"image": str})
+    assert f"{table['image'].nunique()} test images that both predict" in said
+    refused = project.run("glaucoma", "compare", "nosuch", ok=False)
+    assert "nosuch is no Git revision" in refused.stderr

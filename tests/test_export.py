@@ -1,0 +1,178 @@
+"""`glaucoma export`: what another format predicts is what Keras predicts, and TensorFlow is not needed to hear it."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pandas as pd
+import pytest
+import small
+from PIL import Image
+
+from glaucoma.cli import main
+from glaucoma.errors import WeightsError
+from glaucoma.files import read_json, sha256_file
+from glaucoma.model import formats
+from glaucoma.model.artifacts import save_model
+from glaucoma.model.backbones import build_backbone
+from glaucoma.model.network import build_network
+from glaucoma.model.portable import Portable
+from glaucoma.model.runtime import keras
+from glaucoma.pipeline import export
+from glaucoma.pipeline.export import export_model
+
+ALONE = """
+import sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {"tensorflow", "keras", "tf2onnx", "onnx", "torch", "jax"}:
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Absent())
+from glaucoma.cli import main
+main()
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model whose preprocessing has constants of its own, its export, and photographs."""
+    top = tmp_path_factory.mktemp("export")
+    inputs = keras.Input((small.SIZE, small.SIZE, 3))
+    x = keras.layers.Normalization(mean=[90.0, 80.0, 70.0], variance=[900.0, 800.0, 700.0])(inputs)
+    x = keras.layers.Conv2D(8, 3, strides=2, activation="swish")(x)
+    network = build_network(keras.Model(inputs, x), dropout=0.2, seed=3)
+    card = {"classes": ["normal", "abnormal"], "threshold": 0.5, "input": {"size": small.SIZE, "crop": "retina"}}
+    save_model(network, top / "tiny.keras", card)
+    (top / "eyes").mkdir()
+    for i, image in enumerate(small.images(6, size=80)[0]):
+        Image.fromarray(image).save(top / "eyes" / f"eye{i}.png")
+    (top / "eyes" / "bad.png").write_text("a note")
+    assert run("export", top / "tiny.keras", "--check", top / "eyes", "--threshold", 0.3) == 0
+    return top
+
+
+def run(*words: object) -> int:
+    with pytest.raises(SystemExit) as left:
+        main(list(map(str, words)))
+    return left.value.code
+
+
+def test_the_graph_takes_raw_pixels_alone_and_says_what_its_outputs_mean(folder):
+    model = onnx.load(folder / "tiny.onnx")
+    assert [one.name for one in model.graph.input] == ["pixels"]
+    card = Portable(folder / "tiny.onnx").card
+    assert card["classes"] == ["normal", "abnormal"]
+    assert (card["positive"], card["threshold"]) == ("abnormal", 0.3)
+    assert card["input"] == {"size": small.SIZE, "crop": "retina", "channels": "RGB", "range": [0, 255]}
+
+
+def test_it_predicts_what_keras_predicts_where_tensorflow_is_absent(folder, capsys):
+    eyes = sorted((folder / "eyes").glob("eye*.png"))
+    words = ["predict", folder / "tiny.onnx", *eyes, "--format", "csv"]
+    alone = subprocess.run([sys.executable, "-c", ALONE, *words], capture_output=True, text=True)
+    assert alone.returncode == 0, alone.stderr
+    found = pd.read_csv(io.StringIO(alone.stdout))
+    assert (found["threshold"] == 0.3).all()
+    assert run("predict", folder / "tiny.keras", *eyes, "--format", "csv") == 0
+    expected = pd.read_csv(io.StringIO(capsys.readouterr().out))["probability"]
+    assert expected.std() > 0
+    np.testing.assert_allclose(found["probability"], expected, atol=export.TOLERANCE)
+
+
+def test_a_file_that_differs_is_not_written(folder, tmp_path, monkeypatch):
+    settle = formats.settle
+
+    def spoil(library, path, card):
+        settle(library, path, card)
+        model = onnx.load(path)
+        for one in model.graph.initializer:
+            values = onnx.numpy_helper.to_array(one)
+            if values.dtype == np.float32:
+                one.CopyFrom(onnx.numpy_helper.from_array(values * np.float32(1.1), one.name))
+        onnx.save(model, path)
+
+    monkeypatch.setattr(formats, "settle", spoil)
+    with pytest.raises(WeightsError, match="differs from Keras by"):
+        export_model(folder / "tiny.keras", tmp_path / "tiny.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["tiny.keras", "--format", "pickle"], 2, "onnx"),
+        (["tiny.keras", "--format", "saved_model", "--out", "way.saved_model"], 2, "in the way"),
+        (["tiny.keras", "--threshold", "2"], 2, "--threshold"),
+        (["tiny.keras", "--check", "none"], 3, "none"),
+        (["tiny.onnx"], 5, "already"),
+    ],
+)
+def test_what_cannot_be_exported_is_refused_in_a_sentence(folder, monkeypatch, capsys, words, code, said):
+    monkeypatch.chdir(folder)
+    (folder / "none").mkdir(exist_ok=True)
+    (folder / "way.saved_model").mkdir(exist_ok=True)
+    assert run("export", *words) == code
+    assert said in capsys.readouterr().err
+
+
+def test_a_damaged_or_foreign_onnx_file_is_refused_in_a_sentence(folder, tmp_path, capsys):
+    whole = (folder / "tiny.onnx").read_bytes()
+    foreign = onnx.load_from_string(whole)
+    del foreign.metadata_props[:]
+    for name, content in {"cut": whole[: len(whole) // 2], "foreign": foreign.SerializeToString()}.items():
+        (tmp_path / f"{name}.onnx").write_bytes(content)
+        assert run("predict", tmp_path / f"{name}.onnx", folder / "eyes" / "eye0.png") == 5
+        assert "glaucoma export" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("form", ["saved_model", "tflite"])
+def test_tensorflows_formats_predict_what_keras_predicts_and_say_what_they_are(folder, tmp_path, form, capsys):
+    out = tmp_path / f"tiny.{form}"
+    for _ in range(2):  # the second takes the first one's place
+        assert run("export", folder / "tiny.keras", "--format", form, "--out", out, "--check", folder / "eyes") == 0
+    assert "6 images" in capsys.readouterr().out
+    card = read_json(out / "glaucoma.json" if out.is_dir() else tmp_path / "tiny.tflite.json")
+    assert card["classes"] == ["normal", "abnormal"]
+    assert card["keras_sha256"] == sha256_file(folder / "tiny.keras")
+    assert card["input"]["crop"] == "retina"
+    hashes = card["sha256"] if out.is_dir() else {"": card["sha256"]}
+    assert all(sha256_file(out / name if name else out) == digest for name, digest in hashes.items())
+    assert not [file for file in tmp_path.iterdir() if file.name.startswith(".")]
+    pixels = small.images(5)[0].astype("float32")
+    expected = keras.saving.load_model(folder / "tiny.keras").predict(pixels, verbose=0)
+    found = formats.open_exported(out, form, small.SIZE)(pixels)
+    np.testing.assert_allclose(found, expected, atol=export.TOLERANCE)
+    assert run("predict", out, folder / "eyes") == 5
+    assert "prediction reads .keras and .onnx" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("form", ["onnx", "tflite"])
+def test_the_same_model_gives_the_same_file(folder, tmp_path, form):
+    both = [tmp_path / f"{name}.{form}" for name in ("one", "other")]
+    for out in both:
+        export_model(folder / "tiny.keras", out, form=form)
+    assert both[0].read_bytes() == both[1].read_bytes()
+
+
+def test_an_onnx_file_that_its_sidecar_does_not_describe_is_refused(folder, tmp_path, capsys):
+    for name in ("tiny.onnx", "tiny.onnx.json"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    other = onnx.load(tmp_path / "tiny.onnx")
+    onnx.helper.set_model_props(other, {"classes": '["abnormal", "normal"]'})
+    onnx.save(other, tmp_path / "tiny.onnx")
+    assert run("predict", tmp_path / "tiny.onnx", folder / "eyes") == 5
+    assert "is not the model that" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_efficientnet_at_full_size_is_exported(tmp_path):
+    network = build_network(build_backbone("EfficientNetB0", 224, "none"), dropout=0.2, seed=1)
+    save_model(network, tmp_path / "b0.keras", {})
+    assert export_model(tmp_path / "b0.keras", tmp_path / "b0.onnx").difference <= export.TOLERANCE

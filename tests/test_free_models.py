@@ -1,0 +1,56 @@
+"""Models 4 and 5: run in a small project by their own commands, left out by `dvc repro`, and named by a fold."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from conftest import GRID, Project, make_project
+from ruamel.yaml import YAML
+
+SMALL = {
+    "model4.grid": {**GRID, "lr": [0.001, 0.0001]},
+    "model5.grid": GRID,
+    "model5.backbone": {"name": "MobileNetV3Small", "weights": "none"},  # its own is minutes of tracing
+    "crossval.warm_start": "none",
+    "crossval.model": "model4",
+}
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project with pixels, and small grids for the two models."""
+    project = make_project(tmp_path_factory.mktemp("free") / "glaucoma")
+    project.set(SMALL)
+    for stage in ("sample", "index", "audit", "pixels"):
+        project.script(stage)
+    return project
+
+
+@pytest.mark.slow  # processes that train
+@pytest.mark.parametrize(("name", "trials", "blocks"), [("model4", 2, 3), ("model5", 1, 1)])
+def test_each_leaves_what_stage_3_leaves(prepared: Project, name: str, trials: int, blocks: int):
+    prepared.script(name)
+    metrics = prepared.json(f"metrics/{name}.json")
+    assert (metrics["trials"], metrics["failed"]) == (trials, 0)
+    card = prepared.json(f"models/{name}.json")
+    assert card["head"]["blocks"] == blocks
+    assert card["backbone"]["name"] == ("EfficientNetB0" if name == "model4" else "MobileNetV3Small")
+    extra = YAML(typ="safe", pure=True).load(prepared / "extra/dvc.yaml")["stages"][name]
+    for kind in ("outs", "metrics", "plots"):
+        for out in extra[kind]:
+            assert (prepared / (next(iter(out)) if isinstance(out, dict) else out)).exists()
+    assert f"{name}: best of" in prepared.run("glaucoma", "results", ok=False).stdout
+
+
+@pytest.mark.slow
+def test_a_fold_takes_the_backbone_and_the_head_of_the_model_that_is_named(prepared: Project):
+    prepared.script("crossval", "--fold", "0")
+    card = json.loads((prepared / "models/crossval/fold0.json").read_bytes())
+    assert (card["model"], card["head"]["blocks"]) == ("model4", 3)
+    assert card["configuration"]["lr"] == 0.001  # the final configuration's, as for every fold
+
+
+def test_dvc_runs_neither_unless_it_is_asked_to(prepared: Project):
+    assert "model4" not in prepared.dvc("repro", "--dry", "--force").stdout
+    assert "stages/model4.py" in prepared.dvc("repro", "--dry", "--force", "extra/dvc.yaml:model4").stdout

@@ -1,0 +1,296 @@
+"""Intervals, comparisons, thresholds, calibration and the decision curve."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import binomtest, norm
+from sklearn import metrics
+
+from glaucoma.confidence import auroc_interval, proportion_interval
+from glaucoma.errors import DataError
+from glaucoma.evaluate.calibration import (
+    apply_isotonic,
+    apply_temperature,
+    fit_isotonic,
+    fit_temperature,
+    reliability,
+)
+from glaucoma.evaluate.comparison import compare, delong, mcnemar, paired
+from glaucoma.evaluate.decision import decision_curve
+from glaucoma.evaluate.decisions import calibration_table, decisions, thresholds_table
+from glaucoma.evaluate.intervals import intervals, weighted_scores
+from glaucoma.evaluate.scores import SCORES, scores
+from glaucoma.evaluate.subgroups import qualities, subgroup_scores, worst_errors
+from glaucoma.evaluate.thresholds import RULES, choose_threshold
+
+ABNORMAL = np.array([1, 1, 1, 1, 0, 0, 0, 0, 0], dtype=bool)
+PROBABILITY = np.array([0.9, 0.8, 0.6, 0.1, 0.7, 0.6, 0.3, 0.2, 0.05])
+
+
+def table(abnormal, probability, **columns) -> pd.DataFrame:
+    labels = np.where(abnormal, "abnormal", "normal")
+    images = [f"i{k}" for k in range(len(labels))]
+    return pd.DataFrame({"image": images, "label": labels, "probability": probability, **columns})
+
+
+def draw(n: int, seed: int, distance: float = 1.5) -> pd.DataFrame:
+    random = np.random.default_rng(seed)
+    abnormal = random.random(n) < 0.5
+    return table(abnormal, norm.cdf(random.normal(distance * (abnormal - 0.5), 1)))
+
+
+@given(
+    st.lists(st.tuples(st.booleans(), st.sampled_from([0, 0.1, 0.25, 0.5, 0.7, 1.0]), st.integers(0, 3)), max_size=25)
+)
+@settings(max_examples=80, deadline=None)
+def test_a_weighted_score_is_the_score_of_as_many_copies(rows):
+    abnormal = np.array([label for label, _, _ in rows], dtype=bool)
+    probability = np.array([p for _, p, _ in rows], dtype=float)
+    weights = np.array([w for _, _, w in rows], dtype=int)
+    found = weighted_scores(abnormal, probability, weights[None])
+    expected = scores(np.repeat(abnormal, weights), np.repeat(probability, weights))
+    for name in SCORES:
+        value = np.nan if expected[name] is None else expected[name]
+        assert found[name][0] == pytest.approx(value, nan_ok=True, abs=1e-9), name
+
+
+def test_an_interval_holds_its_score_and_is_the_same_each_time():
+    found = intervals(draw(150, 1), seed=0)
+    assert (found["resamples"] == 2000).all()
+    inside = found[found["score"] != "ece"]  # its estimate grows with noise, so resamples lie above it
+    assert ((inside["low"] <= inside["value"]) & (inside["value"] <= inside["high"])).all()
+    pd.testing.assert_frame_equal(found, intervals(draw(150, 1), seed=0))
+
+
+def test_copies_and_photographs_of_one_patient_are_no_more_evidence():
+    once = draw(60, 2)
+    ten = pd.concat([once] * 10, ignore_index=True)
+    narrow = intervals(ten.assign(image=[f"other{k}" for k in range(600)]), seed=0).set_index("score")
+    for many in (ten, ten.assign(image=[f"x{k}" for k in range(600)], patient=list(once["image"]) * 10)):
+        found = intervals(many, seed=0).set_index("score")
+        pd.testing.assert_frame_equal(
+            found[["low", "high"]], intervals(once, seed=0).set_index("score")[["low", "high"]]
+        )
+        assert found.loc["auroc", "groups"] == 60
+        width = found["high"] - found["low"]
+        assert width["auroc"] > 2 * (narrow["high"] - narrow["low"])["auroc"]
+
+
+def test_what_one_class_does_not_define_has_no_interval():
+    found = intervals(draw(20, 3).assign(label="normal"), seed=0).set_index("score")
+    assert found.loc["auroc", ["value", "low", "high"]].isna().all()
+    assert found.loc["specificity", ["value", "low", "high"]].notna().all()
+
+
+def test_copies_of_one_photograph_are_no_more_evidence():
+    once = draw(60, 2)
+    copies = once.assign(image=[f"copy{k}" for k in range(60)])
+    same = dict(zip([*once["image"], *copies["image"]], list(once["image"]) * 2, strict=True))
+    found = intervals(pd.concat([once, copies], ignore_index=True), seed=0, clusters=same)
+    assert (found["groups"] == 60).all()
+    expected = intervals(once, seed=0)
+    inside = expected["score"] != "sensitivity_at_95_specificity"  # which counts false alarms in whole numbers
+    pd.testing.assert_frame_equal(found[inside][["low", "high"]], expected[inside][["low", "high"]])
+
+
+def test_a_score_at_the_end_of_its_range_is_not_known_for_certain():
+    rows = table([True] * 10 + [False] * 30, [0.9] * 10 + [0.1] * 30)
+    found = intervals(rows, seed=0).set_index("score")
+    # Clopper & Pearson with no failure: the 2.5th percentile is 0.025 ** (1 / n)
+    assert found.loc["sensitivity", "low"] == pytest.approx(0.025 ** (1 / 10))
+    assert found.loc["specificity", "low"] == pytest.approx(0.025 ** (1 / 30))
+    assert found.loc["auroc", "method"] == "score"
+    assert 0.7 < found.loc["auroc", "low"] < 1
+    assert (found.loc[["sensitivity", "specificity", "accuracy", "auroc"], "high"] == 1).all()
+    assert found.loc["f1_macro", ["low", "high"]].isna().all()
+    patients = intervals(rows.assign(patient=[f"p{k // 2}" for k in range(40)]), seed=0).set_index("score")
+    assert patients.loc["sensitivity", "low"] == pytest.approx(0.025 ** (1 / 5))
+
+
+@given(st.integers(1, 60), st.integers(0, 60))
+@settings(max_examples=40, deadline=None)
+def test_an_exact_interval_is_that_of_the_binomial_test(n, hits):
+    hits = min(hits, n)
+    low, high = proportion_interval(hits / n, n)
+    exact = binomtest(hits, n).proportion_ci(method="exact")
+    assert (low, high) == pytest.approx((exact.low, exact.high))
+
+
+def test_the_aurocs_score_interval_meets_its_equation_at_both_ends():
+    for value, m, n in ((0.8, 30, 50), (0.5, 10, 10), (1.0, 12, 40), (0.0, 5, 5)):
+        low, high = auroc_interval(value, m, n)
+        assert low <= value <= high
+        for end in (low, high):
+            if 0 < end < 1:
+                k = (m + n) / 2 - 1
+                variance = end * (1 - end) * (1 + k * ((1 - end) / (2 - end) + end / (1 + end))) / (m * n)
+                assert abs(value - end) == pytest.approx(norm.ppf(0.975) * np.sqrt(variance), rel=1e-5)
+
+
+@pytest.mark.slow
+def test_intervals_cover_the_truth_as_often_as_they_say():
+    truth = norm.cdf(1.5 / np.sqrt(2))
+    hits = 0
+    for seed in range(400):
+        row = intervals(draw(120, seed), seed=seed, resamples=1000).set_index("score").loc["auroc"]
+        hits += row["low"] <= truth <= row["high"]
+    assert 0.91 <= hits / 400 <= 0.98
+
+
+def test_delong_is_its_definition_by_placement_values():
+    one, two = draw(80, 4), draw(80, 5)
+    abnormal = (one["label"] == "abnormal").to_numpy()
+    first = one["probability"].to_numpy().round(1)  # with ties
+    second = (first + two["probability"].to_numpy()) / 2
+    parts = []
+    for p in (first, second):
+        x, y = p[abnormal][:, None], p[~abnormal]
+        wins = (x > y) + 0.5 * (x == y)
+        parts.append((wins.mean(1), wins.mean(0)))
+    variance = sum(np.cov(parts[0][k], parts[1][k]) / len(parts[0][k]) for k in (0, 1))
+    found = delong(abnormal, first, second)
+    assert found["first"] == pytest.approx(metrics.roc_auc_score(abnormal, first))
+    assert found["second"] == pytest.approx(metrics.roc_auc_score(abnormal, second))
+    assert found["se"] == pytest.approx(np.sqrt([1, -1] @ variance @ [1, -1]))
+    assert found["p"] == pytest.approx(2 * norm.sf(abs(found["difference"] / found["se"])))
+    assert delong(abnormal, first, first)["p"] == 1.0
+
+
+# Albumin, total protein, K-G score of 43 patients with ovarian cancer, and whether surgery failed to help (0): the data
+# of DeLong et al. 1988, as the SAS/STAT user's guide prints them (PROC LOGISTIC, "Comparing ROC Curves")
+OVARIAN = """
+3.0 5.8 10 0 3.2 6.3 5 1 3.9 6.8 3 1 2.8 4.8 6 0 3.2 5.8 3 1 0.9 4.0 5 0 2.5 5.7 8 0 1.6 5.6 5 1 3.8 5.7 5 1
+3.7 6.7 6 1 3.2 5.4 4 1 3.8 6.6 6 1 4.1 6.6 5 1 3.6 5.7 5 1 4.3 7.0 4 1 3.6 6.7 4 0 2.3 4.4 6 1 4.2 7.6 4 0
+4.0 6.6 6 0 3.5 5.8 6 1 3.8 6.8 7 1 3.0 4.7 8 0 4.5 7.4 5 1 3.7 7.4 5 1 3.1 6.6 6 1 4.1 8.2 6 1 4.3 7.0 5 1
+4.3 6.5 4 1 3.2 5.1 5 1 2.6 4.7 6 1 3.3 6.8 6 0 1.7 4.0 7 0 3.7 6.1 5 1 3.3 6.3 7 1 4.2 7.7 6 1 3.5 6.2 5 1
+2.9 5.7 9 0 2.1 4.8 7 1 2.8 6.2 8 0 4.0 7.0 7 1 3.3 5.7 6 1 3.7 6.9 5 1 3.6 6.6 5 1"""
+
+
+@pytest.mark.parametrize(
+    ("column", "auroc", "z", "p"),
+    [
+        (0, 0.7365591397849462, 0.1127782690445276, 0.9102063472010342),
+        (1, 0.6478494623655914, -0.7452183896579927, 0.45613970750747357),
+    ],
+    ids=["albumin", "total protein"],
+)
+def test_delong_gives_a_published_implementations_numbers_on_delongs_own_data(column, auroc, z, p):
+    # z and p as MLstatkit 0.1.91 (PyPI), Delong_test, gives them for the K-G score against the other
+    data = np.array(OVARIAN.split(), dtype=float).reshape(-1, 4)
+    found = delong(data[:, 3] == 0, data[:, 2], -data[:, column])
+    assert (found["first"], found["second"]) == pytest.approx((0.7258064516129031, auroc))
+    assert (found["z"], found["p"]) == pytest.approx((z, p), rel=1e-9)
+
+
+def test_mcnemar_is_a_sign_test_of_the_images_they_differ_on():
+    first, second = np.array([1, 1, 1, 1, 1, 0, 1, 1], bool), np.array([0, 0, 0, 0, 0, 1, 1, 1], bool)
+    assert mcnemar(first, second) == pytest.approx(2 * (1 + 6) / 2**6)  # 5 of 6, both tails of ½
+    assert mcnemar(first, first) == 1.0
+
+
+def test_noise_is_no_difference_and_a_better_model_is_one():
+    one = draw(200, 6)
+    noisy = one.assign(probability=np.clip(one["probability"] + np.random.default_rng(0).normal(0, 0.01, 200), 0, 1))
+    same = compare(paired(one, noisy)).set_index("score")
+    assert same.loc["auroc", "low"] <= 0 <= same.loc["auroc", "high"]
+    assert same.loc["auroc", "p"] > 0.05
+    better = one.assign(probability=np.where(one["label"] == "abnormal", 0.8, 0.2))
+    found = compare(paired(one, better)).set_index("score")
+    assert found.loc["auroc", "low"] > 0
+    assert found.loc["auroc", "p"] < 0.001
+    assert found.loc["accuracy", "test"] == "McNemar"
+
+
+def test_only_images_of_both_runs_are_compared_and_changed_labels_are_refused():
+    one = draw(10, 7)
+    assert len(paired(one, one.iloc[3:])) == 7
+    with pytest.raises(DataError, match="no image in common"):
+        paired(one.iloc[:3], one.iloc[3:])
+    with pytest.raises(DataError, match="another label"):
+        paired(one, one.assign(label=one["label"].map({"normal": "abnormal", "abnormal": "normal"})))
+
+
+def test_thresholds_are_those_worked_out_by_hand():
+    found = {rule: choose_threshold(rule, ABNORMAL, PROBABILITY, miss=5) for rule in RULES}
+    assert found["fixed"] == 0.5
+    # abnormal 0.1 0.6 0.8 0.9, normal 0.05 0.2 0.3 0.6 0.7; above 0.3: 3 of 4 and 3 of 5; above 0.7: 2 of 4 and 5 of 5
+    assert found["youden"] == pytest.approx(0.75)
+    assert found["sensitivity_95"] == pytest.approx(0.075)
+    assert found["specificity_95"] == pytest.approx(0.75)
+    assert found["least_cost"] == pytest.approx(0.075)  # 4 false alarms; above 0.3 a miss and 2, which is 7
+    assert choose_threshold("youden", np.ones(3, bool), PROBABILITY[:3]) is None
+
+
+def test_calibration_finds_the_temperature_that_was_put_in():
+    found = draw(4000, 8, distance=2)
+    abnormal = (found["label"] == "abnormal").to_numpy()
+    x = norm.ppf(found["probability"].to_numpy())
+    true = 1 / (1 + np.exp(-2 * x))  # the posterior of two unit normals at ±1
+    sure = 1 / (1 + np.exp(-6 * x))
+    temperature = fit_temperature(abnormal, sure)
+    assert temperature == pytest.approx(3, rel=0.1)
+    assert np.abs(apply_temperature(sure, temperature) - true).max() < 0.05
+    knots = fit_isotonic(abnormal, sure)
+    calibrated = apply_isotonic(sure, knots)
+    assert scores(abnormal, calibrated)["brier"] < scores(abnormal, sure)["brier"]
+    assert fit_temperature(np.ones(3, bool), sure[:3]) is None
+    assert fit_isotonic(np.ones(3, bool), sure[:3]) is None
+
+
+def test_the_reliability_table_is_what_the_calibration_error_sums():
+    rows = reliability(ABNORMAL, PROBABILITY)
+    assert rows["n"].sum() == 9
+    gaps = (rows["probability"] - rows["abnormal"]).abs() * rows["n"]
+    assert gaps.sum() / 9 == pytest.approx(scores(ABNORMAL, PROBABILITY)["ece"])
+
+
+def test_net_benefit_is_that_worked_out_by_hand():
+    curve = decision_curve(ABNORMAL, PROBABILITY).set_index("threshold")
+    assert curve.loc[0.5, "model"] == pytest.approx(3 / 9 - 2 / 9)
+    assert curve.loc[0.75, "model"] == pytest.approx(2 / 9)
+    assert curve.loc[0.2, "all"] == pytest.approx(4 / 9 - 5 / 9 * 0.25)
+
+
+def test_thresholds_and_calibration_of_a_fold_are_fitted_on_test_and_applied_untouched_to_valid():
+    parts = [
+        draw(40, seed).assign(fold=fold, split=split)
+        for seed, (fold, split) in enumerate([(0, "test"), (0, "valid"), (1, "test"), (1, "valid")])
+    ]
+    predictions = pd.concat(parts, ignore_index=True)
+    found = decisions(predictions, miss=5)
+    changed = predictions.copy()
+    changed.loc[changed["split"] == "valid", "probability"] **= 2
+    assert decisions(changed, miss=5) == found
+    rows = thresholds_table(predictions, found).set_index(["rule", "split"])
+    assert rows.loc[("sensitivity_95", "test"), "sensitivity"] >= 0.95
+    assert rows.loc[("fixed", "valid"), "n"] == 80
+    judged, valid = calibration_table(predictions, found)
+    assert judged["method"].tolist() == ["none", "temperature", "isotonic"]
+    assert len(valid) == 80
+
+
+def test_scores_are_told_by_group_and_the_surest_errors_come_first():
+    found = draw(120, 9).assign(source=["A", "B", ""] * 40, size=np.arange(120.0), camera="one")
+    rows = subgroup_scores(found, ["source", "size", "camera"], seed=0).set_index(["by", "group"])
+    assert rows.index.tolist() == [
+        *[("source", "A"), ("source", "B")],
+        *[("size", f"{name} third") for name in ("lowest", "middle", "highest")],
+    ]
+    assert rows["n"].tolist() == [40] * 5
+    part = found[found["source"] == "A"]
+    known = scores((part["label"] == "abnormal").to_numpy(), part["probability"].to_numpy())
+    assert rows.loc[("source", "A"), "sensitivity"] == known["sensitivity"]
+    predicted = found.assign(predicted=np.where(found["probability"] >= 0.5, "abnormal", "normal"))
+    worst = worst_errors(predicted, most=3)
+    assert worst["error"].tolist() == ["false negative"] * 3 + ["false positive"] * 3
+    sick = predicted[(predicted["label"] == "abnormal") & (predicted["predicted"] == "normal")]
+    assert worst["probability"].iloc[0] == sick["probability"].min()
+
+
+def test_image_quality_is_measured_of_every_image():
+    sharp = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    rows = qualities(np.stack([sharp, np.full_like(sharp, 200)]))
+    assert rows["sharpness"].iloc[0] > rows["sharpness"].iloc[1]
+    assert rows["brightness"].iloc[1] > rows["brightness"].iloc[0]

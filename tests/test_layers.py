@@ -1,0 +1,176 @@
+"""How the code hangs together: imports point down, heavy ones stand where they belong, DVC knows what stages use."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from glaucoma import paths
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "src/glaucoma"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+SCRIPTS = sorted((ROOT / "stages").glob("*.py"))
+# Top to bottom; what stands in one line may import each other
+LAYERS = [
+    {"cli"},
+    {"stage"},
+    {"pipeline"},
+    {"report"},
+    {"search"},
+    {"evaluate"},
+    {"model"},
+    {"data"},
+    {"params", "training_params"},
+    {"backbone_table", "confidence", "paths", "errors", "files", "progress", "interrupts", "refusals", "__init__"},
+]
+STAGE_USES = {"params", "paths", "errors", "interrupts"}  # `stage` runs any work it is given and knows none
+
+
+def name(file: Path) -> str:
+    return file.relative_to(ROOT).as_posix()
+
+
+def layer(module: str) -> int:
+    """How far down a module of ours stands, by its dotted name."""
+    parts = module.split(".")
+    part = parts[1] if len(parts) > 1 else "__init__"
+    (found,) = [depth for depth, names in enumerate(LAYERS) if part in names] or [None]
+    assert found is not None, f"{module} stands in no layer; say in which"
+    return found
+
+
+def imports(file: Path) -> set[str]:
+    """Dotted names of everything that a file imports, anywhere in it, packages' submodules spelled out."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{name(file)}: relative import"
+            submodules = {f"{node.module}.{alias.name}" for alias in node.names}
+            ours = {module for module in submodules if is_module(module)}
+            found |= ours or {node.module}
+    return found
+
+
+def is_module(dotted: str) -> bool:
+    base = ROOT.joinpath("src", *dotted.split("."))
+    return base.is_dir() or base.with_suffix(".py").is_file()
+
+
+def dotted(file: Path) -> str:
+    return ".".join(file.relative_to(ROOT / "src").with_suffix("").parts)
+
+
+@pytest.mark.parametrize("file", MODULES, ids=name)
+def test_imports_point_down(file: Path):
+    ours = {module for module in imports(file) if module.split(".")[0] == "glaucoma"}
+    upward = {module for module in ours if layer(module) < layer(dotted(file))}
+    assert not upward
+    if dotted(file) == "glaucoma.stage":
+        assert {module.split(".")[-1] for module in ours} <= STAGE_USES
+
+
+def test_one_module_alone_imports_tensorflow_and_one_layer_alone_keras():
+    direct = {name(file) for file in MODULES if any(module.split(".")[0] == "tensorflow" for module in imports(file))}
+    assert len(direct) <= 1
+    keras = {name(file) for file in MODULES if any(module.split(".")[0] == "keras" for module in imports(file))}
+    assert keras | direct <= {"src/glaucoma/model/runtime.py"}
+
+
+@pytest.mark.parametrize("package", ["data", "evaluate", "report", "cli", "stage", "params"])
+def test_what_needs_no_network_loads_without_tensorflow(package: str):
+    modules = [dotted(file) for file in MODULES if dotted(file).split(".")[1] == package]
+    modules = [module.removesuffix(".__init__") for module in modules]
+    code = f"import sys, {', '.join(modules)}; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    assert not {"tensorflow", "keras", "torch", "jax"} & set(loaded.split())
+
+
+@pytest.mark.parametrize("file", [file for file in SCRIPTS if file.stem != "_checkout"], ids=name)
+def test_a_stage_script_is_short_and_imports_no_other(file: Path):
+    assert len(file.read_text().splitlines()) < 60
+    assert not {module.split(".")[0] for module in imports(file)} & {script.stem for script in SCRIPTS} - {"_checkout"}
+
+
+@pytest.mark.parametrize("file", MODULES, ids=name)
+def test_a_module_is_no_longer_than_can_be_read_in_one_go(file: Path):
+    assert len(file.read_text().splitlines()) <= 250
+
+
+@pytest.mark.parametrize("file", [file for file in MODULES if file.stem != "__init__"], ids=name)
+def test_a_module_says_what_it_gives(file: Path):
+    tree = ast.parse(file.read_text())
+    assert ast.get_docstring(tree)
+    if file.name == "paths.py":  # every name of it is meant for others
+        return
+    (given,) = [
+        ast.literal_eval(node.value)
+        for node in tree.body
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__all__"
+    ]
+    defined = {name for node in ast.walk(tree) for name in _names(node)}
+    assert given
+    assert set(given) <= defined
+
+
+def _names(node: ast.AST) -> set[str]:
+    """What a statement defines or imports."""
+    if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+        return {node.name}
+    if isinstance(node, (ast.Import, ast.ImportFrom)):
+        return {alias.asname or alias.name for alias in node.names}
+    targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+    names = [target.elts if isinstance(target, ast.Tuple) else [target] for target in targets]
+    return {name.id for group in names for name in group if isinstance(name, ast.Name)}
+
+
+def test_dvc_knows_every_module_that_a_stage_imports():
+    checked = subprocess.run([sys.executable, "tools/code_deps.py"], cwd=ROOT, capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_paths_and_dvc_name_the_same_files():
+    yaml = YAML(typ="safe", pure=True)
+    outputs: set[str] = set()
+    for file in ("dvc.yaml", "data/dvc.yaml", "extra/dvc.yaml"):
+        for stage in yaml.load(ROOT / file)["stages"].values():
+            for kind in ("outs", "metrics", "plots"):
+                outputs |= {next(iter(out)) if isinstance(out, dict) else out for out in stage.get(kind, [])}
+    single = [
+        paths.SAMPLE,
+        paths.INDEX,
+        paths.FOLDS,
+        paths.PIXELS,
+        paths.PIXELS_TABLE,
+        paths.BACKBONE,
+        paths.SUMMARY_METRICS,
+    ]
+    single += [paths.CROPS, paths.PAGE, paths.MODEL_CARD, paths.CHECKLIST]
+    known = {path.as_posix() for path in [*single, paths.EXPLORE, paths.AUDIT, paths.EXPLAIN, paths.SUMMARY]}
+    for stage in ("stage1", "stage2", "stage3", "model4", "model5"):
+        known |= {path.as_posix() for path in paths.search_files(stage).values()}
+    known |= {path.as_posix().replace("fold7", "fold${item.fold}") for path in paths.fold_files(7).values()}
+    assert known <= outputs
+
+    # The rest lies in the folders that paths names, beside those
+    folders = {paths.METRICS, paths.TIMING, paths.MODELS, paths.MODELS / "crossval"}
+    assert {Path(out).parent for out in outputs - known} <= folders
+
+
+def test_every_output_is_either_tracked_by_git_or_ignored_by_it():
+    yaml = YAML(typ="safe", pure=True)
+    for stage, entry in yaml.load(ROOT / "dvc.yaml")["stages"].items():
+        for kind in ("outs", "metrics", "plots"):
+            for out in entry.get(kind, []):
+                path = next(iter(out)) if isinstance(out, dict) else out
+                cached = not (isinstance(out, dict) and out[path].get("cache") is False)
+                path = path.replace("${item.fold}", "0")
+                ignored = subprocess.run(["git", "check-ignore", "-q", "--no-index", path], cwd=ROOT).returncode == 0
+                assert ignored is cached, f"{stage}: {path}"

@@ -1,0 +1,159 @@
+"""The report page, the model card and the checklist, in a project whose folds and search are small but real files."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from browser import CHROMIUM, Browser
+from ruamel.yaml import YAML
+from test_summary import fold
+from trees import probes
+
+from glaucoma import paths
+from glaucoma.files import read_json, write_csv, write_json
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = (paths.PAGE, paths.MODEL_CARD, paths.CHECKLIST)
+
+
+def stage(root: Path, name: str) -> None:
+    done = subprocess.run([sys.executable, root / "stages" / f"{name}.py"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def bare(root: Path) -> Path:
+    """The code and the shipped parameters, with folds 0 to 2."""
+    for part in ("stages", "src"):
+        shutil.copytree(ROOT / part, root / part, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    yaml = YAML()
+    params = yaml.load(ROOT / "params.yaml")
+    params["crossval"]["folds"] = [0, 1, 2]
+    yaml.dump(params, root / "params.yaml")
+    return root
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project with a summary of three folds, one search and a finding whose text is hostile."""
+    root = bare(tmp_path_factory.mktemp("page"))
+    for number in range(3):
+        fold(number, root)
+    write_json(root / "metrics/index.json", {"images": 24, "normal": 12, "abnormal": 12, "files": 48, "folds": 3})
+    finding = {"finding": "unreadable", "severity": "warning", "waived": "no", "count": 1}
+    hostile = {"where": "<script>alert(1)</script>", "message": "a | b", "remedy": "mend"}
+    write_csv(root / "reports/audit/findings.csv", pd.DataFrame([finding | hostile]))
+    trials = pd.DataFrame({"rank_test_f1_macro": [1, 2, 3], "param_lr": [0.001, 0.01, 1e-05]})
+    trials["mean_test_f1_macro"] = [0.9, 0.6, 0.3]
+    write_csv(root / paths.search_files("stage1")["table"], trials)
+    write_csv(root / paths.PROBES, probes())
+    stage(root, "summary")
+    pixels = np.random.default_rng(0).integers(0, 255, (24, 32, 32, 3), dtype=np.uint8)
+    (root / "data").mkdir()
+    np.save(root / paths.PIXELS, pixels)
+    pooled = pd.read_csv(root / "reports/summary/predictions.csv", dtype=str)
+    write_csv(root / paths.PIXELS_TABLE, pooled[["image"]])
+    stage(root, "report")
+    return root
+
+
+def test_the_same_files_give_the_same_bytes(made):
+    before = [(made / page).read_bytes() for page in PAGES]
+    stage(made, "report")
+    assert before == [(made / page).read_bytes() for page in PAGES]
+
+
+def test_the_page_is_small_and_holds_everything_itself(made):
+    text = (made / paths.PAGE).read_text()
+    assert len(text) < 5_000_000
+    assert "http" not in text
+    assert "<script>alert" not in text
+    assert "&lt;script&gt;alert" in text
+
+
+def test_probes_stand_beside_the_scores_as_picture_and_table_and_without_them_the_reason_does(made, tmp_path):
+    text = (made / paths.PAGE).read_text()
+    scores = text[text.index('<section id="scores">') : text.index('<section id="folds">')]
+    assert "condition from thumbnail 0.95" in scores
+    assert "every image has the same" in scores
+    (made / paths.PROBES).rename(tmp_path / "probes.csv")
+    stage(made, "report")
+    text = (made / paths.PAGE).read_text()
+    (tmp_path / "probes.csv").rename(made / paths.PROBES)
+    stage(made, "report")
+    assert f"Missing: {paths.PROBES} is not there" in text
+
+
+def test_what_is_missing_is_said_with_its_reason(tmp_path):
+    stage(bare(tmp_path), "report")
+    text = (tmp_path / paths.PAGE).read_text()
+    for name in ("metrics/index.json", "metrics/audit.json", "reports/summary/roc.png", "metrics/search/stage2.csv"):
+        assert f"Missing: {name} is not there" in text, name
+    assert "model-index" not in (tmp_path / paths.MODEL_CARD).read_text()
+
+
+def test_the_model_card_has_front_matter_with_the_metrics(made):
+    text = (made / paths.MODEL_CARD).read_text()
+    assert text.startswith("---\n")
+    front = YAML(typ="safe", pure=True).load(text.split("---\n")[1])
+    test = front["model-index"][0]["results"][0]
+    given = {metric["type"]: metric["value"] for metric in test["metrics"]}
+    assert given["recall"] == read_json(made / paths.SUMMARY_METRICS)["test_sensitivity"]
+    assert test["dataset"]["split"] == "test"
+    assert "Not a medical device" in text
+    assert "{{" not in text + (made / paths.CHECKLIST).read_text()
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory):
+    if CHROMIUM is None:
+        pytest.skip("no Chromium is installed")
+    opened = Browser(tmp_path_factory.mktemp("profile"))
+    yield opened
+    opened.close()
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_browser_shows_it_without_complaint_network_or_horizontal_scroll(made, browser, width, scheme):
+    browser.open(made / paths.PAGE, width, scheme)
+    assert browser.ask("document.documentElement.scrollWidth") == width
+    assert browser.ask("[...document.images].every(one => one.complete && one.naturalWidth > 0 && one.alt)")
+    assert browser.ask("document.images.length") > 10
+    links = "[...document.querySelectorAll('a[href^=\"#\"]')]"
+    assert browser.ask(f"{links}.every(one => document.getElementById(one.hash.slice(1)))")
+    assert browser.complaints == []
+    assert browser.requests == []
+
+
+def test_a_table_is_sorted_by_number_with_the_keyboard_and_says_so(made, browser):
+    browser.open(made / paths.PAGE)
+    head = "document.querySelectorAll('#stage1 ~ .scroll th')[1]"
+    column = "[...document.querySelectorAll('#stage1 ~ .scroll tbody tr')].map(row => row.cells[1].dataset.value)"
+    browser.ask(f"{head}.querySelector('button').focus()")
+    for order, values in (("ascending", ["1e-05", "0.001", "0.01"]), ("descending", ["0.01", "0.001", "1e-05"])):
+        browser.ask("document.activeElement.click()")
+        assert browser.ask(f"{head}.getAttribute('aria-sort')") == order
+        assert browser.ask(column) == values
+        assert order in browser.ask("document.getElementById('said').textContent")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_stands_out_from_its_ground_by_four_and_a_half_to_one(made, browser, scheme):
+    browser.open(made / paths.PAGE, scheme=scheme)
+    worst = browser.ask("""(() => {
+      const rgb = name => { const probe = document.createElement("i"); probe.style.color = `var(${name})`;
+        document.body.append(probe); const found = getComputedStyle(probe).color.match(/\\d+/g).map(Number);
+        probe.remove(); return found; };
+      const light = c => c.map(v => v / 255).map(v => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4)
+        .reduce((sum, v, i) => sum + v * [.2126, .7152, .0722][i], 0);
+      const ratio = (a, b) => { const [x, y] = [light(rgb(a)), light(rgb(b))].sort((p, q) => q - p);
+        return (x + .05) / (y + .05); };
+      const pairs = [["--ink", "--paper"], ["--soft", "--paper"], ["--link", "--paper"], ["--ink", "--wash"],
+        ["--soft", "--wash"], ["--ink", "--warn"]];
+      return Math.min(...pairs.map(pair => ratio(...pair)));
+    })()""")
+    assert worst >= 4.5

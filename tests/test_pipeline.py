@@ -1,0 +1,276 @@
+"""The workflow as its users have it: `dvc repro`, experiments, queues, and what a stopped or killed search leaves."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from conftest import TINY, Project
+from ruamel.yaml import YAML
+
+from glaucoma.params import load_params
+
+SEARCHES = ["stage1", "stage2", "stage3"]
+PREPARATION = ["index", "audit", "explore", "pixels"]
+LAST = ["crossval@0", "crossval@1", "summary", "explain", "report"]
+ALL = ["data/dvc.yaml:sample", *PREPARATION, "backbone", *SEARCHES, *LAST]
+PATIENCE = 240  # seconds after which a test that waits gives up
+
+
+def ran(output: str) -> list[str]:
+    """The stages that DVC says it ran, in order."""
+    return re.findall(r"Running stage '([^']+)'", output)
+
+
+def rows(file: Path) -> list[dict[str, str]]:
+    with file.open(newline="") as text:
+        return list(csv.DictReader(text))
+
+
+def trials(project: Project) -> set[Path]:
+    """The trials that the journal holds."""
+    return set((project / ".state/trials").glob("*/record.json"))
+
+
+def wait_for_a_trial(project: Project, process: subprocess.Popen) -> None:
+    """Return as soon as a search that is running has finished its first trial."""
+    end = time.monotonic() + PATIENCE
+    while not trials(project):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end, "no trial was finished"
+        time.sleep(0.002)
+
+
+def enlarge(project: Project) -> int:
+    """Give the first search so many batch sizes that it can't end while a test stops it; the trials it has then."""
+    grid = TINY["stage1.grid"] | {"batch_size": [16, 12, 8, 6, 4, 3, 2]}
+    project.set({"stage1.grid": grid})
+    return math.prod(map(len, grid.values()))
+
+
+@pytest.fixture(autouse=True)
+def _nothing_of_the_finished_project_changes(finished: Project):
+    before = finished.metrics()
+    yield
+    assert finished.metrics() == before
+
+
+# Repeating
+
+
+def test_the_first_repro_runs_every_stage_once(finished: Project):
+    assert sorted(ran(finished.repro)) == sorted(ALL)
+    assert "Traceback" not in finished.repro
+    assert finished.git("status", "--porcelain") == ""
+
+
+def test_a_second_repro_runs_nothing(project: Project):
+    again = project.dvc("repro")
+
+    assert ran(again.stdout) == []
+    assert "Data and pipelines are up to date." in again.stdout
+    assert project.git("status", "--porcelain") == ""
+
+
+def test_forced_stages_write_the_same_bytes_again(project: Project):
+    again = project.dvc("repro", "--force", "--single-item", *PREPARATION, "summary")
+
+    assert sorted(ran(again.stdout)) == sorted([*PREPARATION, "summary"])
+    # dvc.lock holds the hash of every output, tables and pictures too
+    assert project.git("status", "--porcelain") == ""
+
+
+def test_a_search_trained_anew_comes_to_the_same_scores_and_pictures(finished: Project, project: Project):
+    shutil.rmtree(project / ".state")
+
+    project.dvc("repro", "--force", "--single-item", "stage1")
+
+    assert project.metrics() == finished.metrics()
+    for report in (finished / "reports/stage1").iterdir():
+        assert (project / f"reports/stage1/{report.name}").read_bytes() == report.read_bytes(), report.name
+
+
+def test_results_come_back_by_checkout_after_everything_is_deleted(finished: Project, project: Project):
+    for name in ("data/sample", "reports", "models", "metrics"):
+        shutil.rmtree(project / name)
+
+    project.dvc("checkout")
+    project.git("checkout", "metrics")
+
+    assert project.metrics() == finished.metrics()
+    assert ran(project.dvc("repro").stdout) == []
+
+
+# Experiments
+
+
+def test_another_final_learning_rate_trains_the_folds_again_and_nothing_else(project: Project):
+    experiment = project.dvc("exp", "run", "-S", "lr=0.0001")
+
+    assert ran(experiment.stdout) == LAST
+    assert load_params(project / "params.yaml").lr == 0.0001
+    for fold in (0, 1):
+        assert project.json(f"models/crossval/fold{fold}.json")["configuration"]["lr"] == 0.0001
+    changed = {line.split()[-1] for line in project.git("status", "--porcelain").splitlines()}
+    assert not [name for name in changed if name.startswith(("metrics/stage", "metrics/search", "metrics/index"))]
+
+
+def test_a_number_that_dvc_writes_in_scientific_notation_stays_a_number(project: Project):
+    project.dvc("exp", "run", "-S", "lr=0.00001", "explore")
+
+    assert re.search(r"^lr: 1e-05\b", (project / "params.yaml").read_text(), re.MULTILINE)
+    assert load_params(project / "params.yaml").lr == 1e-05
+
+
+def test_a_fold_that_is_no_longer_wanted_is_in_no_result(project: Project):
+    experiment = project.dvc("exp", "run", "-n", "onefold", "-S", "crossval.folds=[0]")
+
+    assert ran(experiment.stdout) == ["summary", "explain", "report"]
+    assert project.json("metrics/summary.json")["folds"] == 1
+    assert [row["fold"] for row in rows(project / "reports/summary/folds.csv")] == ["0"]
+    assert {row["fold"] for row in rows(project / "reports/summary/predictions.csv")} == {"0"}
+
+    # and DVC shows what changed
+    assert "crossval.folds" in project.dvc("params", "diff").stdout
+    difference = project.dvc("metrics", "diff").stdout
+    assert re.search(r"metrics/summary\.json\s+folds\s+2\s+1\s+-1", difference)
+    shown = project.dvc("exp", "show", "--csv").stdout
+    assert "onefold" in shown
+    assert "lr" in shown.splitlines()[0].split(",")
+
+
+def test_queued_experiments_run_on_their_own_and_leave_the_workspace_alone(finished: Project, project: Project):
+    for fold in (0, 1):
+        project.dvc("exp", "run", "--queue", "-n", f"only{fold}", "-S", f"crossval.folds=[{fold}]")
+    try:
+        project.dvc("queue", "start", "--jobs", "1")
+        end = time.monotonic() + PATIENCE
+        while (status := project.dvc("queue", "status").stdout).count("Success") < 2:
+            assert "Failed" not in status, status
+            assert time.monotonic() < end, status
+            time.sleep(0.5)
+    finally:
+        project.dvc("queue", "stop", "--kill")
+
+    assert project.metrics() == finished.metrics()
+    for fold in (0, 1):
+        project.dvc("exp", "apply", f"only{fold}")
+        assert [row["fold"] for row in rows(project / "reports/summary/folds.csv")] == [str(fold)]
+        assert project.json("metrics/summary.json")["folds"] == 1
+
+
+def test_scores_can_be_shown_and_the_dag_drawn(finished: Project):
+    shown = finished.dvc("metrics", "show", "--json").stdout
+    for name in (*(f"metrics/{stage}.json" for stage in SEARCHES), "metrics/crossval/fold1.json"):
+        assert name in shown
+    assert "f1_macro" in shown
+    drawn = finished.dvc("dag", "--dot").stdout
+    for stage in ALL:
+        assert f'"{stage}"' in drawn
+
+
+def test_every_declared_plot_is_drawn(project: Project):
+    pipeline = YAML(typ="safe", pure=True).load(project / "dvc.yaml")
+    declared = [next(iter(plot)) if isinstance(plot, dict) else plot for plot in pipeline["plots"]]
+    declared += [f"metrics/search/{stage}.csv" for stage in SEARCHES]
+
+    project.dvc("plots", "show", "--out", "charts")
+    page = (project / "charts/index.html").read_text()
+    shown = project.dvc("plots", "show", "--json", "--out", "charts").stdout
+
+    drawn = json.loads(shown)
+    assert "errors" not in drawn
+    assert sorted(drawn["data"]) == sorted(declared)
+    for name, revisions in drawn["data"].items():
+        (plot,) = revisions
+        if plot["type"] == "image":
+            assert Path(plot["url"]).read_bytes() == (project / name).read_bytes()
+            assert Path(plot["url"]).name in page
+        else:
+            assert plot["content"]["data"]["values"], name
+            assert "<DVC_METRIC" not in json.dumps(plot["content"]), name
+
+
+# Stopping
+
+
+def test_ctrl_c_during_a_search_is_a_sentence_and_the_last_results_can_be_had_back(finished: Project, project: Project):
+    shutil.rmtree(project / ".state")
+    planned = enlarge(project)
+    process = project.start("dvc", "repro", "--force", "--single-item", "stage1")
+    wait_for_a_trial(project, process)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    out, err = process.communicate(timeout=PATIENCE)
+
+    assert process.returncode != 0
+    assert "stopped by Ctrl-C" in err
+    assert "exited with 130" in err
+    assert "Traceback" not in out + err
+    assert 0 < len(trials(project)) < planned
+
+    project.dvc("checkout")
+    project.git("checkout", "metrics", "params.yaml")
+    assert project.metrics() == finished.metrics()
+    assert (project / "models/stage1.keras").read_bytes() == (finished / "models/stage1.keras").read_bytes()
+    assert ran(project.dvc("repro").stdout) == []
+
+
+def test_a_search_killed_outright_goes_on_where_it_was_and_ends_the_same(project: Project, tmp_path: Path):
+    shutil.rmtree(project / ".state")
+    for name in ("metrics/stage1.json", "metrics/search/stage1.csv"):
+        (project / name).unlink()
+    planned = enlarge(project)
+    undisturbed = project.copy(tmp_path / "undisturbed")
+    process = project.start("python", "stages/stage1.py")
+    wait_for_a_trial(project, process)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    kept = {record: record.read_bytes() for record in trials(project)}
+    assert 0 < len(kept) < planned
+    assert not (project / "metrics/stage1.json").exists()
+
+    again = project.script("stage1")
+
+    assert f"{len(kept)} of {planned} trials are known" in again.stderr
+    assert {record: record.read_bytes() for record in kept} == kept
+    assert len(trials(project)) == planned
+    undisturbed.script("stage1")
+    assert project.metrics() == undisturbed.metrics()
+    assert (project / "models/stage1.keras").read_bytes() == (undisturbed / "models/stage1.keras").read_bytes()
+
+
+# Warm starts
+
+
+def test_the_share_of_images_that_a_warm_start_has_seen_is_reported(finished: Project, project: Project):
+    """Each fold alone, from another working directory, with `crossval.warm_start: stage2`."""
+    for fold in (0, 1):
+        for split in ("test", "valid"):
+            assert finished.json(f"metrics/crossval/fold{fold}.json")[split]["contamination"] == 0
+    project.set({"crossval.warm_start": "stage2"}, "other.yaml")
+    script = str(project / "stages/crossval.py")
+    elsewhere = project.root.parent
+    running = [
+        project.start("python", script, "--params", "other.yaml", "--fold", str(fold), cwd=elsewhere) for fold in (0, 1)
+    ]
+    for process in running:
+        out, err = process.communicate(timeout=PATIENCE)
+        assert process.returncode == 0, out + err
+
+    index = rows(project / "data/index.csv")
+    learnt = {row["image"] for row in index if row["fold"] == "0" and row["split"] == "train"}
+    for fold in (0, 1):
+        scores = project.json(f"metrics/crossval/fold{fold}.json")
+        for split in ("test", "valid"):
+            images = {row["image"] for row in index if row["fold"] == str(fold) and row["split"] == split}
+            assert scores[split]["contamination"] == len(images & learnt) / len(images)
+        assert (scores["test"]["contamination"] > 0) is (fold == 1)

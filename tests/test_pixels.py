@@ -1,0 +1,117 @@
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from trees import CLASSES, class_tree, fold_tree
+
+from glaucoma.data.intake import build_index
+from glaucoma.data.pixels import write_pixels
+from glaucoma.errors import DataError
+from glaucoma.files import read_csv, write_csv
+
+OPTIONS = {"size": 32, "max_megapixels": 10, "drop_unreadable": False}
+
+
+def index_of(root):
+    return build_index(root, layout="auto", classes=CLASSES, n_folds=4, held_out=0.1, seed=0)[0]
+
+
+def written(index, root, folder, **options):
+    files = folder / "pixels.npy", folder / "pixels.csv"
+    dropped = write_pixels(index, root, *files, **{**OPTIONS, **options})
+    return np.load(files[0]), read_csv(files[1], dtype=str), dropped
+
+
+def test_each_distinct_image_is_one_row_in_the_order_of_content_ids(tmp_path):
+    root = fold_tree(tmp_path / "data", images=12)
+    array, table, dropped = written(index_of(root), root, tmp_path)
+    assert (array.shape, array.dtype, array.flags.c_contiguous, dropped) == ((12, 32, 32, 3), np.uint8, True, 0)
+    assert list(table) == ["image", "path"]
+    assert table["image"].is_monotonic_increasing
+    for row in (0, 7):
+        with Image.open(root / table["path"][row]) as image:
+            expected = np.asarray(image.resize((32, 32), Image.Resampling.LANCZOS))
+        assert np.array_equal(array[row], expected)
+
+
+def test_a_repeated_run_writes_the_same_bytes(tmp_path):
+    root = fold_tree(tmp_path / "data")
+    contents = []
+    for _ in range(2):
+        written(index_of(root), root, tmp_path)
+        contents.append([(tmp_path / name).read_bytes() for name in ("pixels.npy", "pixels.csv")])
+    assert contents[0] == contents[1]
+
+
+def test_unreadable_images_are_all_named_and_the_old_files_stay(tmp_path):
+    root = class_tree(tmp_path / "data")
+    written(index_of(root), root, tmp_path)
+    before = (tmp_path / "pixels.npy").read_bytes(), (tmp_path / "pixels.csv").read_bytes()
+    for name in ("one", "two"):
+        (root / f"normal/{name}.jpg").write_text(name)
+    with pytest.raises(DataError, match="2 images cannot be read") as caught:
+        written(index_of(root), root, tmp_path)
+    assert "normal/one.jpg" in str(caught.value)
+    assert "normal/two.jpg" in str(caught.value)
+    assert before == ((tmp_path / "pixels.npy").read_bytes(), (tmp_path / "pixels.csv").read_bytes())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "pixels.csv", "pixels.npy"]
+
+
+def test_dropped_images_leave_no_gap(tmp_path):
+    root = class_tree(tmp_path / "data")
+    whole, _, _ = written(index_of(root), root, tmp_path)
+    for name in ("one", "two"):
+        (root / f"normal/{name}.jpg").write_text(name)
+    array, table, dropped = written(index_of(root), root, tmp_path, drop_unreadable=True)
+    assert (len(array), len(table), dropped) == (24, 24, 2)
+    assert np.array_equal(array, whole)
+
+
+def test_a_folder_without_one_readable_image_is_refused_even_when_dropping(tmp_path):
+    root = class_tree(tmp_path / "data")
+    for number, path in enumerate(sorted(root.rglob("*.jpg"))):
+        path.write_text(f"no image {number}")
+    with pytest.raises(DataError, match="not one image"):
+        written(index_of(root), root, tmp_path, drop_unreadable=True)
+
+
+def test_a_run_killed_half_way_leaves_the_old_files(tmp_path):
+    root = class_tree(tmp_path / "data")
+    index = index_of(root)
+    written(index, root, tmp_path)
+    before = (tmp_path / "pixels.npy").read_bytes(), (tmp_path / "pixels.csv").read_bytes()
+    write_csv(tmp_path / "index.csv", pd.concat([index, index.assign(fold=9)]))
+    child = f"""
+import os, signal
+from pathlib import Path
+from glaucoma.data import pixels
+from glaucoma.data.index import read_index
+
+folder, load, calls = Path({str(tmp_path)!r}), pixels.load_cropped, []
+
+def load_and_die(*args, **options):
+    calls.append(1)
+    if len(calls) == 12:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return load(*args, **options)
+
+pixels.load_cropped = load_and_die
+pixels.write_pixels(read_index(folder / "index.csv"), folder / "data", folder / "pixels.npy", folder / "pixels.csv",
+                    size=64, max_megapixels=10, drop_unreadable=False)
+"""
+    done = subprocess.run([sys.executable, "-c", child], check=False, capture_output=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert before == ((tmp_path / "pixels.npy").read_bytes(), (tmp_path / "pixels.csv").read_bytes())
+
+
+def test_the_intake_does_not_import_tensorflow():
+    modules = "glaucoma.data.intake, glaucoma.data.audit, glaucoma.data.pixels"
+    child = f"import sys, {modules}; print(sorted({{'tensorflow', 'keras', 'matplotlib'}} & set(sys.modules)))"
+    environment = {**os.environ, "PYTHONPATH": ""}
+    done = subprocess.run([sys.executable, "-c", child], check=True, capture_output=True, text=True, env=environment)
+    assert done.stdout.strip() == "[]"

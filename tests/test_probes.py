@@ -1,0 +1,218 @@
+"""Shortcut probes find what tells the label, and only that; what is skipped says why."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from trees import CLASSES, class_tree, jpeg, labelled, labels_tree, params_for, photograph
+
+from glaucoma.data import looks
+from glaucoma.data.audit import audit
+from glaucoma.data.duplicates import Fingerprint
+from glaucoma.data.intake import build_index
+from glaucoma.data.looks import Look, look_at
+from glaucoma.data.probes import COLUMNS, probe_all
+from glaucoma.data.quality import Quality
+
+QUALITY = Quality(0.4, 0.1, 0.0, 0.001, 0.1)
+
+
+def listing(count=200, *, seed=0, **columns):
+    """An index of `count` images and looks at them, in which nothing tells the label; columns replace its own."""
+    rng = np.random.default_rng(seed)
+    images = [f"{i:064x}" for i in range(count)]
+    index = pd.DataFrame(
+        {
+            "path": [f"{image}.jpg" for image in images],
+            "image": images,
+            "condition": rng.choice(["normal", "abnormal"], count),
+            "width": rng.integers(300, 400, count),
+            "height": rng.integers(300, 400, count),
+        }
+    ).assign(**columns)
+    empty = Fingerprint(*(np.zeros(1, np.uint8),) * 3)
+    thumbnails = rng.integers(0, 256, (count, 7, 7, 3)).astype(np.uint8)
+    seen = {
+        image: Look(empty, QUALITY, thumbnail, int(rng.integers(9000)), float(rng.integers(70, 95)))
+        for image, thumbnail in zip(images, thumbnails, strict=True)
+    }
+    return index, seen
+
+
+def probed(index, seen):
+    return probe_all(index, seen, {image: number for number, image in enumerate(seen)}).set_index(["target", "probe"])
+
+
+def test_what_tells_the_label_is_told_from_what_does_not():
+    index, seen = listing()
+    index["width"] += 200 * (index["condition"] == "abnormal")
+    found = probed(index, seen)
+    assert found.loc[("label", "width"), "auroc"] == 1
+    assert found.loc[("label", "width"), "low"] > 0.95
+    for name in ("height", "file_size", "jpeg_quality", "colour", "thumbnail"):
+        row = found.loc[("label", name)]
+        assert row["low"] < 0.6, name
+        assert row["low"] < row["auroc"] < row["high"]
+
+
+def test_a_table_has_the_same_rows_for_any_data():
+    empty = listing(0)
+    table = probe_all(*empty, {})
+    assert list(table) == COLUMNS
+    assert table[["target", "probe"]].equals(probe_all(*listing(), dict.fromkeys(listing()[1], 0))[["target", "probe"]])
+    assert (table["skipped"] != "").all()
+
+
+def test_copies_and_images_of_a_patient_count_as_one_and_are_never_on_both_sides():
+    # Ten images of each patient have their patient's colours and label, which tell nothing of another's
+    rng = np.random.default_rng(1)
+    patients = np.repeat(np.arange(60), 10)
+    index, seen = listing(600, patient=[f"p{number}" for number in patients])
+    index["condition"] = np.array(["normal", "abnormal"])[patients % 2]
+    own = rng.integers(0, 256, (60, 7, 7, 3)).astype(np.uint8)
+    seen = {
+        image: Look(one.print, QUALITY, own[patient], one.bytes, one.jpeg)
+        for (image, one), patient in zip(seen.items(), patients, strict=True)
+    }
+    grouped = probed(index, seen).loc[("label", "thumbnail")]
+    parted = probed(index.drop(columns="patient"), seen).loc[("label", "thumbnail")]
+    assert parted["auroc"] > 0.99
+    assert grouped["auroc"] < 0.75
+    assert (grouped["groups"], parted["groups"]) == (60, 600)
+    assert grouped["high"] - grouped["low"] > 0.15
+
+
+def test_what_cannot_be_tried_is_skipped_with_a_sentence():
+    index, seen = listing(width=300)
+    seen = {image: Look(one.print, QUALITY, one.thumbnail, one.bytes, float("nan")) for image, one in seen.items()}
+    skipped = probed(index, seen)["skipped"]
+    assert skipped["label", "width"] == "all images are the same in it"
+    assert skipped["label", "jpeg_quality"] == skipped["label", "source"] == "the data do not have it"
+    few = probed(*listing(30))["skipped"]
+    assert few["label", "height"].startswith("too few independent images, ")
+
+
+def test_an_image_under_both_labels_is_left_out():
+    index, seen = listing()
+    both = index.iloc[[0]].assign(
+        path="again.jpg", condition=index["condition"].map({"normal": "abnormal", "abnormal": "normal"})[0]
+    )
+    assert probed(pd.concat([index, both], ignore_index=True), seen)["n"].eq(199).all()
+
+
+def test_the_source_is_told_from_the_pixels_and_the_label_from_the_source():
+    index, seen = listing(240)
+    index["source"] = np.where(index["condition"] == "abnormal", "b", np.where(np.arange(240) % 2, "a", "c"))
+    shift = {"a": 0, "b": 60, "c": 120}
+    seen = {
+        image: Look(one.print, QUALITY, one.thumbnail // 3 + np.uint8(shift[source]), one.bytes, one.jpeg)
+        for (image, one), source in zip(seen.items(), index["source"], strict=True)
+    }
+    found = probed(index, seen)
+    assert found.loc[("label", "source"), "auroc"] == 1
+    # The source between the two others is not told by one threshold, but its rest is
+    assert found.loc[("source", "thumbnail"), "auroc"] > 0.7
+
+
+@pytest.fixture(scope="module")
+def told_by_width(tmp_path_factory):
+    """A folder in which the abnormal photographs are larger; its index."""
+    root = class_tree(tmp_path_factory.mktemp("told") / "photos", images=60)
+    for number, path in enumerate(sorted((root / "abnormal").iterdir())):
+        path.write_bytes(jpeg(10_000 + number, size=64, condition="abnormal"))
+    return root, listed(root)
+
+
+def listed(root):
+    return build_index(root, layout="auto", classes=CLASSES, n_folds=None, held_out=0, seed=0)[0]
+
+
+def test_the_audit_says_in_words_what_tells_the_label_and_does_not_stop_for_it(told_by_width):
+    root, index = told_by_width
+    findings = audit(index, root, params_for(root))
+    said = [one for one in findings.found if one.finding == "shortcut"]
+    assert said[0].severity == "warning"
+    assert said[0].message.startswith("image width alone tells abnormal from normal with AUROC 1.00 [")
+    assert findings.errors == []
+    metrics = findings.metrics()
+    assert (metrics["strongest_probe"], metrics["strongest_probe_auroc"]) == ("width", 1.0)
+    assert metrics["shortcut"] == len([one for one in said if one.severity != "info"])
+
+
+def test_what_was_seen_once_is_not_decoded_again_and_says_the_same(told_by_width, tmp_path, monkeypatch):
+    root, index = told_by_width
+    kept = tmp_path / "state/looks.npz"
+    first = look_at(index, root, "look", max_megapixels=100, kept=kept)
+    decoded = []
+    plain = looks.decode
+    monkeypatch.setattr(looks, "decode", lambda *given, **options: decoded.append(1) or plain(*given, **options))
+    again = look_at(index, root, "look", max_megapixels=100, kept=kept)
+    assert not decoded
+    for image, one in first.items():
+        other = again[image]
+        assert (one.quality, one.bytes, one.jpeg) == (other.quality, other.bytes, other.jpeg)
+        np.testing.assert_array_equal(one.print.grey, other.print.grey)
+        np.testing.assert_array_equal(one.thumbnail, other.thumbnail)
+
+    look_at(index, root, "look", max_megapixels=99, kept=kept)  # what is readable depends on it
+    assert len(decoded) == 60
+    kept.write_bytes(b"no archive")
+    assert look_at(index, root, "look", max_megapixels=100, kept=kept).keys() == first.keys()
+    assert len(decoded) == 120
+
+
+@pytest.mark.parametrize("quality", [30, 60, 75, 90, 95])
+def test_the_quality_of_a_jpeg_is_read_from_its_tables(quality, tmp_path):
+    (tmp_path / "a.jpg").write_bytes(jpeg(1, quality=quality))
+    photograph(1).save(tmp_path / "b.png")
+    paths = ["a.jpg", "b.png"]
+    (jpeg_look, png_look) = (
+        next(
+            iter(
+                look_at(
+                    pd.DataFrame({"path": [path], "image": [content(tmp_path / path)]}),
+                    tmp_path,
+                    "look",
+                    max_megapixels=100,
+                ).values()
+            )
+        )
+        for path in paths
+    )
+    assert jpeg_look.jpeg == quality
+    assert np.isnan(png_look.jpeg)
+
+
+def content(path):
+    from glaucoma.files import sha256_file
+
+    return sha256_file(path)
+
+
+def test_a_copy_that_is_equal_in_every_pixel_is_told_from_one_that_is_not(tmp_path):
+    root = class_tree(tmp_path, size=256)
+    one, other = sorted((root / "normal").iterdir())[:2]
+    with Image.open(one) as image:
+        image.save(root / "normal/as.png")
+    with Image.open(other) as image:
+        image.save(root / "normal/again.jpg", quality=60)
+    found = {one.finding: one for one in audit(listed(root), root, params_for(root)).found}
+    assert "normal/as.png" in f"{found['same_pixels'].where} {found['same_pixels'].message}"
+    assert found["same_pixels"].message.endswith("is the same picture, pixel by pixel")
+    assert "normal/again.jpg" in f"{found['near_duplicate'].where} {found['near_duplicate'].message}"
+
+
+def test_classes_are_counted_by_source(tmp_path):
+    root = labels_tree(tmp_path, labelled(24, source=lambda number: "b" if number < 6 else "a"))
+    said = [one for one in audit(listed(root), root, params_for(root)).found if one.finding == "source_balance"]
+    assert [(one.where, one.message) for one in said] == [
+        ("source a", "9 normal and 9 abnormal images, 50.0% abnormal"),
+        ("source b", "3 normal and 3 abnormal images, 50.0% abnormal"),
+    ]
+
+
+def test_a_folder_too_small_for_folds_is_listed_without_them(tmp_path):
+    index = listed(class_tree(tmp_path, images=2))
+    assert index[["fold", "split"]].drop_duplicates().to_numpy().tolist() == [[0, "train"]]

@@ -1,0 +1,277 @@
+"""All folds together, and the comparison with the published figures."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from glaucoma import paths
+from glaucoma.errors import DataError
+from glaucoma.evaluate.published import comparison_table, protocol_table, published
+from glaucoma.evaluate.scores import predictions_table, scores
+from glaucoma.evaluate.summary import (
+    SCORES,
+    describe,
+    headline,
+    read_folds,
+    read_selection,
+    readable,
+    selection_note,
+)
+from glaucoma.files import read_csv, read_json, write_csv, write_json
+from glaucoma.params import Params, load_params
+
+ROOT = Path(__file__).resolve().parents[1]
+STATISTICS = ["mean", "std", "min", "25%", "50%", "75%", "max"]
+
+
+def fold(number: int, root: Path = Path(), contamination: float = 0.0, seconds: float | None = 5.0) -> None:
+    """Write what training fold `number` leaves; 8 test images that no other fold tests, 6 valid ones."""
+    draw = np.random.default_rng(number)
+    found, tables = {"fold": number}, []
+    for split, size in (("test", 8), ("valid", 6)):
+        abnormal = np.arange(size) % 2 == 0
+        probability = np.clip(0.3 + 0.4 * abnormal + draw.normal(0, 0.25, size), 0, 1)
+        found[split] = scores(abnormal, probability) | {"contamination": contamination}
+        # content ids may consist of digits alone
+        table = predictions_table([f"{number:032d}{k:032d}" for k in range(size)], abnormal, probability)
+        tables.append(table.assign(split=split, patient="", source=""))
+    files = paths.fold_files(number)
+    write_json(root / files["metrics"], found)
+    write_csv(root / files["report"] / "predictions.csv", pd.concat(tables))
+    if seconds is not None:
+        write_json(root / files["timing"], {"seconds": seconds + number})
+
+
+@pytest.fixture
+def folds(tmp_path, monkeypatch):
+    """Results of three folds in the working folder."""
+    monkeypatch.chdir(tmp_path)
+    for number in range(3):
+        fold(number)
+
+
+def as_published(**changes: object) -> tuple[Params, dict]:
+    """The shipped params with the report's protocol, changed by dotted keys; and the report's index metrics."""
+    protocol = published()["protocol"]
+    raw = load_params(ROOT / "params.yaml").model_dump()
+    for key, value in (protocol["params"] | changes).items():
+        *parents, last = key.split(".")
+        section = raw
+        for parent in parents:
+            section = section[parent]
+        section[last] = value
+    return Params.model_validate(raw), protocol["index"]
+
+
+def published_folds() -> pd.DataFrame:
+    return pd.DataFrame(published()["folds"])
+
+
+def test_exactly_the_folds_asked_for_are_read(folds):
+    fold(9)
+    results = read_folds([2, 0])
+    assert results.folds["fold"].tolist() == [0, 2]
+    assert sorted(results.predictions["fold"].unique()) == [0, 2]
+    assert [path.name for path in results.stale] == ["fold1.json", "fold9.json"]
+
+
+def test_a_missing_fold_is_named(folds):
+    with pytest.raises(DataError, match=r"metrics/crossval/fold7\.json(.|\n)*dvc repro crossval"):
+        read_folds([0, 7])
+    Path("reports/crossval/fold1/predictions.csv").unlink()
+    with pytest.raises(DataError, match=r"reports/crossval/fold1/predictions\.csv"):
+        read_folds([0, 1])
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "said"),
+    [
+        ("metrics/crossval/fold1.json", "{", "is no JSON"),
+        ("metrics/crossval/fold1.json", "[]", "lacks test"),
+        ("metrics/crossval/fold1.json", '{"test": {"n": 8}}', "lacks test"),
+        ("reports/crossval/fold1/predictions.csv", "", "is no table"),
+        ("reports/crossval/fold1/predictions.csv", "image,split\na,test\n", "is no table"),
+        (
+            "reports/crossval/fold1/predictions.csv",
+            "image,patient,source,split,label,predicted,probability\na,,,test,RG,NRG,0.1\n",
+            "classes other than",
+        ),
+        (
+            "reports/crossval/fold1/predictions.csv",
+            "image,patient,source,split,label,predicted,probability\na,,,test,normal,normal,0.1\n",
+            "lists 1 test images where metrics count 8",
+        ),
+    ],
+)
+def test_a_damaged_result_is_named_with_the_command_that_repairs_it(folds, file, content, said):
+    Path(file).write_text(content)
+    with pytest.raises(DataError) as error:
+        read_folds([0, 1])
+    assert str(error.value).startswith(f"{file} ")
+    assert said in str(error.value)
+    assert "dvc repro --force --single-item crossval@1" in str(error.value)
+
+
+def test_the_description_is_that_of_pandas(folds):
+    results = read_folds([0, 1, 2])
+    table = describe(results)
+    assert list(table.columns) == ["count", *STATISTICS]
+    values = [read_json(f"metrics/crossval/fold{k}.json")["test"]["auroc"] for k in range(3)]
+    assert table.loc["test_auroc", "mean"] == pytest.approx(np.mean(values))
+    assert table.loc["test_auroc", "std"] == pytest.approx(np.std(values, ddof=1))
+    assert table.loc["test_auroc", "50%"] == sorted(values)[1]
+
+
+def test_the_reports_folds_describe_to_the_reports_summary():
+    table = published_folds().drop(columns="fold").describe().T
+    for score, statistics in published()["summary"].items():
+        for name, value in statistics.items():
+            assert table.loc[score, name] == pytest.approx(value, abs=0.0011), (score, name)
+
+
+def test_the_headline_has_ten_keys_and_the_highest_contamination(folds):
+    fold(1, contamination=0.63)
+    found = headline(read_folds([0, 1, 2]))
+    assert len(found) == 10
+    assert found["folds"] == 3
+    assert found["contamination"] == 0.63
+    rows = [read_json(f"metrics/crossval/fold{k}.json") for k in range(3)]
+    assert found["valid_f1_macro"] == pytest.approx(np.mean([row["valid"]["f1_macro"] for row in rows]))
+
+
+def test_a_score_that_one_fold_lacks_is_described_over_the_others(folds):
+    path = Path("metrics/crossval/fold0.json")
+    found = read_json(path)
+    found["test"]["auroc"] = None
+    write_json(path, found)
+    table = describe(read_folds([0, 1, 2]))
+    assert table.loc["test_auroc", "count"] == 2
+    assert table.loc["test_f1_macro", "count"] == 3
+    alone = read_folds([0])
+    assert "test_auroc" not in headline(alone)
+    assert "not defined" in readable(alone)
+
+
+def test_pooled_predictions_keep_their_ids_and_folds(folds):
+    pooled = read_folds([0, 1, 2]).pooled("test")
+    assert list(pooled.columns) == ["fold", "image", "patient", "source", "label", "predicted", "probability"]
+    assert len(pooled) == 24
+    assert pooled["image"].str.len().eq(64).all()
+    assert pooled["image"].is_unique
+
+
+def test_missing_timings_stop_nothing(folds):
+    shutil.rmtree("metrics/timing")
+    assert read_folds([0, 1]).seconds.empty
+
+
+def test_the_published_protocol_is_the_published_one():
+    params, index = as_published()
+    table = protocol_table(params, index)
+    assert (table["same"] == "yes").all()
+    assert table.set_index("item").loc["stage1.grid.optimizer", "here"] == "adam, sgd, adadelta, adagrad"
+
+
+def test_scores_are_set_beside_the_published_ones_where_the_protocol_is_theirs():
+    folds = published_folds()
+    folds["test_accuracy"] += 0.01
+    summary = folds.drop(columns="fold").describe().T
+    table = comparison_table(protocol_table(*as_published()), folds, summary)
+    rows = table.set_index(["score", "statistic"])
+    assert rows.loc[("test_accuracy", "fold 3"), "difference"] == pytest.approx(0.01)
+    assert rows.loc[("test_accuracy", "mean"), "difference"] == pytest.approx(0.01, abs=0.0011)
+    assert rows.loc[("valid_f1_macro", "fold 9"), "difference"] == 0
+    assert len(table) == 4 * (len(STATISTICS) + 10)
+    assert table["note"].iat[0].startswith("same protocol")
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"crossval.warm_start": "fold"}, "differs only in crossval.warm_start is fold, published stage2"),
+        ({"backbone.weights": "b0.h5"}, "differs only in backbone.weights is b0.h5, published imagenet"),
+        ({"lr": 1e-5, "epochs": 2, "head.dropout": 0.0, "batch_size": 8}, "4 of 26 items of the protocol differ"),
+    ],
+)
+def test_another_protocol_is_not_compared_and_the_reason_is_given(changes, reason):
+    folds = published_folds()
+    table = comparison_table(protocol_table(*as_published(**changes)), folds, folds.drop(columns="fold").describe().T)
+    assert reason in table["note"].iat[0]
+    assert table[["here", "difference"]].isna().all(axis=None)
+    assert table["published"].notna().all()
+
+
+def test_the_order_of_a_grid_makes_no_other_protocol_but_another_image_does():
+    params, index = as_published(**{"stage1.grid.lr": [0.001, 0.0001]})
+    table = protocol_table(params, index | {"images": 1706})
+    assert table.loc[table["same"] == "no", ["item", "published", "here"]].to_numpy().tolist() == [
+        ["index.images", "1707", "1706"]
+    ]
+
+
+def test_the_published_searches_agree_with_themselves():
+    for stage in published()["searches"].values():
+        matrix = pd.DataFrame(stage["confusion"]).T
+        assert matrix.sum(axis=1).to_dict() == {"normal": 92, "abnormal": 82}
+    for stage in ("stage1", "stage2"):
+        top = published()["searches"][stage]["top5"]
+        assert {key: top[0][key] for key in ("lr", "optimizer", "batch_size", "epochs")} == published()["searches"][
+            stage
+        ]["final"]
+
+
+def test_the_stage_writes_everything_twice_the_same_and_names_what_it_left_aside(tmp_path):
+    for part in ("stages", "src"):
+        shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    for number in (0, 1, 5):
+        fold(number, tmp_path, contamination=0.4)
+    index = {"images": 16, "normal": 8, "abnormal": 8, "files": 32, "folds": 2}
+    write_json(tmp_path / "metrics" / "index.json", index)
+    lines = (ROOT / "params.yaml").read_text().splitlines()
+    first = next(k for k, line in enumerate(lines) if line.strip().startswith("folds:"))
+    kept = [line for k, line in enumerate(lines) if not (first + 2 < k <= first + 10)]
+    (tmp_path / "params.yaml").write_text("\n".join(kept) + "\n")
+    written = []
+    for _ in range(2):
+        done = subprocess.run([sys.executable, tmp_path / "stages" / "summary.py"], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        files = [*(tmp_path / "reports" / "summary").iterdir(), *(tmp_path / "metrics").glob("[is]*.json")]
+        files.remove(tmp_path / "metrics" / "index.json")
+        written.append({file.name: file.read_bytes() for file in files})
+    assert written[0] == written[1]
+    assert {
+        *["confusion.csv", "confusion.png", "confusion_valid.csv", "confusion_valid.png", "folds.csv", "folds.png"],
+        *["predictions.csv", "protocol.csv", "published.csv", "roc.png", "summary.csv", "summary.json"],
+        *["intervals.csv", "intervals.png", "intervals.json", "decision.json", "thresholds.csv", "calibration.csv"],
+        *["reliability.csv", "reliability.png", "decision_curve.csv", "decision_curve.png", "worst.csv"],
+        *["precision_recall.png", "subgroups.csv", "predictions_valid.csv", "report_test.csv", "report_valid.csv"],
+    } == set(written[0])
+    told = read_json(tmp_path / paths.INTERVALS)["test"]["auroc"]
+    assert told["low"] <= told["value"] <= told["high"]
+    assert "fold5.json is not read" in done.stderr
+    assert "not compared" in done.stdout
+    table = read_csv(tmp_path / "reports" / "summary" / "folds.csv")
+    assert {f"{split}_{score}" for split in ("test", "valid") for score in (*SCORES, "contamination")} <= set(table)
+    assert read_csv(tmp_path / "metrics" / "timing" / "summary.csv")["mean"].tolist() == [5.5]
+
+
+def load(warm_start: str, nested: bool = False) -> Params:
+    params = load_params(ROOT / "params.yaml").model_dump()
+    params["crossval"]["warm_start"], params["search"]["nested"] = warm_start, nested
+    return Params.model_validate(params)
+
+
+def test_the_configurations_of_all_folds_stand_in_one_table(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    row = {"stage": "stage1", "chosen_on": "fold 2, part of train", "lr": 0.1, "optimizer": "adam"}
+    row |= {"batch_size": 4, "epochs": 1}
+    write_csv(paths.fold_files(2)["report"] / "selection.csv", pd.DataFrame([row]))
+    assert read_selection([2, 1]).to_dict("records") == [{"fold": 2, **row}]
+    assert "within its own train split" in selection_note(load("fold", nested=True))
+    assert "on fold 0 for all folds" in selection_note(load("fold"))
+    assert "the final configuration" in selection_note(load("none"))

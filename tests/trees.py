@@ -1,0 +1,140 @@
+"""Small real folders of photographs, laid out in each of the ways the project reads."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import random
+import string
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from glaucoma.params import Params, load_params
+
+CLASSES = {"normal": "normal", "abnormal": "abnormal", "glaucoma": "abnormal", "0": "normal", "1": "abnormal"}
+CONDITIONS = ("normal", "abnormal")
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def photograph(seed: int, *, size: int = 48, condition: str = "normal") -> Image.Image:
+    """An RGB picture with a bright disc, whose pale cup is large where abnormal; no two seeds give the same."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:size, :size] / size - 0.5 - rng.uniform(-0.05, 0.05, (2, 1, 1))
+    distance = np.hypot(x, y)
+    cup = 0.24 if condition == "abnormal" else 0.12
+    # What tells one eye from another, as vessels do; without it, all would be copies of one photograph
+    texture = Image.fromarray(rng.normal(0, 25, (10, 10)).astype(np.float32)).resize((size, size))
+    grey = 50 + 60 * (distance < 0.35) + 60 * (distance < cup) + rng.normal(0, 6, (size, size)) + np.asarray(texture)
+    pixels = grey[..., None] * np.array([1.0, 0.6, 0.35])
+    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+
+
+def picture(seed: int, size: int = 256) -> Image.Image:
+    """Structure at all scales, like vessels on a retina; no two seeds give the same."""
+    rng = np.random.default_rng(seed)
+    grey = sum(
+        np.asarray(Image.fromarray(rng.normal(0, 30, (cells, cells)).astype(np.float32)).resize((size, size)))
+        for cells in (4, 12, 32)
+    )
+    return Image.fromarray((120 + grey[..., None] * [1.0, 0.7, 0.4]).clip(0, 255).astype(np.uint8))
+
+
+def jpeg(seed: int, *, size: int = 48, condition: str = "normal", **options: object) -> bytes:
+    """The bytes of a photograph's JPEG."""
+    file = io.BytesIO()
+    photograph(seed, size=size, condition=condition).save(file, "JPEG", **options)
+    return file.getvalue()
+
+
+def fold_tree(root: Path, *, images: int = 12, folds: int = 3, size: int = 48, seed: int = 0) -> Path:
+    """The report's tree: each of `images` distinct photographs (half of each class) once per fold, as hard links.
+
+    Test sets are disjoint and cover all images; one image in eleven is `valid`. Names differ from fold to fold.
+    """
+    rng = random.Random(seed)
+    for start, condition in enumerate(CONDITIONS):
+        members = list(range(images // 2))
+        first: dict[int, Path] = {}
+        for fold in range(folds):
+            test = members[fold::folds]
+            rest = [member for member in members if member not in test]
+            valid = rest[: max(1, round(0.09 * len(members)))]
+            for member in members:
+                split = "test" if member in test else "valid" if member in valid else "train"
+                name = "".join(rng.choices(string.ascii_letters, k=10)) + ".jpg"
+                path = root / f"Fold{fold}" / split / condition / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                if member in first:
+                    os.link(first[member], path)
+                else:
+                    number = seed * 100_000 + start * 10_000 + member
+                    path.write_bytes(jpeg(number, size=size, condition=condition))
+                    first[member] = path
+    return root
+
+
+def class_tree(root: Path, *, images: int = 24, names: Iterable[str] = CONDITIONS, size: int = 48) -> Path:
+    """A folder per class, half of the images in each; the second is of abnormal ones."""
+    for start, (name, condition) in enumerate(zip(names, CONDITIONS, strict=True)):
+        (root / name).mkdir(parents=True)
+        for member in range(images // 2):
+            content = jpeg(start * 10_000 + member, size=size, condition=condition)
+            (root / name / f"{condition}{member:03}.jpg").write_bytes(content)
+    return root
+
+
+def labels_tree(root: Path, rows: Iterable[Mapping[str, str]], *, delimiter: str = ",", size: int = 48) -> Path:
+    """Images with labels.csv: a row's `image` is written to disk, its other cells beside it."""
+    rows = list(rows)
+    root.mkdir(parents=True, exist_ok=True)
+    for number, row in enumerate(rows):
+        path = root / row["image"]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(jpeg(number, size=size, condition=CLASSES[row["label"]]))
+    write_labels(root, rows, delimiter=delimiter)
+    return root
+
+
+def write_labels(root: Path, rows: Iterable[Mapping[str, str]], *, delimiter: str = ",") -> None:
+    """Write labels.csv alone, its columns in the order of the first row."""
+    rows = list(rows)
+    with (root / "labels.csv").open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        writer = csv.DictWriter(file, list(rows[0]), delimiter=delimiter)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def labelled(count: int = 24, **columns: object) -> list[dict[str, str]]:
+    """Rows for `labels_tree`: `count` images, every second abnormal; further columns are functions of the number."""
+    return [
+        {
+            "image": f"images/eye {number:03}.jpg",
+            "label": str(number % 2),
+            **{name: str(value(number)) for name, value in columns.items()},
+        }
+        for number in range(count)
+    ]
+
+
+def params_for(root: Path, *, waive: Iterable[str] = (), **data: object) -> Params:
+    """The shipped parameters with another data.root, and what else differs in `data`."""
+    params = load_params(ROOT / "params.yaml")
+    changed = params.data.model_copy(update={"root": str(root), "image_size": 32, **data})
+    audit = params.audit.model_copy(update={"waive": list(waive)})
+    return params.model_copy(update={"data": changed, "audit": audit})
+
+
+def probes() -> pd.DataFrame:
+    """reports/probes.csv of a small audit: two targets, and one probe that was skipped."""
+    rows = [
+        ("condition", "width", 1, 24, 24, 0.87, 0.84, 0.9, ""),
+        ("condition", "thumbnail", 147, 24, 24, 0.95, 0.93, 0.97, ""),
+        ("condition", "JPEG quality", 1, 24, 24, np.nan, np.nan, np.nan, "every image has the same"),
+        ("source", "pixels", 147, 24, 24, 0.4, 0.3, 0.5, ""),
+    ]
+    return pd.DataFrame(rows, columns=["target", "probe", "features", "n", "groups", "auroc", "low", "high", "skipped"])
