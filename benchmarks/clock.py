@@ -1,0 +1,84 @@
+"""Seconds of each epoch of Keras' `fit`, whoever calls it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from glaucoma.model.runtime import keras
+
+__all__ = ["Clock", "clocked"]
+
+
+@dataclass
+class Clock:
+    """What `clocked` has seen.
+
+    Attributes:
+        fits: of each call of `fit`, a list of epochs: seconds of its training steps (`train`) and of all else in it,
+            validation first of all (`rest`).
+        model: the last one that was fitted.
+        first_step: `time.time()` at the end of the first training step of all.
+        steps: whether to look at every step, which costs a little; else there is no `first_step`.
+    """
+
+    fits: list[list[dict[str, float]]] = field(default_factory=list)
+    model: keras.Model | None = None
+    first_step: float | None = None
+    steps: bool = False
+
+
+@contextmanager
+def clocked(clock: Clock) -> Iterator[Clock]:
+    """While this is open, each `fit` is timed by `clock`."""
+    fit = keras.Model.fit
+
+    def watched(self: keras.Model, *args: Any, callbacks: Any = (), **options: Any) -> Any:
+        clock.model = self
+        clock.fits.append([])
+        before = _Before()
+        watch = [_Steps(clock)] if clock.steps else []
+        return fit(self, *args, callbacks=[before, *watch, *callbacks, _After(clock, before)], **options)
+
+    keras.Model.fit = watched
+    try:
+        yield clock
+    finally:
+        keras.Model.fit = fit
+
+
+class _Before(keras.callbacks.Callback):
+    """Notes when an epoch began and when its training ended: at its validation, or at the callbacks of its end."""
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self.begin, self.trained = time.perf_counter(), None
+
+    def on_test_begin(self, logs: Any = None) -> None:
+        self.trained = self.trained or time.perf_counter()
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self.trained = self.trained or time.perf_counter()
+
+
+class _After(keras.callbacks.Callback):
+    """Last of all callbacks at an epoch's end."""
+
+    def __init__(self, clock: Clock, before: _Before):
+        super().__init__()
+        self.clock, self.before = clock, before
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        begin, trained = self.before.begin, self.before.trained
+        self.clock.fits[-1].append({"train": trained - begin, "rest": time.perf_counter() - trained})
+
+
+class _Steps(keras.callbacks.Callback):
+    def __init__(self, clock: Clock):
+        super().__init__()
+        self.clock = clock
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self.clock.first_step = self.clock.first_step or time.time()

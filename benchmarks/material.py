@@ -1,0 +1,76 @@
+"""What the trainings are measured on: images of the protocol's number and size, and the network, all from a seed."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+from measuring import ROOT, SEED, Scale
+
+from glaucoma.data.splits import Split
+from glaucoma.model.backbones import build_backbone
+from glaucoma.model.network import build_network, reseed
+from glaucoma.model.runtime import fresh, keras
+from glaucoma.params import load_params
+from glaucoma.search.grid import Trial, expand
+
+__all__ = ["network", "pixels", "splits", "trials"]
+
+
+def pixels(folder: Path, scale: Scale) -> np.ndarray:
+    """Random textures, uint8 (images, size, size, 3), memory-mapped from a file that all parts share."""
+    file = folder / "pixels.npy"
+    if not file.is_file():
+        shape = (scale.images, scale.size, scale.size, 3)
+        np.save(file, np.random.default_rng(SEED).integers(0, 256, shape, dtype=np.uint8))
+    return np.load(file, mmap_mode="r")
+
+
+def splits(scale: Scale, *, short: bool = False) -> dict[str, Split]:
+    """Train and test of the whole protocol, or the first images of each."""
+    abnormal = np.random.default_rng(SEED).random(scale.images) < 0.46
+    parts = {
+        "train": range(scale.short_train if short else scale.train),
+        "test": range(scale.train, scale.train + (scale.short_test if short else scale.test)),
+    }
+    return {
+        name: Split(
+            tuple(hashlib.sha256(bytes(str(i), "ascii")).hexdigest() for i in part),
+            np.array(part, np.int64),
+            abnormal[list(part)],
+        )
+        for name, part in parts.items()
+    }
+
+
+def network(scale: Scale, size: int | None = None, policy: str = "float32") -> keras.Model:
+    """The network as a stage builds it, with random weights: EfficientNetB0, or a few layers at a tiny scale.
+
+    `policy` is Keras' dtype policy for all layers; it stays in force until the next call.
+    """
+    fresh(SEED)
+    keras.config.set_dtype_policy(policy)  # after `fresh`, which forgets it
+    size = size or scale.size
+    backbone = _tiny(size) if scale.tiny else build_backbone("EfficientNetB0", size, "none")
+    whole = build_network(backbone, dropout=0.2, seed=SEED)
+    reseed(whole, SEED)
+    return whole
+
+
+def trials(stage: str, scale: Scale) -> list[Trial]:
+    """The published grid of a stage; its first trials, shortened, where the scale is tiny."""
+    grid = expand(getattr(load_params(ROOT / "profiles/published.yaml"), stage).grid)
+    if not scale.tiny:
+        return grid
+    return [Trial(trial.lr, trial.optimizer, trial.batch_size, trial.epochs // 10) for trial in grid[:4]]
+
+
+def _tiny(size: int) -> keras.Model:
+    inputs = keras.Input((size, size, 3))
+    x = keras.layers.Rescaling(1 / 255)(inputs)
+    for filters in (8, 1536):  # its end is large enough to be trained as a tail, not as a head
+        x = keras.layers.Conv2D(filters, 3, strides=2)(x)
+        x = keras.layers.BatchNormalization()(x)
+        x = keras.layers.Activation("swish")(x)
+    return keras.Model(inputs, x)

@@ -1,0 +1,117 @@
+"""The obvious way to search: for each trial build the network, compile it and fit it from pixels, as the report did.
+
+It has the same batches, seed and start as the project, so that both end with the same scores; the trunk stands in the
+graph, in inference mode. Plain Keras otherwise: its own optimizers, one fit per trial, nothing kept between trials.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from clock import Clock, clocked
+from material import network, pixels, splits
+from measuring import SEED, Scale
+
+from glaucoma.data.splits import Split
+from glaucoma.model.cut import Cut, through_trunk
+from glaucoma.model.network import CLASSES
+from glaucoma.model.runtime import keras
+from glaucoma.search.batches import Batches
+from glaucoma.search.grid import Trial
+from glaucoma.search.training import values
+
+__all__ = ["PLAIN", "Ended", "difference", "measure_short", "train", "whole_grid"]
+
+PLAIN = {
+    "adam": keras.optimizers.Adam,
+    "sgd": keras.optimizers.SGD,
+    "adadelta": keras.optimizers.Adadelta,
+    "adagrad": keras.optimizers.Adagrad,
+}
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What a trial ended with: values of the tail's variables, P(abnormal) of the test split, seconds per epoch."""
+
+    weights: list[np.ndarray]
+    probability: np.ndarray
+    epochs: list[dict[str, float]]
+    setup: float
+
+
+def train(build: Callable[[], Cut], images: np.ndarray, parts: Mapping[str, Split], trial: Trial) -> Ended:
+    """One trial from nothing. `setup` is what the first epoch and all before it took longer than the last epoch."""
+    begin = time.perf_counter()
+    cut = build()
+    model = through_trunk(cut) if cut.trunk else cut.network
+    model.compile(
+        optimizer=PLAIN[trial.optimizer](learning_rate=trial.lr),
+        loss=keras.losses.BinaryCrossentropy(),
+        metrics=[keras.metrics.CategoricalAccuracy(), keras.metrics.F1Score(average="macro")],
+    )
+    train_split, test = parts["train"], parts["test"]
+    with clocked(Clock()) as clock:
+        model.fit(
+            Batches([images], train_split.rows, train_split.abnormal, batch_size=trial.batch_size, seed=SEED),
+            validation_data=Batches([images], test.rows, test.abnormal, batch_size=trial.batch_size),
+            epochs=trial.epochs,
+            shuffle=False,
+            verbose=0,
+        )
+    epochs = clock.fits[0]
+    setup = time.perf_counter() - begin - len(epochs) * sum(epochs[-1].values())
+    probability = model.predict(Batches([images], test.rows, None, batch_size=trial.batch_size), verbose=0)
+    return Ended(values(cut.tail.variables), probability[:, CLASSES.index("abnormal")].astype("float64"), epochs, setup)
+
+
+def measure_short(cut: Callable[[Any], Cut], chosen: Sequence[Trial], folder: Path, scale: Scale) -> dict[str, Any]:
+    """Train a short trial for each batch size of a grid, the first of them to be compared; its result goes to a file.
+
+    Returns:
+        `costs`: for each batch size, seconds of setup and per training and test image; and the trial to compare.
+    """
+    images, parts = pixels(folder, scale), splits(scale, short=True)
+    costs, compared = {}, short_trial(chosen)
+    for size in sorted({trial.batch_size for trial in chosen}):
+        trial = Trial(compared.lr, compared.optimizer, size, compared.epochs)
+        ended = train(lambda: cut(network(scale)), images, parts, trial)
+        if trial == compared:
+            np.savez(folder / "obvious.npz", *ended.weights, probability=ended.probability)
+        last = ended.epochs[-1]
+        costs[str(size)] = {
+            "setup": ended.setup,
+            "train": last["train"] / len(parts["train"]),
+            "test": last["rest"] / len(parts["test"]),
+        }
+    return {"costs": costs}
+
+
+def short_trial(chosen: Sequence[Trial]) -> Trial:
+    """The trial that both ways train: two epochs of Adam on the short splits, in the grid's smallest batches."""
+    return Trial(max(trial.lr for trial in chosen), "adam", min(trial.batch_size for trial in chosen), 2)
+
+
+def whole_grid(costs: Mapping[str, Mapping[str, float]], chosen: Sequence[Trial], scale: Scale) -> float:
+    """Seconds that the obvious way would take for all trials: each its setup and its epochs."""
+    total = 0.0
+    for trial in chosen:
+        cost = costs[str(trial.batch_size)]
+        total += cost["setup"] + trial.epochs * (scale.train * cost["train"] + scale.test * cost["test"])
+    return total
+
+
+def difference(folder: Path, weights: Sequence[np.ndarray], probability: np.ndarray) -> dict[str, float]:
+    """Largest differences between what the obvious way wrote to its file and what ours ended with."""
+    with np.load(folder / "obvious.npz") as kept:
+        theirs = [kept[f"arr_{i}"] for i in range(len(weights))]
+        scores = kept["probability"]
+    apart = [
+        np.abs(a.astype("float64") - b.astype("float64")).max(initial=0) for a, b in zip(theirs, weights, strict=True)
+    ]
+    return {"weights": float(max(apart)), "probability": float(np.abs(scores - probability).max())}

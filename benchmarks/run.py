@@ -1,0 +1,70 @@
+"""Run all benchmarks and write their table: benchmarks/results.json and results.md (about 15 minutes on 2 cores).
+
+python benchmarks/run.py                     all, into benchmarks/
+python benchmarks/run.py --only stage1 fold  some, printed only
+python benchmarks/run.py --quick             tiny sizes, printed only; the figures mean nothing
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import audit_tree
+import decode
+import fold
+import starts
+import workers
+from measuring import Row, arguments, machine, measured, shown, table
+
+import stage1
+import stage2
+from glaucoma.files import atomic_path, write_json
+from glaucoma.progress import say
+
+ALL = {
+    "stage1": stage1,
+    "stage2": stage2,
+    "fold": fold,
+    "starts": starts,
+    "decode": decode,
+    "audit_tree": audit_tree,
+    "workers": workers,
+}
+HERE = Path(__file__).resolve().parent
+
+
+def text(about: dict, rows: list[Row]) -> str:
+    """The table, and where it was measured."""
+    versions = ", ".join(f"{name} {number}" for name, number in about["versions"].items())
+    where = f"{about['processor']}, {about['cores']} cores (load {about['load']} at the start), {versions}"
+    return f"{table(rows)}\n\n{where}; random weights and textures. All measured in {shown(about['seconds'], 's')}."
+
+
+def main() -> None:
+    """Run what is asked for, each benchmark in a folder of its own."""
+    parser, scale = arguments(__doc__)
+    parser.add_argument("--only", nargs="+", choices=ALL, help="these benchmarks")
+    parser.add_argument("--output", type=Path, help="folder for results.json and results.md")
+    given = parser.parse_args()
+    partial = given.only or given.quick
+    about, begin, rows = machine(), time.perf_counter(), []
+    for name in given.only or ALL:
+        say(f"benchmark: {name}")
+        with tempfile.TemporaryDirectory() as folder:
+            rows += measured(ALL[name].measure, Path(folder), scale(given))
+    about["seconds"] = round(time.perf_counter() - begin)
+    written = text(about, rows)
+    print(written)
+    output = given.output or (None if partial else HERE)
+    if output is not None:
+        found = [asdict(row) | {"ratio": row.ratio, "reached": row.reached, "cells": row.cells()} for row in rows]
+        write_json(output / "results.json", {"machine": about, "rows": found})
+        with atomic_path(output / "results.md") as temporary:
+            temporary.write_text(written + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

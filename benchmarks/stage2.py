@@ -1,0 +1,101 @@
+"""Stage 2, the published grid of 36 trials: the last 20 layers of the backbone and the head are trained.
+
+The obvious way fits a model for each trial, with the frozen trunk in the graph. Here the trunk runs once over all
+images, its tail is trained on what it gave, and trials that differ only in epochs are one run. Both are extrapolated:
+the obvious way from seconds of setup and per image at each batch size; ours from three whole epochs with each optimizer
+at each batch size, snapshots and the trunk's pass included. With --full ours is trained whole.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+from measuring import ROOT, SEED, Row, Scale, equality, main, run_part
+
+MEASURED = 3  # epochs; the last one has a snapshot
+
+
+def cut_end(whole: Any) -> Any:
+    """Cut a network as the published protocol does."""
+    from glaucoma.model.cut import cut_last
+    from glaucoma.params import load_params
+
+    layers = load_params(ROOT / "profiles/published.yaml").stage2.unfreeze_last
+    return cut_last(whole, min(layers, len(whole.layers) - 8))  # a tiny network has a trunk, too
+
+
+def obvious(folder: Path, scale: Scale) -> dict[str, Any]:
+    """Seconds of the obvious way on a part of the images."""
+    from material import trials
+    from obvious import measure_short, whole_grid
+
+    grid = trials("stage2", scale)
+    found = measure_short(cut_end, grid, folder, scale)
+    return found | {"seconds": whole_grid(found["costs"], grid, scale)}
+
+
+def ours(folder: Path, scale: Scale) -> dict[str, Any]:
+    """Seconds of the grid from an empty cache, of an epoch at each batch size, and the difference of a short trial."""
+    from clock import Clock, clocked
+    from material import network, pixels, splits, trials
+    from obvious import difference, short_trial
+
+    from glaucoma.search.grid import Trial, group
+    from glaucoma.search.search import Searcher
+
+    grid, images, state = trials("stage2", scale), pixels(folder, scale), folder / "state"
+    runs = group(grid)
+    units = {(run.optimizer, run.batch_size): run for run in runs}  # a second learning rate compiles nothing
+    chosen = grid if scale.full else [Trial(run.lr, *unit, MEASURED) for unit, run in units.items()]
+    cut = cut_end(network(scale))
+    begin = time.perf_counter()
+    with clocked(Clock()) as clock:
+        Searcher(cut, images, splits(scale), seed=SEED, state=state, title="stage 2").train(chosen)
+    seconds = time.perf_counter() - begin
+    epochs = {(run.optimizer, run.batch_size): fit for run, fit in zip(group(chosen), clock.fits, strict=True)}
+    if not scale.full:
+        seconds += sum(_left(runs, *found) for found in epochs.items())
+    tail = {str(unit[1]): scale.train / _steps(fit) for unit, fit in epochs.items() if unit[0] == "adam"}
+
+    trial, cut = short_trial(grid), cut_end(network(scale))
+    searcher = Searcher(cut, images, splits(scale, short=True), seed=SEED, state=state, title="short trial")
+    ended = searcher.train([trial])[trial]
+    apart = difference(folder, ended.weights, ended.probability["test"])
+    return {"seconds": seconds, "trials": len(grid), "runs": len(runs), "tail": tail, "apart": apart}
+
+
+def measure(folder: Path, scale: Scale) -> list[Row]:
+    """Both ways, each in a process of its own."""
+    theirs, mine = (run_part(part.__name__, part, folder, scale, alone=not scale.tiny) for part in (obvious, ours))
+    short = f"{scale.short_train} + {scale.short_test} images"
+    epochs = f"{mine['runs']} runs, from {MEASURED} whole epochs with each optimizer and batch size"
+    how = f"here {'whole' if scale.full else epochs}, from an empty cache; the obvious way from 2 epochs of {short} at "
+    how += "each batch size"
+    what = f"stage 2, {mine['trials']} trials, {scale.train} + {scale.test} images, {scale.size} px"
+    rows = [Row(what, "s", theirs["seconds"], mine["seconds"], how, equality(mine["apart"]), 12)]
+    for size, speed in mine["tail"].items():
+        what, plain = f"stage 2, training steps with Adam, batch {size}", 1 / theirs["costs"][size]["train"]
+        rows.append(Row(what, "images/s", plain, speed, "the tail alone against the full graph", ratio_aim=6))
+    stored = f"{scale.images} images, mapped files included"
+    return [*rows, Row("stage 2, peak memory", "GB", None, mine["peak"], stored, ours_aim=4)]
+
+
+def _steps(fit: list[dict[str, float]]) -> float:
+    """Seconds of an epoch's training steps; the first epoch traces and doesn't count."""
+    return statistics.mean(epoch["train"] for epoch in fit[1:])
+
+
+def _left(runs: list[Any], unit: tuple[str, int], fit: list[dict[str, float]]) -> float:
+    """Seconds that all runs of an optimizer and batch size would take beyond the one that was measured."""
+    those = [run for run in runs if (run.optimizer, run.batch_size) == unit]
+    epochs = sum(run.epochs[-1] for run in those) - MEASURED
+    snapshots = sum(len(run.epochs) for run in those) - 1
+    *_, plain, last = fit  # only the last one has a snapshot
+    return epochs * (_steps(fit) + plain["rest"]) + snapshots * max(0.0, last["rest"] - plain["rest"])
+
+
+if __name__ == "__main__":
+    main(__doc__, measure, obvious=obvious, ours=ours)

@@ -1,0 +1,77 @@
+"""From the start of a process to the end of its first training step: every layer, Adam, batches of 16 at 96 px.
+
+The obvious way imports Keras, builds the same network, compiles it with Keras' own Adam and fits. Ours is what a fold's
+stage does: its imports, hashes of what it trains on, and a training whose optimizer updates all variables as one.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from measuring import SEED, Row, Scale, main, run_part
+
+BATCH = 16
+
+
+def obvious(folder: Path, scale: Scale) -> dict[str, Any]:
+    """When the first step ended, the plain way."""
+    import keras
+    from clock import Clock, clocked
+    from material import network, pixels, splits
+    from obvious import PLAIN
+
+    scale = _small(scale)
+    images, parts = pixels(folder, scale), splits(scale)
+    model = network(scale)
+    model.compile(optimizer=PLAIN["adam"](), loss=keras.losses.BinaryCrossentropy(), metrics=["accuracy"])
+    with clocked(Clock(steps=True)) as clock:
+        model.fit(images[: BATCH * 2].astype("float32"), _labels(parts), batch_size=BATCH, verbose=0)
+    return {"ended": clock.first_step}
+
+
+def ours(folder: Path, scale: Scale) -> dict[str, Any]:
+    """When the first step ended, the way a fold's stage goes."""
+    from clock import Clock, clocked
+    from material import network, pixels, splits
+
+    import glaucoma.pipeline.fold_stage  # noqa: F401 - what the stage imports
+    from glaucoma.model.cut import cut_all
+    from glaucoma.search.grid import Trial
+    from glaucoma.search.search import Searcher
+
+    scale = _small(scale)
+    images, parts = pixels(folder, scale), splits(scale)
+    searcher = Searcher(cut_all(network(scale)), images, parts, seed=SEED, state=folder / "state", title="first step")
+    with clocked(Clock(steps=True)) as clock:
+        searcher.train([Trial(0.0001, "adam", BATCH, 1)])
+    return {"ended": clock.first_step}
+
+
+def measure(folder: Path, scale: Scale) -> list[Row]:
+    """Both, each in a process of its own; one before them has the files read once."""
+    seconds = {}
+    for name, part in (("warm", ours), ("obvious", obvious), ("ours", ours)):
+        begin = time.time()
+        where = folder / f"start-{name}"
+        where.mkdir()
+        seconds[name] = run_part(part.__name__, part, where, scale, alone=not scale.tiny)["ended"] - begin
+    what = f"process start to first trained step, every layer, Adam, {scale.start_size} px"
+    how = f"one start each, after one to fill the disk's cache ({seconds['warm']:.1f} s)"
+    return [Row(what, "s", seconds["obvious"], seconds["ours"], how, ours_aim=15)]
+
+
+def _small(scale: Scale) -> Scale:
+    return replace(scale, images=48, train=32, test=16, size=scale.start_size)
+
+
+def _labels(parts: Any) -> Any:
+    from glaucoma.search.batches import one_hot
+
+    return one_hot(parts["train"].abnormal)
+
+
+if __name__ == "__main__":
+    main(__doc__, measure, obvious=obvious, ours=ours)

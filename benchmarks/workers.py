@@ -1,0 +1,86 @@
+"""Equal trials of stage 2 on two workers, each with half of the cores, against one worker with the same half.
+
+What one process with all cores takes is shown too: its threads share out each step, as far as a step can be shared out.
+Starting the workers and tracing their first step is part of all three; the trunk's outputs are there before.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from measuring import SEED, Row, Scale, main, run_part
+
+from stage2 import cut_end
+
+TRIALS, EPOCHS = 8, 8
+
+
+def half(folder: Path, scale: Scale) -> dict[str, Any]:
+    """One worker on half of the cores."""
+    from glaucoma.model.runtime import threads
+    from glaucoma.search.executors.cores import pin
+    from glaucoma.search.executors.local import InProcess
+
+    threads()  # counted before: a worker computes with as many, on fewer cores
+    pin(0, 2)
+    return _seconds(folder, scale, InProcess(), "half")
+
+
+def two(folder: Path, scale: Scale) -> dict[str, Any]:
+    """Two workers, each on half of the cores."""
+    from glaucoma.search.executors.processes import Processes
+
+    return _seconds(folder, scale, Processes(2), "two")
+
+
+def whole(folder: Path, scale: Scale) -> dict[str, Any]:
+    """One process on all cores."""
+    from glaucoma.search.executors.local import InProcess
+
+    return _seconds(folder, scale, InProcess(), "whole")
+
+
+def _seconds(folder: Path, scale: Scale, executor: Any, name: str) -> dict[str, Any]:
+    from material import network, pixels, splits
+
+    from glaucoma.search.activations import activations
+    from glaucoma.search.grid import Trial
+    from glaucoma.search.identity import hash_arrays
+    from glaucoma.search.search import Searcher
+
+    images, cut = pixels(folder, scale), cut_end(network(scale))
+    state = folder / name
+    state.mkdir()
+    (folder / "activations").mkdir(exist_ok=True)
+    (state / "activations").symlink_to(folder / "activations")
+    activations(cut.trunk, images, state / "activations")
+    trials = [Trial(1e-3 / 2**i, "adam", 16, 2 if scale.tiny else EPOCHS) for i in range(2 if scale.tiny else TRIALS)]
+    given = splits(scale, short=True)
+    searcher = Searcher(cut, images, given, seed=SEED, state=state, title=name, executor=executor)
+    begin = time.perf_counter()
+    found = searcher.train(trials)
+    return {
+        "seconds": time.perf_counter() - begin,
+        "weights": hash_arrays(array for one in found.values() for array in one.weights),
+    }
+
+
+def measure(folder: Path, scale: Scale) -> list[Row]:
+    """Both comparisons."""
+    parts = {"half": half, "two": two, "whole": whole}
+    took = {name: run_part(name, part, folder, scale) for name, part in parts.items()}
+    equal = len({found["weights"] for found in took.values()}) == 1
+    results = "weights equal bit for bit" if equal else "weights differ"
+    how = f"measured: {TRIALS} trials of stage 2, {EPOCHS} epochs on {scale.short_train} images"
+    pair = took["two"]["seconds"]
+    what = "equal trials: two workers on half of the cores each"
+    return [
+        Row(f"{what}, against one such worker", "s", took["half"]["seconds"], pair, how, results, ratio_aim=1.6),
+        Row(f"{what}, against one process on all", "s", took["whole"]["seconds"], pair, how, results),
+    ]
+
+
+if __name__ == "__main__":
+    main(__doc__, measure, half=half, two=two, whole=whole)
