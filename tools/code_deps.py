@@ -1,7 +1,7 @@
 """Keep the code dependencies in dvc.yaml those that each stage script really imports.
 
     python tools/code_deps.py            say what differs; exit 1 if anything does
-    python tools/code_deps.py --write    mend dvc.yaml, data/dvc.yaml and extra/dvc.yaml
+    python tools/code_deps.py --write    mend dvc.yaml and those in data/, extra/ and pretrain/
 
 DVC does not follow imports. Each stage's `deps` lists its script and every module of ours that the script imports,
 directly or not; packages whose __init__.py holds no code are left out.
@@ -17,7 +17,7 @@ from pathlib import Path
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).resolve().parents[1]
-PIPELINES = ("dvc.yaml", "data/dvc.yaml", "extra/dvc.yaml")
+PIPELINES = ("dvc.yaml", "data/dvc.yaml", "extra/dvc.yaml", "pretrain/dvc.yaml")
 SOURCES = (ROOT / "stages", ROOT / "src")
 
 

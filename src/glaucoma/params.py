@@ -70,6 +70,16 @@ class Sample(Section):
     size: Annotated[int, Field(ge=96, le=1024)]
 
 
+class Pretrain(Section):
+    """The pretraining of `backbone.name` on rendered eyes, a pipeline of its own."""
+
+    images: Annotated[int, Field(ge=40, le=1_000_000)]
+    image_size: Annotated[int, Field(ge=64, le=512)]
+    lr: Positive
+    batch_size: Count
+    epochs: Count
+
+
 class Backbone(Section):
     """The pretrained part of the network."""
 
@@ -150,6 +160,7 @@ class Params(Section):
     stage3: Stage
     model4: FreeModel
     model5: FreeModel
+    pretrain: Pretrain
     crossval: Crossval
     audit: Audit
 

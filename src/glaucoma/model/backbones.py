@@ -15,6 +15,7 @@ import numpy as np
 from glaucoma.backbone_table import BACKBONES, Backbone, nearest, recognise
 from glaucoma.errors import ParamsError, WeightsError
 from glaucoma.model.artifacts import load_model
+from glaucoma.model.bundled import take_bundled
 from glaucoma.model.runtime import keras
 
 __all__ = ["build_backbone"]
@@ -28,8 +29,8 @@ def build_backbone(name: str, image_size: int, weights: str) -> keras.Model:
     Args:
         name: a key of `BACKBONES`.
         image_size: pixels a side of the square RGB input, float32 in 0–255.
-        weights: `none` (random, from the seed in force), `imagenet`, or the path of a file: HDF5 as
-            `keras.applications` writes it, `.weights.h5`, or `.keras`.
+        weights: `none` (random, from the seed in force), `bundled` (shipped with the package), `imagenet`, or the
+            path of a file: HDF5 as `keras.applications` writes it, `.weights.h5`, or `.keras`.
 
     Raises:
         ParamsError: no such backbone, or images that are too small for it.
@@ -47,10 +48,7 @@ def build_backbone(name: str, image_size: int, weights: str) -> keras.Model:
     if weights == "imagenet":
         _take_file(name, backbone, _imagenet_file(row))
     elif weights == "bundled":
-        raise WeightsError(
-            "backbone.weights is bundled, and no weights are shipped with this version yet",
-            "set backbone.weights to imagenet, to the path of a file, or to none",
-        )
+        take_bundled(name, backbone)
     elif weights != "none":
         _take_file(name, backbone, Path(weights).expanduser())
     return backbone

@@ -1,0 +1,143 @@
+"""Pretrain a backbone on rendered eyes, whose measures are known: cup and disc, rim, notches, where the disc lies."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from glaucoma import paths
+from glaucoma.data.sample.eyes import TARGETS, write_eyes
+from glaucoma.errors import DataError
+from glaucoma.files import hash_json, read_csv, sha256_file, write_csv, write_json
+from glaucoma.interrupts import held
+from glaucoma.model.artifacts import save_model
+from glaucoma.model.backbones import build_backbone
+from glaucoma.model.bundled import write_half
+from glaucoma.model.network import reseed
+from glaucoma.model.optimizers import make_optimizer
+from glaucoma.model.runtime import describe, fresh, keras, threads
+from glaucoma.params import Params
+from glaucoma.progress import Progress, say
+from glaucoma.search.batches import Batches
+from glaucoma.search.training import Stoppable
+
+__all__ = ["pretrain", "render_eyes"]
+
+HELD_OUT = 0.05  # share of the eyes that are never trained on
+BOX = sum(name.startswith("disc_") for name in TARGETS)
+
+
+def render_eyes(params: Params) -> None:
+    """Write the rendered eyes, data/eyes.npy and data/eyes.csv."""
+    own = params.pretrain
+    write_eyes(paths.EYES, paths.EYES_TABLE, images=own.images, size=own.image_size, seed=params.seed)
+
+
+@held()
+def pretrain(params: Params) -> None:
+    """Train a backbone to measure rendered eyes; models/pretrained.keras, its half precision, metrics and curves.
+
+    Raises:
+        DataError: the eyes are not rendered.
+    """
+    own = params.pretrain
+    for file in (paths.EYES, paths.EYES_TABLE):
+        if not file.is_file():
+            raise DataError(f"{file} does not exist", "run `dvc repro pretrain/dvc.yaml:eyes`, which makes it")
+    fresh(params.seed)
+    pixels, table = np.load(paths.EYES, mmap_mode="r"), read_csv(paths.EYES_TABLE)[list(TARGETS)]
+    first = max(1, round(HELD_OUT * len(table)))  # the eyes' order is random: the first ones are held out
+    mean, deviation = table[first:].mean(), table[first:].std().clip(lower=1e-6)
+    targets = ((table - mean) / deviation).to_numpy("float32")
+
+    backbone = build_backbone(params.backbone.name, own.image_size, "none")
+    network = _measuring(backbone)
+    network.compile(optimizer=make_optimizer("adam", own.lr), loss="mse")
+    learnt = _Eyes(pixels, np.arange(first, len(table)), targets, own.batch_size, params.seed)
+    held_out = _Eyes(pixels, np.arange(first), targets, own.batch_size, None)
+    begin = time.perf_counter()
+    history = _fit(network, learnt, held_out, own.epochs, own.lr, params.seed, _identity(params))
+    seconds = time.perf_counter() - begin
+
+    error = network.predict(held_out, verbose=0, callbacks=[Stoppable()]) - targets[:first]
+    explained = 1 - np.square(error).mean(axis=0) / targets[:first].var(axis=0)
+    result = {"images": len(table), "held_out": first, "epochs": own.epochs, "r2": float(explained.mean())}
+    result |= {f"r2_{name}": float(value) for name, value in zip(TARGETS, explained, strict=True)}
+    card = {"backbone": params.backbone.name, "pretrain": own.model_dump(), "seed": params.seed, "held_out": result}
+    save_model(backbone, paths.PRETRAINED, {**card, "licence": "Apache-2.0", "versions": describe()})
+    write_half(backbone, paths.PRETRAINED_HALF)
+    write_csv(paths.PRETRAIN_CURVES, history)
+    write_json(paths.PRETRAIN_METRICS, result)
+    write_json(paths.TIMING / "pretrain.json", {"seconds": seconds})
+    say(f"pretrain: R² {result['r2']:.3f} on {first} held-out eyes; {paths.PRETRAINED_HALF} is the small file")
+
+
+def _measuring(backbone: keras.Model) -> keras.Model:
+    """Backbone → rim and ratios from its global maxima, which a classifier's head takes too; the box from its map."""
+    maxima = keras.layers.GlobalMaxPooling2D(name="maxima")(backbone.output)
+    flat = keras.layers.Flatten(name="map")(backbone.output)
+    ratios = keras.layers.Dense(len(TARGETS) - BOX, name="ratios")(maxima)
+    box = keras.layers.Dense(BOX, name="box")(flat)
+    return keras.Model(backbone.inputs, keras.layers.Concatenate()([ratios, box]), name="measuring")
+
+
+def _fit(network: keras.Model, learnt, held_out, epochs: int, lr: float, seed: int, identity: str) -> pd.DataFrame:
+    """Train; what is stopped goes on at its epoch. The rows of the epochs that this process trained."""
+    falling = keras.optimizers.schedules.CosineDecay(lr, epochs)
+    rows: list[dict[str, float]] = []
+    with Progress("pretrain", epochs * len(learnt), "step") as progress:
+
+        def begin(epoch: int, logs: object) -> None:
+            learnt.begin(epoch)
+            reseed(network, seed + epoch)  # saved weights hold no dropout generator
+            progress.done = epoch * len(learnt)
+
+        def batch_end(batch: int, logs: dict[str, float]) -> None:
+            progress.step(1, f"loss {logs['loss']:.4f}")
+
+        def end(epoch: int, logs: dict[str, float]) -> None:
+            rows.append({"epoch": epoch + 1, "loss": logs["loss"], "held_out_loss": logs["val_loss"]})
+            write_csv(paths.STATE / "pretrain" / identity / f"epoch{epoch:04d}.csv", pd.DataFrame(rows[-1:]))
+            say(f"pretrain: epoch {epoch + 1}, loss {logs['loss']:.4f}, held out {logs['val_loss']:.4f}")
+
+        folder = paths.STATE / "pretrain" / identity
+        network.fit(
+            learnt,
+            validation_data=held_out,
+            epochs=epochs,
+            shuffle=False,  # _Eyes shuffles images
+            verbose=0,
+            callbacks=[
+                Stoppable(),
+                keras.callbacks.LearningRateScheduler(
+                    lambda epoch, _: max(float(keras.ops.convert_to_numpy(falling(epoch))), lr / 100)
+                ),
+                keras.callbacks.LambdaCallback(on_epoch_begin=begin, on_train_batch_end=batch_end, on_epoch_end=end),
+                keras.callbacks.BackupAndRestore(str(folder / "backup"), delete_checkpoint=False),
+            ],
+        )
+    return pd.concat([read_csv(file) for file in sorted(folder.glob("epoch*.csv"))], ignore_index=True)
+
+
+def _identity(params: Params) -> str:
+    """Hash of all that decides the training, code aside: a checkpoint of other settings is not gone on from."""
+    eyes = [sha256_file(paths.EYES), sha256_file(paths.EYES_TABLE)]
+    code = sha256_file(Path(__file__))
+    parts = [params.pretrain.model_dump(), params.backbone.name, params.seed, eyes, code, describe(), threads()]
+    return hash_json(parts)[:16]
+
+
+class _Eyes(Batches):
+    """Batches of eyes and their standardised measures."""
+
+    def __init__(self, pixels: np.ndarray, rows: np.ndarray, targets: np.ndarray, batch_size: int, seed: int | None):
+        super().__init__([pixels], rows, None, batch_size=batch_size, seed=seed)
+        self.labels = targets[rows]
+
+    def begin(self, epoch: int) -> None:
+        """Take the order of an epoch, which one that goes on after a stop has not counted up to."""
+        self.epoch = epoch
+        self.order = self._order()
