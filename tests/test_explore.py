@@ -211,7 +211,6 @@ def test_several_sources_a_crop_probes_and_what_the_audit_found_are_drawn_and_go
     assert sorted(written[0]) == names
 
     shutil.rmtree(paths.AUDIT)
-    paths.PROBES.unlink()
     write_found(index, tmp_path / "photographs", folder, params_for(tmp_path / "photographs"))
     assert not {file.stem for file in folder.iterdir()} & {"crops", "duplicates", "offenders", "probes"}
 

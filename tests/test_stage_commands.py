@@ -14,8 +14,17 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, Project, make_project
 
-LIGHT = ["sample", "index", "audit", "explore", "pixels", "summary", "report"]  # import neither keras nor tensorflow
-HEAVY = ["backbone", "stage1", "stage2", "stage3", "model4", "model5", "crossval"]
+LIGHT = [
+    "sample",
+    "index",
+    "audit",
+    "explore",
+    "pixels",
+    "summary",
+    "report",
+    "pretrain_eyes",
+]  # import neither keras nor tensorflow
+HEAVY = ["backbone", "stage1", "stage2", "stage3", "model4", "model5", "crossval", "explain", "pretrain"]
 
 
 @pytest.fixture(scope="session")

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from glaucoma import paths
-from glaucoma.data.sample.eyes import TARGETS, write_eyes
+from glaucoma.data.sample.eyes import TARGETS
 from glaucoma.errors import DataError
-from glaucoma.files import hash_json, read_csv, sha256_file, write_csv, write_json
+from glaucoma.files import atomic_path, hash_json, read_csv, sha256_file, write_csv, write_json
 from glaucoma.interrupts import held
 from glaucoma.model.artifacts import save_model
 from glaucoma.model.backbones import build_backbone
@@ -24,16 +24,10 @@ from glaucoma.progress import Progress, say
 from glaucoma.search.batches import Batches
 from glaucoma.search.training import Stoppable
 
-__all__ = ["pretrain", "render_eyes"]
+__all__ = ["pretrain"]
 
 HELD_OUT = 0.05  # share of the eyes that are never trained on
 BOX = sum(name.startswith("disc_") for name in TARGETS)
-
-
-def render_eyes(params: Params) -> None:
-    """Write the rendered eyes, data/eyes.npy and data/eyes.csv."""
-    own = params.pretrain
-    write_eyes(paths.EYES, paths.EYES_TABLE, images=own.images, size=own.image_size, seed=params.seed)
 
 
 @held()
@@ -60,7 +54,8 @@ def pretrain(params: Params) -> None:
     learnt = _Eyes(pixels, np.arange(first, len(table)), targets, own.batch_size, params.seed)
     held_out = _Eyes(pixels, np.arange(first), targets, own.batch_size, None)
     begin = time.perf_counter()
-    history = _fit(network, learnt, held_out, own.epochs, own.lr, params.seed, _identity(params))
+    folder = paths.STATE / "pretrain" / _identity(params)
+    history = _fit(network, learnt, held_out, own.epochs, own.lr, folder)
     seconds = time.perf_counter() - begin
 
     error = network.predict(held_out, verbose=0, callbacks=[Stoppable()]) - targets[:first]
@@ -76,61 +71,6 @@ def pretrain(params: Params) -> None:
     say(f"pretrain: R² {result['r2']:.3f} on {first} held-out eyes; {paths.PRETRAINED_HALF} is the small file")
 
 
-def _measuring(backbone: keras.Model) -> keras.Model:
-    """Backbone → rim and ratios from its global maxima, which a classifier's head takes too; the box from its map."""
-    maxima = keras.layers.GlobalMaxPooling2D(name="maxima")(backbone.output)
-    flat = keras.layers.Flatten(name="map")(backbone.output)
-    ratios = keras.layers.Dense(len(TARGETS) - BOX, name="ratios")(maxima)
-    box = keras.layers.Dense(BOX, name="box")(flat)
-    return keras.Model(backbone.inputs, keras.layers.Concatenate()([ratios, box]), name="measuring")
-
-
-def _fit(network: keras.Model, learnt, held_out, epochs: int, lr: float, seed: int, identity: str) -> pd.DataFrame:
-    """Train; what is stopped goes on at its epoch. The rows of the epochs that this process trained."""
-    falling = keras.optimizers.schedules.CosineDecay(lr, epochs)
-    rows: list[dict[str, float]] = []
-    with Progress("pretrain", epochs * len(learnt), "step") as progress:
-
-        def begin(epoch: int, logs: object) -> None:
-            learnt.begin(epoch)
-            reseed(network, seed + epoch)  # saved weights hold no dropout generator
-            progress.done = epoch * len(learnt)
-
-        def batch_end(batch: int, logs: dict[str, float]) -> None:
-            progress.step(1, f"loss {logs['loss']:.4f}")
-
-        def end(epoch: int, logs: dict[str, float]) -> None:
-            rows.append({"epoch": epoch + 1, "loss": logs["loss"], "held_out_loss": logs["val_loss"]})
-            write_csv(paths.STATE / "pretrain" / identity / f"epoch{epoch:04d}.csv", pd.DataFrame(rows[-1:]))
-            say(f"pretrain: epoch {epoch + 1}, loss {logs['loss']:.4f}, held out {logs['val_loss']:.4f}")
-
-        folder = paths.STATE / "pretrain" / identity
-        network.fit(
-            learnt,
-            validation_data=held_out,
-            epochs=epochs,
-            shuffle=False,  # _Eyes shuffles images
-            verbose=0,
-            callbacks=[
-                Stoppable(),
-                keras.callbacks.LearningRateScheduler(
-                    lambda epoch, _: max(float(keras.ops.convert_to_numpy(falling(epoch))), lr / 100)
-                ),
-                keras.callbacks.LambdaCallback(on_epoch_begin=begin, on_train_batch_end=batch_end, on_epoch_end=end),
-                keras.callbacks.BackupAndRestore(str(folder / "backup"), delete_checkpoint=False),
-            ],
-        )
-    return pd.concat([read_csv(file) for file in sorted(folder.glob("epoch*.csv"))], ignore_index=True)
-
-
-def _identity(params: Params) -> str:
-    """Hash of all that decides the training, code aside: a checkpoint of other settings is not gone on from."""
-    eyes = [sha256_file(paths.EYES), sha256_file(paths.EYES_TABLE)]
-    code = sha256_file(Path(__file__))
-    parts = [params.pretrain.model_dump(), params.backbone.name, params.seed, eyes, code, describe(), threads()]
-    return hash_json(parts)[:16]
-
-
 class _Eyes(Batches):
     """Batches of eyes and their standardised measures."""
 
@@ -142,3 +82,67 @@ class _Eyes(Batches):
         """Take the order of an epoch, which one that goes on after a stop has not counted up to."""
         self.epoch = epoch
         self.order = self._order()
+
+
+def _measuring(backbone: keras.Model) -> keras.Model:
+    """Backbone → rim and ratios from its global maxima, which a classifier's head takes too; the box from its map."""
+    maxima = keras.layers.GlobalMaxPooling2D(name="maxima")(backbone.output)
+    flat = keras.layers.Flatten(name="map")(backbone.output)
+    ratios = keras.layers.Dense(len(TARGETS) - BOX, name="ratios")(maxima)
+    box = keras.layers.Dense(BOX, name="box")(flat)
+    return keras.Model(backbone.inputs, keras.layers.Concatenate()([ratios, box]), name="measuring")
+
+
+def _fit(network: keras.Model, learnt: _Eyes, held_out: _Eyes, epochs: int, lr: float, folder: Path) -> pd.DataFrame:
+    """Train, from the last whole epoch in `folder` on; a row per epoch."""
+    falling = keras.optimizers.schedules.CosineDecay(lr, epochs, alpha=0.01)
+    checkpoints, curves = sorted(folder.glob("epoch*.weights.h5")), folder / "curves.csv"
+    rows, first = [], 0
+    if checkpoints:
+        network.load_weights(checkpoints[-1])
+        first = int(checkpoints[-1].name.removeprefix("epoch").removesuffix(".weights.h5"))
+        rows = read_csv(curves).head(first).to_dict("records")
+        say(f"pretrain: goes on after epoch {first} of {epochs}")
+    with Progress("pretrain", (epochs - first) * len(learnt), "step") as progress:
+
+        def begin(epoch: int, logs: object) -> None:
+            learnt.begin(epoch)
+            reseed(network, learnt.seed + epoch)  # saved weights hold no dropout generator
+
+        def batch_end(batch: int, logs: dict[str, float]) -> None:
+            progress.step(1, f"loss {logs['loss']:.4f}")
+
+        def end(epoch: int, logs: dict[str, float]) -> None:
+            rows.append({"epoch": epoch + 1, "loss": logs["loss"], "held_out_loss": logs["val_loss"]})
+            write_csv(curves, pd.DataFrame(rows))
+            # Keras' BackupAndRestore writes in place: killed at the wrong moment, it cannot be gone on from
+            with atomic_path(folder / f"epoch{epoch + 1:04d}.weights.h5") as temporary:
+                file = temporary.with_name(f"{temporary.stem}.weights.h5")  # an ending that Keras insists on
+                network.save_weights(file)
+                file.replace(temporary)
+            for older in sorted(folder.glob("epoch*.weights.h5"))[:-1]:
+                older.unlink()
+            say(f"pretrain: epoch {epoch + 1}, loss {logs['loss']:.4f}, held out {logs['val_loss']:.4f}")
+
+        network.fit(
+            learnt,
+            validation_data=held_out,
+            initial_epoch=first,
+            epochs=epochs,
+            shuffle=False,  # _Eyes shuffles images
+            verbose=0,
+            callbacks=[
+                Stoppable(),
+                keras.callbacks.LearningRateScheduler(lambda epoch: float(keras.ops.convert_to_numpy(falling(epoch)))),
+                keras.callbacks.LambdaCallback(on_epoch_begin=begin, on_train_batch_end=batch_end, on_epoch_end=end),
+            ],
+        )
+    return pd.DataFrame(rows)
+
+
+def _identity(params: Params) -> str:
+    """Hash of all that decides the training, code aside: a checkpoint of other settings is not gone on from."""
+    eyes = [sha256_file(paths.EYES), sha256_file(paths.EYES_TABLE)]
+    code = sha256_file(Path(__file__))
+    parts = [params.pretrain.model_dump(), params.backbone.name, params.seed, eyes, code, describe(), threads()]
+    return hash_json(parts)[:16]
