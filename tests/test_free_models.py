@@ -30,16 +30,17 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Project:
 @pytest.mark.slow  # processes that train
 @pytest.mark.parametrize(("name", "trials", "blocks"), [("model4", 2, 3), ("model5", 1, 1)])
 def test_each_leaves_what_stage_3_leaves(prepared: Project, name: str, trials: int, blocks: int):
-    prepared.script(name)
+    prepared.script("free", "--model", name)
     metrics = prepared.json(f"metrics/{name}.json")
     assert (metrics["trials"], metrics["failed"]) == (trials, 0)
     card = prepared.json(f"models/{name}.json")
     assert card["head"]["blocks"] == blocks
     assert card["backbone"]["name"] == ("EfficientNetB0" if name == "model4" else "MobileNetV3Small")
-    extra = YAML(typ="safe", pure=True).load(prepared / "extra/dvc.yaml")["stages"][name]
+    extra = YAML(typ="safe", pure=True).load(prepared / "extra/dvc.yaml")["stages"]["free"]
     for kind in ("outs", "metrics", "plots"):
         for out in extra[kind]:
-            assert (prepared / (next(iter(out)) if isinstance(out, dict) else out)).exists()
+            path = next(iter(out)) if isinstance(out, dict) else out
+            assert (prepared / path.replace("${item.model}", name)).exists()
     assert f"{name}: best of" in prepared.run("glaucoma", "results", ok=False).stdout
 
 
@@ -51,6 +52,10 @@ def test_a_fold_takes_the_backbone_and_the_head_of_the_model_that_is_named(prepa
     assert card["configuration"]["lr"] == 0.001  # the final configuration's, as for every fold
 
 
-def test_dvc_runs_neither_unless_it_is_asked_to(prepared: Project):
-    assert "model4" not in prepared.dvc("repro", "--dry", "--force").stdout
-    assert "stages/model4.py" in prepared.dvc("repro", "--dry", "--force", "extra/dvc.yaml:model4").stdout
+def test_dvc_runs_neither_and_misses_neither_unless_it_is_asked_to(prepared: Project):
+    assert "stages/free.py" not in prepared.dvc("repro", "--dry", "--force").stdout
+    assert "stages/free.py" not in prepared.dvc("repro", "--dry", "--force", "--all-pipelines").stdout
+    prepared.set({"free_models": ["model5"]})
+    shown = prepared.dvc("repro", "--dry", "--force", "--single-item", "extra/dvc.yaml").stdout
+    assert "stages/free.py --model model5" in shown
+    assert "model4" not in shown

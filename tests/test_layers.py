@@ -139,7 +139,7 @@ def test_dvc_knows_every_module_that_a_stage_imports():
 def test_paths_and_dvc_name_the_same_files():
     yaml = YAML(typ="safe", pure=True)
     outputs: set[str] = set()
-    for file in ("dvc.yaml", "data/dvc.yaml", "extra/dvc.yaml"):
+    for file in ("dvc.yaml", "data/dvc.yaml", "extra/dvc.yaml", "pretrain/dvc.yaml"):
         for stage in yaml.load(ROOT / file)["stages"].values():
             for kind in ("outs", "metrics", "plots"):
                 outputs |= {next(iter(out)) if isinstance(out, dict) else out for out in stage.get(kind, [])}
@@ -154,13 +154,14 @@ def test_paths_and_dvc_name_the_same_files():
     ]
     single += [paths.CROPS, paths.PAGE, paths.MODEL_CARD, paths.CHECKLIST]
     known = {path.as_posix() for path in [*single, paths.EXPLORE, paths.AUDIT, paths.EXPLAIN, paths.SUMMARY]}
-    for stage in ("stage1", "stage2", "stage3", "model4", "model5"):
+    for stage in ("stage1", "stage2", "stage3", "${item.model}"):
         known |= {path.as_posix() for path in paths.search_files(stage).values()}
+    known |= {path.as_posix() for path in paths.pretrain_files("${item.backbone}").values()}
     known |= {path.as_posix().replace("fold7", "fold${item.fold}") for path in paths.fold_files(7).values()}
     assert known <= outputs
 
     # The rest lies in the folders that paths names, beside those
-    folders = {paths.METRICS, paths.TIMING, paths.MODELS, paths.MODELS / "crossval"}
+    folders = {paths.METRICS, paths.TIMING, paths.MODELS, paths.MODELS / "crossval", paths.MODELS / "pretrained"}
     assert {Path(out).parent for out in outputs - known} <= folders
 
 

@@ -16,14 +16,14 @@ from glaucoma.data.sample.anatomy import draw_eyes
 from glaucoma.data.sample.eyes import TARGETS, measures, write_eyes
 from glaucoma.data.sample.render import render_eye
 from glaucoma.errors import WeightsError
-from glaucoma.files import read_csv, sha256_file, write_json
+from glaucoma.files import read_csv, write_json
 from glaucoma.model import bundled
 from glaucoma.model.backbones import build_backbone
 from glaucoma.model.bundled import read_half, write_half
+from glaucoma.paths import pretrain_files
 
 TINY = {
-    "pretrain": {"images": 60, "image_size": 64, "lr": 0.001, "batch_size": 8, "epochs": 4},
-    "backbone.name": "MobileNetV3Small",
+    "pretrain": {"backbones": [], "images": 60, "image_size": 64, "lr": 0.001, "batch_size": 8, "epochs": 4},
 }
 
 
@@ -73,7 +73,7 @@ def test_eyes_depend_on_the_seed_alone_and_mix_both_classes(tmp_path: Path):
 def test_half_precision_predicts_nearly_the_same(tmp_path: Path):
     network, pixels = efficientnet(), images(6)[0]
     before, weights = network.predict(pixels, verbose=0), network.get_weights()
-    write_half(network, tmp_path / "half.npz")
+    write_half(network, tmp_path / "half.npz", {})
     try:
         read_half(network, tmp_path / "half.npz")
         after = network.predict(pixels, verbose=0)
@@ -85,7 +85,7 @@ def test_half_precision_predicts_nearly_the_same(tmp_path: Path):
 
 @pytest.mark.parametrize("damage", [lambda data: data[:2000], lambda data: b"no archive", lambda data: b""])
 def test_a_damaged_small_file_is_a_sentence(tmp_path: Path, damage):
-    write_half(tiny_network(), tmp_path / "half.npz")
+    write_half(tiny_network(), tmp_path / "half.npz", {})
     (tmp_path / "half.npz").write_bytes(damage((tmp_path / "half.npz").read_bytes()))
     with pytest.raises(WeightsError, match=r"half\.npz does not fit"):
         read_half(tiny_network(), tmp_path / "half.npz")
@@ -99,8 +99,7 @@ def test_what_is_shipped_is_taken_by_its_own_backbone_and_only_as_its_recipe_nam
     with pytest.raises(WeightsError, match="no weights are shipped for MobileNetV3Small"):
         build_backbone("MobileNetV3Small", 32, "bundled")
     source = build_backbone("EfficientNetB0", 32, "none")
-    write_half(source, file)
-    write_json(file.with_suffix(".json"), {"sha256": sha256_file(file)})
+    write_half(source, file, {"backbone": "EfficientNetB0"})
     taken = build_backbone("EfficientNetB0", 32, "bundled")
     for ours, theirs in zip(taken.get_weights(), source.get_weights(), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=2e-3, atol=1e-6)
@@ -109,21 +108,27 @@ def test_what_is_shipped_is_taken_by_its_own_backbone_and_only_as_its_recipe_nam
         build_backbone("EfficientNetB0", 32, "bundled")
 
 
+def test_dvc_pretrains_only_the_backbones_that_are_named(bare: Project):
+    assert "pretrain.py" not in bare.dvc("repro", "--dry", "--all-pipelines").stdout
+    bare.set({"pretrain.backbones": ["MobileNetV3Small"]})
+    assert "pretrain.py --backbone MobileNetV3Small" in bare.dvc("repro", "--dry", "pretrain/dvc.yaml").stdout
+
+
 @pytest.mark.slow  # trains thrice
 def test_a_pretraining_that_is_killed_goes_on_at_its_epoch_and_ends_the_same(bare: Project, tmp_path: Path):
     bare.set(TINY)
-    bare.script("pretrain_eyes")
     undisturbed = bare.copy(tmp_path / "undisturbed")
-    process = bare.start("python", "stages/pretrain.py")
+    process = bare.start("python", "stages/pretrain.py", "--backbone", "MobileNetV3Small")
     while not list((bare / ".state/pretrain").glob("*/epoch0002.weights.h5")):
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
 
-    bare.script("pretrain")
-    undisturbed.script("pretrain")
+    for project in (bare, undisturbed):
+        project.script("pretrain", "--backbone", "MobileNetV3Small")
 
-    for name in ("models/pretrained.npz", "models/pretrained.keras", "metrics/pretrain.json", "reports/pretrain.csv"):
-        assert (bare / name).read_bytes() == (undisturbed / name).read_bytes(), name
-    assert len(read_csv(bare / "reports/pretrain.csv")) == 4
+    files = [file for kind, file in pretrain_files("MobileNetV3Small").items() if kind != "timing"]
+    for file in [*files, files[0].with_suffix(".json")]:
+        assert (bare / str(file)).read_bytes() == (undisturbed / str(file)).read_bytes(), file
+    assert len(read_csv(bare / "reports/pretrain/MobileNetV3Small.csv")) == 4

@@ -24,7 +24,7 @@ LIGHT = [
     "report",
     "pretrain_eyes",
 ]  # import neither keras nor tensorflow
-HEAVY = ["backbone", "stage1", "stage2", "stage3", "model4", "model5", "crossval", "explain", "pretrain"]
+HEAVY = ["backbone", "stage1", "stage2", "stage3", "free", "crossval", "explain", "pretrain"]
 
 
 @pytest.fixture(scope="session")

@@ -45,6 +45,9 @@ def _known_backbone(name: str) -> str:
     return name
 
 
+KnownBackbone = Annotated[str, AfterValidator(_known_backbone)]
+
+
 def _freeze_point(value: Any) -> int | str:
     if (isinstance(value, str) and value) or (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
         return value
@@ -71,8 +74,9 @@ class Sample(Section):
 
 
 class Pretrain(Section):
-    """The pretraining of `backbone.name` on rendered eyes, a pipeline of its own."""
+    """The pretraining of backbones on rendered eyes, a pipeline of its own."""
 
+    backbones: Annotated[list[KnownBackbone], AfterValidator(distinct)]
     images: Annotated[int, Field(ge=40, le=1_000_000)]
     image_size: Annotated[int, Field(ge=64, le=512)]
     lr: Positive
@@ -83,7 +87,7 @@ class Pretrain(Section):
 class Backbone(Section):
     """The pretrained part of the network."""
 
-    name: Annotated[str, AfterValidator(_known_backbone)]
+    name: KnownBackbone
     weights: Annotated[str, Field(min_length=1)]
 
 
@@ -158,6 +162,7 @@ class Params(Section):
     stage1: Stage
     stage2: Stage2
     stage3: Stage
+    free_models: Annotated[list[Literal["model4", "model5"]], AfterValidator(distinct)]
     model4: FreeModel
     model5: FreeModel
     pretrain: Pretrain

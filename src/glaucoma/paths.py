@@ -14,10 +14,6 @@ PIXELS = Path("data/pixels.npy")  # uint8, (images, size, size, 3), one row per 
 PIXELS_TABLE = Path("data/pixels.csv")  # image id of each row of PIXELS
 CROPS = Path("data/crops.csv")  # box of each image of PIXELS where data.crop asks for one
 BACKBONE = Path("models/backbone.keras")
-EYES = Path("data/eyes.npy")  # uint8, (images, size, size, 3), rendered to pretrain on
-EYES_TABLE = Path("data/eyes.csv")  # what is true of each row of EYES
-PRETRAINED = Path("models/pretrained.keras")
-PRETRAINED_HALF = Path("models/pretrained.npz")  # the same in half precision, small enough to ship
 
 METRICS = Path("metrics")
 TIMING = METRICS / "timing"
@@ -25,14 +21,12 @@ SEARCH_TABLES = METRICS / "search"
 FOLD_METRICS = METRICS / "crossval"
 SUMMARY_METRICS = METRICS / "summary.json"
 INTERVALS = METRICS / "intervals.json"
-PRETRAIN_METRICS = METRICS / "pretrain.json"
 
 REPORTS = Path("reports")
 EXPLORE = REPORTS / "explore"
 AUDIT = REPORTS / "audit"
 PROBES = AUDIT / "probes.csv"  # how well the label can be told without looking at the eye
 EXPLAIN = REPORTS / "explain"
-PRETRAIN_CURVES = REPORTS / "pretrain.csv"
 FOLD_REPORTS = REPORTS / "crossval"
 SUMMARY = REPORTS / "summary"
 PAGE = REPORTS / "index.html"
@@ -62,4 +56,15 @@ def fold_files(fold: int) -> dict[str, Path]:
         "metrics": FOLD_METRICS / f"fold{fold}.json",
         "report": FOLD_REPORTS / f"fold{fold}",
         "timing": TIMING / "crossval" / f"fold{fold}.json",
+    }
+
+
+def pretrain_files(backbone: str) -> dict[str, Path]:
+    """The files of a backbone that was pretrained on rendered eyes; `half` is the model in half precision."""
+    return {
+        "model": MODELS / "pretrained" / f"{backbone}.keras",
+        "half": MODELS / "pretrained" / f"{backbone}_half.npz",
+        "metrics": METRICS / "pretrain" / f"{backbone}.json",
+        "curves": REPORTS / "pretrain" / f"{backbone}.csv",
+        "timing": TIMING / "pretrain" / f"{backbone}.json",
     }

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from glaucoma.errors import WeightsError
-from glaucoma.files import atomic_path, read_json, sha256_file
+from glaucoma.files import atomic_path, read_json, sha256_file, write_json
 from glaucoma.model.runtime import keras
 
 __all__ = ["BUNDLED", "BUNDLED_BACKBONE", "read_half", "take_bundled", "write_half"]
@@ -34,8 +35,14 @@ def take_bundled(name: str, backbone: keras.Model) -> None:
     read_half(backbone, BUNDLED)
 
 
-def write_half(backbone: keras.Model, path: Path) -> None:
-    """Write a backbone's weights: matrices and kernels as float16, vectors (batch statistics among them) as float32."""
+def write_half(backbone: keras.Model, path: Path, recipe: dict[str, Any]) -> None:
+    """Write a backbone's weights: kernels as float16, vectors (batch statistics among them) as float32.
+
+    `recipe`, how they were made, is written beside them as JSON with the file's SHA-256; both are what is shipped.
+
+    Raises:
+        WeightsError: a kernel holds what float16 cannot.
+    """
     arrays = {
         f"{number:04d}": values.astype("float16" if values.ndim > 1 else "float32")
         for number, values in enumerate(backbone.get_weights())
@@ -44,6 +51,7 @@ def write_half(backbone: keras.Model, path: Path) -> None:
         raise WeightsError("the weights do not fit into float16", "pretrain with a lower learning rate")
     with atomic_path(path) as temporary:
         np.savez(temporary, **arrays)
+    write_json(path.with_suffix(".json"), {**recipe, "sha256": sha256_file(path)})
 
 
 def read_half(backbone: keras.Model, path: Path) -> None:

@@ -13,19 +13,20 @@ from glaucoma.params import Params
 from glaucoma.pipeline.search_stage import search_stage, with_head
 from glaucoma.search.executors.choose import choose
 
-__all__ = ["free_network", "model4", "model5"]
+__all__ = ["FREE", "free_model", "free_network"]
+
+
+FREE = ("model4", "model5")
 
 
 @held()
-def model4(params: Params, jobs: int | None = None, executor: str | None = None) -> None:
-    """Search with every layer trained and a deeper head, from the backbone's weights."""
-    search_stage("model4", params, free_network(params, "model4"), choose(jobs, executor), cut_all)
+def free_model(params: Params, model: str, jobs: int | None = None, executor: str | None = None) -> None:
+    """Search the grid of section `model` with every layer trained, from its backbone's weights.
 
-
-@held()
-def model5(params: Params, jobs: int | None = None, executor: str | None = None) -> None:
-    """Search with every layer of a larger backbone trained, from its weights."""
-    search_stage("model5", params, free_network(params, "model5"), choose(jobs, executor), cut_all)
+    Raises:
+        WeightsError: the weights cannot be had or do not fit.
+    """
+    search_stage(model, params, free_network(params, model), choose(jobs, executor), cut_all)
 
 
 def free_network(params: Params, name: str) -> keras.Model:

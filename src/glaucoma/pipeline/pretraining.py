@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 
@@ -9,10 +10,10 @@ import numpy as np
 import pandas as pd
 
 from glaucoma import paths
-from glaucoma.data.sample.eyes import TARGETS
-from glaucoma.errors import DataError
+from glaucoma.data import sample
+from glaucoma.data.sample.eyes import TARGETS, write_eyes
 from glaucoma.files import atomic_path, hash_json, read_csv, sha256_file, write_csv, write_json
-from glaucoma.interrupts import held
+from glaucoma.interrupts import held, released
 from glaucoma.model.artifacts import save_model
 from glaucoma.model.backbones import build_backbone
 from glaucoma.model.bundled import write_half
@@ -22,6 +23,7 @@ from glaucoma.model.runtime import describe, fresh, keras, threads
 from glaucoma.params import Params
 from glaucoma.progress import Progress, say
 from glaucoma.search.batches import Batches
+from glaucoma.search.identity import hash_arrays
 from glaucoma.search.training import Stoppable
 
 __all__ = ["pretrain"]
@@ -31,30 +33,30 @@ BOX = sum(name.startswith("disc_") for name in TARGETS)
 
 
 @held()
-def pretrain(params: Params) -> None:
-    """Train a backbone to measure rendered eyes; models/pretrained.keras, its half precision, metrics and curves.
+def pretrain(params: Params, backbone: str) -> None:
+    """Train a backbone to measure rendered eyes, and write the files of `paths.pretrain_files`.
+
+    Eyes and epochs that were finished before are in the state folder, so that a stop costs an epoch at most.
 
     Raises:
-        DataError: the eyes are not rendered.
+        ParamsError: no such backbone, or images that are too small for it.
     """
-    own = params.pretrain
-    for file in (paths.EYES, paths.EYES_TABLE):
-        if not file.is_file():
-            raise DataError(f"{file} does not exist", "run `dvc repro pretrain/dvc.yaml:eyes`, which makes it")
+    own, files = params.pretrain, paths.pretrain_files(backbone)
     fresh(params.seed)
-    pixels, table = np.load(paths.EYES, mmap_mode="r"), read_csv(paths.EYES_TABLE)[list(TARGETS)]
+    network, trunk = _measuring(backbone, own.image_size)
+    pixels, table = _eyes(own.images, own.image_size, params.seed)
     first = max(1, round(HELD_OUT * len(table)))  # the eyes' order is random: the first ones are held out
     mean, deviation = table[first:].mean(), table[first:].std().clip(lower=1e-6)
     targets = ((table - mean) / deviation).to_numpy("float32")
-
-    backbone = build_backbone(params.backbone.name, own.image_size, "none")
-    network = _measuring(backbone)
-    network.compile(optimizer=make_optimizer("adam", own.lr), loss="mse")
-    network.optimizer.build(network.trainable_variables)
     learnt = _Eyes(pixels, np.arange(first, len(table)), targets, own.batch_size, params.seed)
     held_out = _Eyes(pixels, np.arange(first), targets, own.batch_size, None)
+
+    network.compile(optimizer=make_optimizer("adam", own.lr), loss="mse")
+    network.optimizer.build(network.trainable_variables)
+    code = [sha256_file(file) for file in (__file__, sys.modules[Batches.__module__].__file__)]
+    setting = [own.model_dump(exclude={"backbones"}), backbone, params.seed, code, describe(), threads()]
+    folder = paths.STATE / "pretrain" / hash_json([*setting, hash_arrays([pixels, targets])])[:16]
     begin = time.perf_counter()
-    folder = paths.STATE / "pretrain" / _identity(params)
     history = _fit(network, learnt, held_out, own.epochs, own.lr, folder)
     seconds = time.perf_counter() - begin
 
@@ -62,13 +64,25 @@ def pretrain(params: Params) -> None:
     explained = 1 - np.square(error).mean(axis=0)  # targets have a variance of 1
     result = {"images": len(table), "held_out": first, "epochs": own.epochs, "r2": float(explained.mean())}
     result |= {f"r2_{name}": float(value) for name, value in zip(TARGETS, explained, strict=True)}
-    card = {"backbone": params.backbone.name, "pretrain": own.model_dump(), "seed": params.seed, "held_out": result}
-    save_model(backbone, paths.PRETRAINED, {**card, "licence": "Apache-2.0", "versions": describe()})
-    write_half(backbone, paths.PRETRAINED_HALF)
-    write_csv(paths.PRETRAIN_CURVES, history)
-    write_json(paths.PRETRAIN_METRICS, result)
-    write_json(paths.TIMING / "pretrain.json", {"seconds": seconds})
-    say(f"pretrain: R² {result['r2']:.3f} on {first} held-out eyes; {paths.PRETRAINED_HALF} is the small file")
+    recipe = {"backbone": backbone, "pretrain": own.model_dump(exclude={"backbones"}), "seed": params.seed}
+    recipe |= {"held_out": result, "licence": "Apache-2.0", "versions": describe()}
+    save_model(trunk, files["model"], recipe)
+    write_half(trunk, files["half"], recipe)
+    write_csv(files["curves"], history)
+    write_json(files["metrics"], result)
+    write_json(files["timing"], {"seconds": seconds})
+    say(f"pretrain: R² {result['r2']:.3f} on {first} held-out eyes; {files['half']} is the small file")
+
+
+def _eyes(images: int, size: int, seed: int) -> tuple[np.ndarray, pd.DataFrame]:
+    """Rendered eyes, from the state folder where they lie there already."""
+    code = [sha256_file(file) for file in sorted(Path(sample.__file__).parent.glob("*.py"))]
+    base = paths.STATE / "pretrain" / f"eyes-{hash_json([images, size, seed, code])[:16]}"
+    pixels, table = base.with_suffix(".npy"), base.with_suffix(".csv")
+    if not (pixels.is_file() and table.is_file()):
+        with released():
+            write_eyes(pixels, table, images=images, size=size, seed=seed)
+    return np.load(pixels, mmap_mode="r"), read_csv(table)[list(TARGETS)]
 
 
 class _Eyes(Batches):
@@ -84,13 +98,18 @@ class _Eyes(Batches):
         self.order = self._order()
 
 
-def _measuring(backbone: keras.Model) -> keras.Model:
-    """Backbone → rim and ratios from its global maxima, which a classifier's head takes too; the box from its map."""
+def _measuring(name: str, size: int) -> tuple[keras.Model, keras.Model]:
+    """A network that measures eyes, and the backbone in it.
+
+    Rim and ratios are told from the backbone's global maxima, as a classifier's head is; the box from its whole map.
+    """
+    backbone = build_backbone(name, size, "none")
     maxima = keras.layers.GlobalMaxPooling2D(name="maxima")(backbone.output)
     flat = keras.layers.Flatten(name="map")(backbone.output)
     ratios = keras.layers.Dense(len(TARGETS) - BOX, name="ratios")(maxima)
     box = keras.layers.Dense(BOX, name="box")(flat)
-    return keras.Model(backbone.inputs, keras.layers.Concatenate()([ratios, box]), name="measuring")
+    both = keras.layers.Concatenate(name="measures")([ratios, box])
+    return keras.Model(backbone.inputs, both, name="measuring"), backbone
 
 
 def _fit(network: keras.Model, learnt: _Eyes, held_out: _Eyes, epochs: int, lr: float, folder: Path) -> pd.DataFrame:
@@ -138,11 +157,3 @@ def _fit(network: keras.Model, learnt: _Eyes, held_out: _Eyes, epochs: int, lr: 
             ],
         )
     return pd.DataFrame(rows)
-
-
-def _identity(params: Params) -> str:
-    """Hash of all that decides the training, code aside: a checkpoint of other settings is not gone on from."""
-    eyes = [sha256_file(paths.EYES), sha256_file(paths.EYES_TABLE)]
-    code = sha256_file(Path(__file__))
-    parts = [params.pretrain.model_dump(), params.backbone.name, params.seed, eyes, code, describe(), threads()]
-    return hash_json(parts)[:16]
