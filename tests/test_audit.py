@@ -226,6 +226,7 @@ def test_the_audit_writes_its_files_before_it_stops_the_pipeline(checkout):
     assert "Traceback" not in done.stderr
     assert "no image" in (checkout / "reports/audit/findings.csv").read_text()
     assert '"unreadable": 1' in (checkout / "metrics/audit.json").read_text()
+    assert (checkout / "reports/audit/offenders.png").is_file()
 
 
 def test_a_folder_is_audited_without_the_pipeline(tmp_path):
@@ -237,3 +238,4 @@ def test_a_folder_is_audited_without_the_pipeline(tmp_path):
     assert done.returncode == AuditError.exit_code, done.stderr
     assert "label_conflict" in done.stderr
     assert '"near_split_leak": 0' in (tmp_path / "out/audit.json").read_text()
+    assert {file.name for file in (tmp_path / "out").glob("*.png")} == {"probes.png"}

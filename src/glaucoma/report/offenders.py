@@ -1,4 +1,4 @@
-"""The photographs that the audit found fault with, to look at: poor ones, and copies side by side."""
+"""What the audit found, to look at beside its tables: poor photographs, copies side by side, and the probes."""
 
 from __future__ import annotations
 
@@ -8,15 +8,37 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 
 from glaucoma.data.names import many, shown
+from glaucoma.files import read_csv
+from glaucoma.report.probes import probes_chart
 from glaucoma.report.style import GREY, PURPLE, heading, new_figure, plain_name, save, styled
 from glaucoma.report.tiles import tile
 
-__all__ = ["duplicates_sheet", "offenders", "offenders_sheet"]
+__all__ = ["duplicates_sheet", "offenders", "offenders_sheet", "write_found"]
 
 COLUMNS = 6
 MOST = 24  # photographs on a sheet
 PAIRS_ACROSS, MOST_PAIRS = 3, 12
 NAME = 24  # characters below a tile
+
+
+def write_found(index: pd.DataFrame, root: Path, folder: Path, max_megapixels: float) -> None:
+    """Draw offenders.png, duplicates.png and probes.png beside the audit's tables of the same folder.
+
+    Those that do not apply, as an earlier audit may have left them, are removed.
+    """
+    names = {"offenders": "findings.csv", "duplicates": "duplicates.csv", "probes": "probes.csv"}
+    tables = {name: read_csv(folder / file) for name, file in names.items()}
+    tables["offenders"] = offenders(tables["offenders"], index)
+    for name in names:
+        if tables[name].empty:
+            (folder / f"{name}.png").unlink(missing_ok=True)
+    most = {"max_megapixels": max_megapixels}
+    if len(tables["offenders"]):
+        offenders_sheet(tables["offenders"], root, folder / "offenders.png", **most)
+    if len(tables["duplicates"]):
+        duplicates_sheet(tables["duplicates"], root, folder / "duplicates.png", **most)
+    if len(tables["probes"]):
+        probes_chart(tables["probes"], folder / "probes.png")
 
 
 def offenders(findings: pd.DataFrame, index: pd.DataFrame) -> pd.DataFrame:
