@@ -58,10 +58,13 @@ def _detect(root: Path, classes: Mapping[str, str]) -> str:
     names = folders(root)
     if {condition_of(name, classes) for name in names} >= set(CONDITIONS):
         return "classes"
-    if recognise(root, walk(root)):
-        return "collection"
+    one = recognise(root, walk(root))
     if len(names) > 1 and all(_holds_a_source(root / name, classes) for name in names):
-        return "sources"
+        # A collection may be unpacked in parts; among other sources it must not swallow them, even where it is most
+        parts = one and all(recognise(root / name, walk(root / name)) is one for name in names)
+        return "collection" if parts else "sources"
+    if one:
+        return "collection"
     if names:
         return "classes"
     found = walk(root, below=False)
