@@ -21,7 +21,7 @@ from glaucoma.report import counts
 from glaucoma.report.explore import folds_chart, sizes_chart, splits_chart
 from glaucoma.report.gallery import write_crops, write_mosaics
 from glaucoma.report.mosaic import mosaic, sample
-from glaucoma.report.offenders import offenders, write_found
+from glaucoma.report.offenders import labelled, offenders, write_found
 from glaucoma.report.overlap import overlap
 from glaucoma.report.style import plain_name
 
@@ -219,6 +219,14 @@ def test_several_sources_a_crop_probes_and_what_the_audit_found_are_drawn_and_go
     write_found(index, tmp_path / "photographs", paths.AUDIT, params.data.max_megapixels)
     assert not list(paths.AUDIT.glob("*.png"))
     assert not (folder / "crops.png").exists()
+
+
+def test_a_pair_under_two_labels_comes_first_on_the_sheet(tmp_path):
+    index = fold_tree(tmp_path).drop_duplicates("condition")
+    (normal, abnormal) = index.set_index("condition").loc[["normal", "abnormal"], "path"]
+    pairs = pd.DataFrame({"first_path": [normal, normal], "second_path": [normal, abnormal], "mirrored": False})
+    first = labelled(pairs, index).iloc[0]
+    assert (first["first_condition"], first["second_condition"]) == ("normal", "abnormal")
 
 
 def checkout(project: Path) -> Path:
