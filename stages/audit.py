@@ -4,9 +4,8 @@ from pathlib import Path
 
 import _checkout
 from glaucoma import paths
-from glaucoma.data.audit import audit, gate, write
+from glaucoma.data.audit import audit, gate, told, write
 from glaucoma.data.index import read_index
-from glaucoma.data.names import listed
 from glaucoma.params import Params
 from glaucoma.progress import say
 from glaucoma.report.offenders import write_found
@@ -20,8 +19,7 @@ def main(params: Params) -> None:
     table_file = write(findings, paths.AUDIT, paths.METRICS / "audit.json")
     write_found(index, root, paths.AUDIT, params.data.max_megapixels)
     gate(findings, table_file)
-    notes = [f"{one.severity}, {one.finding}, {one.where}: {one.message}" for one in findings.found]
-    say(f"audit:{listed(notes, most=20, rest=f', all in {table_file}')}")
+    say(f"audit:{told(findings, table_file)}")
 
 
 if __name__ == "__main__":

@@ -28,9 +28,8 @@ def _audit(folder: Path, output: Path, params_file: str) -> None:
         DataError, ParamsError: the folder or params.yaml cannot be used.
         AuditError: what would mislead.
     """
-    from glaucoma.data.audit import audit, gate, write
+    from glaucoma.data.audit import audit, gate, told, write
     from glaucoma.data.intake import build_index
-    from glaucoma.data.names import listed
     from glaucoma.report.offenders import write_found
 
     params = load_params(params_file)
@@ -39,7 +38,6 @@ def _audit(folder: Path, output: Path, params_file: str) -> None:
     findings = audit(index, folder, params)
     table_file = write(findings, output, output / "audit.json")
     write_found(index, folder, output, params.data.max_megapixels)
-    notes = [f"{one.severity}, {one.finding}, {one.where}: {one.message}" for one in findings.found]
-    print(f"audit of {folder}:{listed(notes, most=20, rest=f', all in {table_file}')}")
+    print(f"audit of {folder}:{told(findings, table_file)}")
     print(findings.probes.to_string(index=False, na_rep="", float_format="{:.3f}".format))
     gate(findings, table_file)
