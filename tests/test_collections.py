@@ -207,6 +207,16 @@ def test_a_collection_does_not_swallow_the_smaller_source_beside_it(tmp_path):
     }
 
 
+def test_somebody_s_own_split_is_no_source_and_a_patient_in_two_parts_stays_one(tmp_path, capsys):
+    for part in ("train", "val"):
+        labels_tree(tmp_path / part, labelled(4, patient=str))
+    table = scan(tmp_path, "auto", CLASSES).table
+    assert len(table) == 8
+    assert "source" not in table
+    assert set(table["patient"]) == set("0123")
+    assert "train and val are read as parts of one source" in capsys.readouterr().err
+
+
 def test_a_collection_in_parts_is_one_source(tmp_path):
     for part in ("train", "test"):
         put(tmp_path, f"{part}/RG/EyePACS-{part}-RG-1.jpg", f"{part}/NRG/EyePACS-{part}-NRG-1.jpg")
