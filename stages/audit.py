@@ -4,21 +4,22 @@ from pathlib import Path
 
 import _checkout
 from glaucoma import paths
-from glaucoma.data.audit import audit, gate, write
+from glaucoma.data.audit import audit, gate, told, write
 from glaucoma.data.index import read_index
-from glaucoma.data.names import listed
 from glaucoma.params import Params
 from glaucoma.progress import say
+from glaucoma.report.offenders import write_found
 from glaucoma.stage import command
 
 
 def main(params: Params) -> None:
-    """Write what was found, then fail if it would mislead."""
-    findings = audit(read_index(paths.INDEX), Path(params.data.root).expanduser(), params, paths.LOOKS)
+    """Write and draw what was found, then fail if it would mislead: who has to look at it has it then."""
+    index, root = read_index(paths.INDEX), Path(params.data.root).expanduser()
+    findings = audit(index, root, params, paths.LOOKS)
     table_file = write(findings, paths.AUDIT, paths.METRICS / "audit.json")
+    write_found(index, root, paths.AUDIT, params.data.max_megapixels)
     gate(findings, table_file)
-    notes = [f"{one.severity}, {one.finding}, {one.where}: {one.message}" for one in findings.found]
-    say(f"audit:{listed(notes, most=20, rest=f', all in {table_file}')}")
+    say(f"audit:{told(findings, table_file)}")
 
 
 if __name__ == "__main__":

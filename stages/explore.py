@@ -10,7 +10,7 @@ from glaucoma.params import Params
 from glaucoma.report import counts
 from glaucoma.report.appearance import appearance, appearance_chart
 from glaucoma.report.explore import folds_chart, sizes_chart, splits_chart
-from glaucoma.report.gallery import write_found, write_mosaics
+from glaucoma.report.gallery import write_crops, write_mosaics
 from glaucoma.report.overlap import overlap, overlap_chart
 from glaucoma.stage import command
 
@@ -32,7 +32,7 @@ def main(params: Params) -> None:
     write_csv(folder / "appearance.csv", colours)
     appearance_chart(colours, folder / "appearance.png")
     write_mosaics(index, root, folder, params)
-    write_found(index, root, folder, params)
+    write_crops(index, root, folder, params)
 
     print(counts.copies_note(index))
     print(counts.by_split(index).to_string(index=False))

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, ImageOps
 from trees import CLASSES, ROOT, class_tree, fold_tree, jpeg, labelled, labels_tree, params_for
 
-from glaucoma.data.audit import audit, gate
+from glaucoma.data.audit import audit, gate, told
 from glaucoma.data.intake import build_index
 from glaucoma.errors import AuditError, DataError, ParamsError
 from glaucoma.files import read_csv
@@ -108,6 +108,18 @@ def test_copies_in_drawn_folds_are_one_warning_for_all_folds(tmp_path):
     shutil.copy(some(root, "normal"), root / "normal/copy.jpg")
     (one,) = of(findings_of(root), "repeated_in_split")
     assert one.where == "folds 0, 1, 2, 3"
+
+
+def test_many_findings_of_a_kind_hide_no_others_and_errors_come_first(tmp_path):
+    root = class_tree(tmp_path)
+    for number, path in enumerate(sorted((root / "normal").iterdir())[:6]):
+        shutil.copy(path, root / f"normal/copy{number}.jpg")
+    shutil.copy(some(root, "normal"), root / "abnormal/wrong.jpg")
+    lines = told(findings_of(root, waive=["label_conflict"]), tmp_path / "findings.csv").strip().split("\n    ")
+    assert lines[0].startswith("waived error, label_conflict, abnormal/wrong.jpg: ")
+    assert sum(line.startswith("warning, repeated_in_split") for line in lines) == 3
+    assert f"… and 3 more of repeated_in_split, all in {tmp_path / 'findings.csv'}" in lines
+    assert "info, copies, all folds: 31 files are 24 images, each in four folds" in lines
 
 
 def test_an_image_of_both_classes_is_a_conflict_even_across_folds(tmp_path):
@@ -226,6 +238,7 @@ def test_the_audit_writes_its_files_before_it_stops_the_pipeline(checkout):
     assert "Traceback" not in done.stderr
     assert "no image" in (checkout / "reports/audit/findings.csv").read_text()
     assert '"unreadable": 1' in (checkout / "metrics/audit.json").read_text()
+    assert (checkout / "reports/audit/offenders.png").is_file()
 
 
 def test_a_folder_is_audited_without_the_pipeline(tmp_path):
@@ -237,3 +250,4 @@ def test_a_folder_is_audited_without_the_pipeline(tmp_path):
     assert done.returncode == AuditError.exit_code, done.stderr
     assert "label_conflict" in done.stderr
     assert '"near_split_leak": 0' in (tmp_path / "out/audit.json").read_text()
+    assert {file.name for file in (tmp_path / "out").glob("*.png")} == {"probes.png"}

@@ -190,6 +190,41 @@ def test_folders_of_several_sources_merge_into_one_index(tmp_path):
     assert (index[index["patient"] != ""].groupby(["fold", "patient"])["split"].nunique() == 1).all()
 
 
+def test_a_collection_does_not_swallow_the_smaller_source_beside_it(tmp_path):
+    """Not even one whose images are named alike, which would get the collection's labels."""
+    put(tmp_path / "a/ACRIMA", *(f"Im{number:03}{'_g' * (number % 2)}_ACRIMA.jpg" for number in range(20)))
+    class_tree(tmp_path / "a/our clinic", images=4)
+    assert set(scan(tmp_path / "a", "auto", CLASSES).table["source"]) == {"ACRIMA", "our clinic"}
+    origa(tmp_path / "b/ORIGA")
+    rows = [{"image": "001.jpg", "label": "1"}, {"image": "002.jpg", "label": "0"}]
+    labels_tree(tmp_path / "b/our clinic", rows)
+    labels = scan(tmp_path / "b", "auto", CLASSES).table.set_index("path")["condition"].to_dict()
+    assert labels == {
+        "ORIGA/Images/001.jpg": "normal",
+        "ORIGA/Images/002.jpg": "abnormal",
+        "our clinic/001.jpg": "abnormal",
+        "our clinic/002.jpg": "normal",
+    }
+
+
+def test_somebody_s_own_split_is_no_source_and_a_patient_in_two_parts_stays_one(tmp_path, capsys):
+    for part in ("train", "val"):
+        labels_tree(tmp_path / part, labelled(4, patient=str))
+    table = scan(tmp_path, "auto", CLASSES).table
+    assert len(table) == 8
+    assert "source" not in table
+    assert set(table["patient"]) == set("0123")
+    assert "train and val are read as parts of one source" in capsys.readouterr().err
+
+
+def test_a_collection_in_parts_is_one_source(tmp_path):
+    for part in ("train", "test"):
+        put(tmp_path, f"{part}/RG/EyePACS-{part}-RG-1.jpg", f"{part}/NRG/EyePACS-{part}-NRG-1.jpg")
+    assert set(scan(tmp_path, "auto", CLASSES | {"RG": "abnormal", "NRG": "normal"}).table["source"]) == {
+        "EyePACS-AIROGS-light"
+    }
+
+
 def test_a_fold_tree_cannot_be_merged(tmp_path):
     acrima(tmp_path / "ACRIMA")
     fold_tree(tmp_path / "report")

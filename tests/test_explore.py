@@ -19,9 +19,9 @@ from glaucoma.data.names import shown
 from glaucoma.files import read_csv, write_csv
 from glaucoma.report import counts
 from glaucoma.report.explore import folds_chart, sizes_chart, splits_chart
-from glaucoma.report.gallery import write_found, write_mosaics
+from glaucoma.report.gallery import write_crops, write_mosaics
 from glaucoma.report.mosaic import mosaic, sample
-from glaucoma.report.offenders import offenders
+from glaucoma.report.offenders import labelled, offenders, write_found
 from glaucoma.report.overlap import overlap
 from glaucoma.report.style import plain_name
 
@@ -201,18 +201,32 @@ def test_several_sources_a_crop_probes_and_what_the_audit_found_are_drawn_and_go
         paths.CROPS: boxes,
     }.items():
         write_csv(file, table)
-    names = ["crops", "duplicates", "mosaic", "mosaic_source", "mosaic_split", "offenders", "probes", "sizes_by_source"]
+    names = ["crops", "mosaic", "mosaic_source", "mosaic_split", "sizes_by_source"]
     written = []
     for _ in range(2):
         write_mosaics(index, tmp_path / "photographs", folder, params)
-        write_found(index, tmp_path / "photographs", folder, params)
-        written.append({file.stem: file.read_bytes() for file in folder.iterdir()})
+        write_crops(index, tmp_path / "photographs", folder, params)
+        write_found(index, tmp_path / "photographs", paths.AUDIT, params.data.max_megapixels)
+        written.append(
+            {file.stem: file.read_bytes() for where in (folder, paths.AUDIT) for file in where.glob("*.png")}
+        )
     assert written[0] == written[1]
-    assert sorted(written[0]) == names
+    assert sorted(written[0]) == sorted([*names, "duplicates", "offenders", "probes"])
 
-    shutil.rmtree(paths.AUDIT)
-    write_found(index, tmp_path / "photographs", folder, params_for(tmp_path / "photographs"))
-    assert not {file.stem for file in folder.iterdir()} & {"crops", "duplicates", "offenders", "probes"}
+    for file in paths.AUDIT.glob("*.csv"):
+        write_csv(file, read_csv(file).head(0))
+    write_crops(index, tmp_path / "photographs", folder, params_for(tmp_path / "photographs"))
+    write_found(index, tmp_path / "photographs", paths.AUDIT, params.data.max_megapixels)
+    assert not list(paths.AUDIT.glob("*.png"))
+    assert not (folder / "crops.png").exists()
+
+
+def test_a_pair_under_two_labels_comes_first_on_the_sheet(tmp_path):
+    index = fold_tree(tmp_path).drop_duplicates("condition")
+    (normal, abnormal) = index.set_index("condition").loc[["normal", "abnormal"], "path"]
+    pairs = pd.DataFrame({"first_path": [normal, normal], "second_path": [normal, abnormal], "mirrored": False})
+    first = labelled(pairs, index).iloc[0]
+    assert (first["first_condition"], first["second_condition"]) == ("normal", "abnormal")
 
 
 def checkout(project: Path) -> Path:

@@ -135,6 +135,8 @@ def test_the_audit_says_in_words_what_tells_the_label_and_does_not_stop_for_it(t
     said = [one for one in findings.found if one.finding == "shortcut"]
     assert said[0].severity == "warning"
     assert said[0].message.startswith("image width alone tells abnormal from normal with AUROC 1.00 [")
+    aurocs = [float(one.message.partition("AUROC ")[2][:4]) for one in said]
+    assert aurocs == sorted(aurocs, reverse=True)
     assert findings.errors == []
     metrics = findings.metrics()
     assert (metrics["strongest_probe"], metrics["strongest_probe_auroc"]) == ("width", 1.0)

@@ -22,22 +22,22 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 
 def _audit(folder: Path, output: Path, params_file: str) -> None:
-    """Write findings.csv, duplicates.csv, probes.csv and audit.json, print what was found.
+    """Write findings.csv, duplicates.csv, probes.csv, their pictures and audit.json, print what was found.
 
     Raises:
         DataError, ParamsError: the folder or params.yaml cannot be used.
         AuditError: what would mislead.
     """
-    from glaucoma.data.audit import audit, gate, write
+    from glaucoma.data.audit import audit, gate, told, write
     from glaucoma.data.intake import build_index
-    from glaucoma.data.names import listed
+    from glaucoma.report.offenders import write_found
 
     params = load_params(params_file)
     classes = params.data.classes
     index, _ = build_index(folder, layout="auto", classes=classes, n_folds=None, held_out=0, seed=params.seed)
     findings = audit(index, folder, params)
     table_file = write(findings, output, output / "audit.json")
-    notes = [f"{one.severity}, {one.finding}, {one.where}: {one.message}" for one in findings.found]
-    print(f"audit of {folder}:{listed(notes, most=20, rest=f', all in {table_file}')}")
+    write_found(index, folder, output, params.data.max_megapixels)
+    print(f"audit of {folder}:{told(findings, table_file)}")
     print(findings.probes.to_string(index=False, na_rep="", float_format="{:.3f}".format))
     gate(findings, table_file)

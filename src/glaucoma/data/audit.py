@@ -27,10 +27,11 @@ from glaucoma.errors import AuditError, ParamsError
 from glaucoma.files import write_csv, write_json
 from glaucoma.params import Params
 
-__all__ = ["Findings", "audit", "examine", "gate", "write"]
+__all__ = ["Findings", "audit", "examine", "gate", "told", "write"]
 
 CHECKS = {**LISTED_CHECKS, **PHOTOGRAPH_CHECKS, **SHORTCUT_CHECKS}
 DESCRIBING = ("copies", "class_balance", "source_balance")  # find nothing wrong, and are no counts
+SEVERITIES = ("error", "warning", "info")
 NEARLY = 0.99  # correlation of thumbnails that equal pixels have at least, whatever a decoder's shortcut rounds
 
 
@@ -172,6 +173,20 @@ def _same_pixels(links: pd.DataFrame, images: pd.DataFrame, root: Path, limit: f
         may and digests[first] == digests[second]
         for may, first, second in zip(alike, links["first"], links["second"], strict=True)
     ]
+
+
+def told(findings: Findings, table_file: Path) -> str:
+    """What was found, a line each: the gravest first, of each kind the first 3, so that none hides others."""
+    order = sorted(findings.found, key=lambda one: SEVERITIES.index(one.severity))
+    by_name: dict[tuple[str, str], list[Finding]] = {}
+    for one in order:
+        by_name.setdefault((one.finding, one.severity), []).append(one)
+    lines = []
+    for (name, severity), some in by_name.items():
+        what = f"{'waived ' * (severity == 'error' and name in findings.waived)}{severity}, {name}"
+        rest = f" of {name}, all in {table_file}"
+        lines.append(listed([f"{what}, {one.where}: {one.message}" for one in some], most=3, rest=rest))
+    return "".join(lines)
 
 
 def gate(findings: Findings, table_file: Path) -> None:

@@ -20,8 +20,11 @@ from glaucoma.data.listing import FOLD, Listing, class_folders, complain, condit
 from glaucoma.data.names import shown
 from glaucoma.data.walk import Found, entries, folders, walk
 from glaucoma.errors import DataError
+from glaucoma.progress import say
 
 __all__ = ["Listing", "condition_of", "scan"]
+
+PARTS = frozenset({"train", "training", "test", "testing", "valid", "validation", "val", "dev"})
 
 
 def scan(root: Path, layout: str, classes: Mapping[str, str]) -> Listing:
@@ -58,10 +61,13 @@ def _detect(root: Path, classes: Mapping[str, str]) -> str:
     names = folders(root)
     if {condition_of(name, classes) for name in names} >= set(CONDITIONS):
         return "classes"
-    if recognise(root, walk(root)):
-        return "collection"
+    one = recognise(root, walk(root))
     if len(names) > 1 and all(_holds_a_source(root / name, classes) for name in names):
-        return "sources"
+        # A collection may be unpacked in parts; among other sources it must not swallow them, even where it is most
+        parts = one and all(recognise(root / name, walk(root / name)) is one for name in names)
+        return "collection" if parts else "sources"
+    if one:
+        return "collection"
     if names:
         return "classes"
     found = walk(root, below=False)
@@ -153,7 +159,7 @@ def _read_sources(root: Path, classes: Mapping[str, str]) -> Listing:
     """A folder per source, each laid out in a way that brings no folds; `source` is the folder's name where none is."""
     whole = Listing("sources", pd.DataFrame())
     whole.ignored_files = walk(root, below=False).others + len(walk(root, below=False).images)
-    tables = []
+    tables, parts = [], []
     for name in folders(root):
         layout = _detect(root / name, classes)
         if layout in ("folds", "sources"):
@@ -162,16 +168,23 @@ def _read_sources(root: Path, classes: Mapping[str, str]) -> Listing:
         part = READERS[layout](root / name, classes)
         if "source" not in part.table:
             part.table["source"] = ""
-        if "patient" in part.table:  # two sources may both have a patient 1
-            known = part.table["patient"] != ""
-            part.table["patient"] = (name + "/" + part.table["patient"]).where(known, "")
-        part.table["source"] = part.table["source"].where(part.table["source"] != "", name)
+        if name.lower() in PARTS:  # somebody's split of one source: it is none of its own, and patients may be in two
+            parts.append(name)
+        else:
+            part.table["source"] = part.table["source"].where(part.table["source"] != "", name)
+            if "patient" in part.table:  # two sources may both have a patient 1
+                known = part.table["patient"] != ""
+                part.table["patient"] = (name + "/" + part.table["patient"]).where(known, "")
         tables.append(part.table)
         whole.ignored_files += part.ignored_files
         whole.unlabelled_images += part.unlabelled_images
     if not tables:
         raise DataError(f"data.root, {shown(root)}, holds no folder", "give it a folder per source")
+    if parts:
+        say(f"index: {' and '.join(parts)} are read as parts of one source; folds are drawn over all of their images")
     whole.table = pd.concat(tables, ignore_index=True)
+    if not (whole.table["source"] != "").any():
+        whole.table = whole.table.drop(columns="source")
     extra = [name for name in ("patient", "eye") if name in whole.table]
     whole.table[extra] = whole.table[extra].fillna("")
     return whole

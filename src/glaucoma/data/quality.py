@@ -21,7 +21,7 @@ WHITE = 250  # grey levels of 255; above, green is saturated and shows no struct
 
 BLANK = 0.02  # contrast below which an image shows nothing; 0.025 at least in ACRIMA
 OVER_EXPOSED = 0.30  # share of pixels that are saturated; 0.07 at most in ACRIMA
-BLURRED = 7e-05  # sharpness; ACRIMA's photographs have 9.3e-05 at least
+BLURRED = 6e-05  # sharpness; ACRIMA's photographs have 6.8e-05 at least
 
 
 @dataclass(frozen=True)

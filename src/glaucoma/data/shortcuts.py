@@ -29,10 +29,11 @@ PIXELS = ("colour", "thumbnail")
 
 
 def shortcut(case: Case) -> list[Finding]:
-    """Traits that tell the label: a warning where the disease is no reason for it, by the interval's lower end."""
+    """Traits that tell the label, strongest first: a warning (by the lower end) where it is not the disease."""
     remedy = "take both classes from the same cameras and software, or judge the model on another source too"
     found = []
-    for row in case.probes[case.probes["skipped"] == ""].itertuples():
+    tried = case.probes[case.probes["skipped"] == ""]
+    for row in tried.sort_values("auroc", ascending=False, kind="stable").itertuples() if len(tried) else ():
         limit = TOLD_BY_PIXELS if row.probe in PIXELS else TOLD
         if row.low <= TOLD:
             continue

@@ -1,4 +1,4 @@
-"""The photographs that the audit found fault with, to look at: poor ones, and copies side by side."""
+"""What the audit found, to look at beside its tables: poor photographs, copies side by side, and the probes."""
 
 from __future__ import annotations
 
@@ -8,15 +8,46 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 
 from glaucoma.data.names import many, shown
-from glaucoma.report.style import GREY, PURPLE, heading, new_figure, plain_name, save, styled
+from glaucoma.files import read_csv
+from glaucoma.report.probes import probes_chart
+from glaucoma.report.style import CONDITION_COLOURS, GREY, PURPLE, heading, new_figure, plain_name, save, styled
 from glaucoma.report.tiles import tile
 
-__all__ = ["duplicates_sheet", "offenders", "offenders_sheet"]
+__all__ = ["duplicates_sheet", "labelled", "offenders", "offenders_sheet", "write_found"]
 
 COLUMNS = 6
 MOST = 24  # photographs on a sheet
 PAIRS_ACROSS, MOST_PAIRS = 3, 12
-NAME = 24  # characters below a tile
+NAME, PAIR_NAME = 24, 18  # characters below a tile, and after its class
+
+
+def write_found(index: pd.DataFrame, root: Path, folder: Path, max_megapixels: float) -> None:
+    """Draw offenders.png, duplicates.png and probes.png beside the audit's tables of the same folder.
+
+    Those that do not apply, as an earlier audit may have left them, are removed.
+    """
+    names = {"offenders": "findings.csv", "duplicates": "duplicates.csv", "probes": "probes.csv"}
+    tables = {name: read_csv(folder / file) for name, file in names.items()}
+    tables["offenders"] = offenders(tables["offenders"], index)
+    tables["duplicates"] = labelled(tables["duplicates"], index)
+    for name in names:
+        if tables[name].empty:
+            (folder / f"{name}.png").unlink(missing_ok=True)
+    most = {"max_megapixels": max_megapixels}
+    if len(tables["offenders"]):
+        offenders_sheet(tables["offenders"], root, folder / "offenders.png", **most)
+    if len(tables["duplicates"]):
+        duplicates_sheet(tables["duplicates"], root, folder / "duplicates.png", **most)
+    if len(tables["probes"]):
+        probes_chart(tables["probes"], folder / "probes.png")
+
+
+def labelled(pairs: pd.DataFrame, index: pd.DataFrame) -> pd.DataFrame:
+    """Pairs with the `first_condition` and `second_condition` of their files; those of two classes come first."""
+    conditions = index.drop_duplicates("path").set_index("path")["condition"]
+    first, second = (pairs[f"{one}_path"].map(conditions) for one in ("first", "second"))
+    pairs = pairs.assign(first_condition=first, second_condition=second)
+    return pairs.iloc[(first == second).argsort(kind="stable")]
 
 
 def offenders(findings: pd.DataFrame, index: pd.DataFrame) -> pd.DataFrame:
@@ -71,7 +102,8 @@ def duplicates_sheet(pairs: pd.DataFrame, root: Path | str, path: Path | str, *,
     """Draw pairs of files that show one photograph side by side.
 
     Args:
-        pairs: one row at least; columns first_path, second_path, mirrored and correlation, as the audit writes them.
+        pairs: one row at least; columns first_path, second_path, mirrored and correlation, as the audit writes them,
+            and first_condition, second_condition.
         root: folder that the paths start from.
         path: PNG to write.
         max_megapixels: larger images count as unreadable.
@@ -85,10 +117,14 @@ def duplicates_sheet(pairs: pd.DataFrame, root: Path | str, path: Path | str, *,
         axes.set_axis_off()
     places = panels.reshape(-1, 2)
     for number, ((left, right), row) in enumerate(zip(places, chosen.itertuples(), strict=False), start=1):
-        for axes, file in ((left, row.first_path), (right, row.second_path)):
-            tile(axes, Path(root) / file, max_megapixels, PURPLE)
-            axes.set_xlabel(plain_name(PurePosixPath(file).name, NAME), fontsize=8, color=GREY, labelpad=3)
+        files = (left, row.first_path, row.first_condition), (right, row.second_path, row.second_condition)
+        for axes, file, condition in files:
+            tile(axes, Path(root) / file, max_megapixels, CONDITION_COLOURS[condition])
+            name = f"{condition}: {plain_name(PurePosixPath(file).name, PAIR_NAME)}"
+            axes.set_xlabel(name, fontsize=8, color=GREY, labelpad=3)
         what = "mirrored" if row.mirrored else "copy"
+        if row.first_condition != row.second_condition:
+            what += ", other label"
         left.set_title(f"{number}: {what}", fontsize=9.5, fontweight="bold", pad=4)
         right.set_title(f"correlation {row.correlation:.3f}", loc="right", fontsize=8.5, pad=4)
     less = f", the first {len(chosen)} shown" if len(chosen) < len(pairs) else ""

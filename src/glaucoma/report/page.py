@@ -157,10 +157,10 @@ def _probes() -> Any:
 
 
 def _found(name: str, alt: str, nothing: str) -> Any:
-    """A sheet that explore draws only where the audit found something to draw."""
-    if (paths.EXPLORE / "mosaic.png").is_file() and not (paths.EXPLORE / f"{name}.png").is_file():
+    """A sheet that is drawn only where the audit found something to draw."""
+    if (paths.AUDIT / "findings.csv").is_file() and not (paths.AUDIT / f"{name}.png").is_file():
         return Missing(f"the audit found {nothing}.")
-    return picture(paths.EXPLORE / f"{name}.png", alt)
+    return picture(paths.AUDIT / f"{name}.png", alt)
 
 
 def _folds() -> Any:

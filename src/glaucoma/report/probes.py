@@ -52,7 +52,7 @@ def _figure(table: pd.DataFrame, model: Scored | None) -> Figure:
     panels = figure.subplots(len(groups), 1, squeeze=False, sharex=True, height_ratios=counts)[:, 0]
     for axes, (target, rows) in zip(panels, groups, strict=True):
         rows = rows.sort_values(["auroc", "probe"], ascending=[False, True], kind="stable")
-        named = [(plain_name(str(row.probe), NAME), row, ORANGE, "o") for row in rows.itertuples()]
+        named = [(plain_name(str(row.probe).replace("_", " "), NAME), row, ORANGE, "o") for row in rows.itertuples()]
         if model is not None and axes is panels[0]:
             named.insert(0, ("the model, on test", model, GREEN, "D"))
         for place, (_, row, colour, marker) in enumerate(named):
@@ -72,6 +72,6 @@ def _figure(table: pd.DataFrame, model: Scored | None) -> Figure:
         axes.set_title(f"The {plain_name(str(target))}, told from")
         axes.tick_params(axis="y", length=0)
         axes.grid(axis="x")
-    panels[-1].set_xlabel("AUROC, cross-validated, with its 95 % interval (dashed: chance)")
+    panels[-1].set_xlabel("AUROC, cross-validated, with its 95 % interval (dashed: chance; below it, nothing is told)")
     heading(figure, TITLE, "A model that does not beat these may have learnt them in place of the disease")
     return figure
