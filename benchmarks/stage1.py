@@ -51,8 +51,9 @@ def measure(folder: Path, scale: Scale) -> list[Row]:
     """Both ways, each in a process of its own."""
     theirs, mine = (run_part(part.__name__, part, folder, scale, alone=not scale.tiny) for part in (obvious, ours))
     how = (
-        f"here whole, from an empty cache; the obvious way from 2 epochs of {scale.short_train} + {scale.short_test} "
-        f"images at each batch size, and {_setups(theirs)} of building and tracing a trial"
+        f"here whole, from an empty cache; the obvious way from {theirs['epochs']} epochs of {scale.short_train} + "
+        f"{scale.short_test} images at each batch size, of which the fastest after the first counts, and "
+        f"{_setups(theirs)} of building and tracing a trial"
     )
     what = f"stage 1, {mine['trials']} trials, {scale.train} + {scale.test} images, {scale.size} px"
     stored = f"{scale.images} images, mapped files included"

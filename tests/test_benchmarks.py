@@ -87,6 +87,20 @@ assert not row(ratio_aim=100, ours_aim=9) and row(ratio_aim=100, ours_aim=10)
     )
 
 
+def test_neither_a_traced_nor_a_disturbed_epoch_counts():
+    python(
+        "-c",
+        f"""
+import sys
+sys.path.insert(0, {str(FOLDER)!r})
+from clock import steady
+
+epochs = [{{"train": 1, "rest": 1}}, {{"train": 9, "rest": 2}}, {{"train": 3, "rest": 8}}, {{"train": 4, "rest": 5}}]
+assert steady(epochs) == {{"train": 3, "rest": 2}}
+""",
+    )
+
+
 def test_a_fold_on_this_device_is_timed_in_each_precision(tmp_path):
     for precision in ("float32", "bfloat16", "float16"):
         file = tmp_path / f"{precision}.json"

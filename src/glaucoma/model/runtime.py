@@ -65,7 +65,7 @@ def _library_chatter_kept_back() -> Iterator[None]:
 with _library_chatter_kept_back():
     import keras
 
-__all__ = ["describe", "fresh", "keras", "tensorflow", "threads"]
+__all__ = ["describe", "fresh", "keras", "ready_to_predict", "tensorflow", "threads"]
 
 
 def fresh(seed: int) -> None:
@@ -89,6 +89,18 @@ def fresh(seed: int) -> None:
         import torch
 
         torch.set_num_threads(threads())
+
+
+def ready_to_predict(model: keras.Model) -> None:
+    """Have `model.predict` traced once for batches of any size.
+
+    TensorFlow would trace it for the first batch's size and, at the first batch of another size (a last one, a smaller
+    split), once more for any: 2 s in vain for a whole EfficientNetB0. What it computes is the same.
+    """
+    if keras.backend.backend() == "tensorflow" and model.predict_function is None:
+        model.make_predict_function()
+        given = tuple(tensorflow().TensorSpec((None, *tensor.shape[1:]), tensor.dtype) for tensor in model.inputs)
+        model.predict_function.get_concrete_function([(given if len(given) > 1 else given[0],)])
 
 
 def describe() -> dict[str, str]:

@@ -70,8 +70,10 @@ class Classifier:
             starts = range(0, len(pixels), BATCH)
             found = np.concatenate([self.network(pixels[i : i + BATCH].astype("float32")) for i in starts])
         else:
+            from glaucoma.model.runtime import ready_to_predict
             from glaucoma.search.batches import Batches
 
+            ready_to_predict(self.network)
             found = self.network.predict(Batches([pixels], np.arange(len(pixels)), None, batch_size=BATCH), verbose=0)
         return found[:, self.classes.index("abnormal")].astype("float64")
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from glaucoma.files import hash_json
-from glaucoma.model.runtime import describe, keras
+from glaucoma.model.runtime import describe, keras, ready_to_predict
 from glaucoma.progress import Progress
 from glaucoma.search.batches import Batches
 from glaucoma.search.identity import hash_arrays, hash_model
@@ -74,6 +74,7 @@ def _read(entry: Path, shapes: list[tuple[int, ...]]) -> list[np.ndarray] | None
 
 def _compute(trunk: keras.Model, pixels: np.ndarray, shapes: list[tuple[int, ...]], folder: Path) -> None:
     """Append chunk by chunk: a full disk is an OSError then; a memory map would be killed by a signal."""
+    ready_to_predict(trunk)
     with ExitStack() as stack, Progress("activations", len(pixels), "image") as progress:
         files = [stack.enter_context((folder / f"{i:02}.npy").open("wb")) for i in range(len(shapes))]
         for file, shape in zip(files, shapes, strict=True):

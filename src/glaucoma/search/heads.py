@@ -16,7 +16,7 @@ from glaucoma.data.splits import Split
 from glaucoma.errors import TrainingError
 from glaucoma.model.network import CLASSES
 from glaucoma.model.optimizers import SideBySide, make_optimizer
-from glaucoma.model.runtime import keras
+from glaucoma.model.runtime import keras, ready_to_predict
 from glaucoma.search.batches import Batches
 from glaucoma.search.grid import Run
 from glaucoma.search.history import check_finite, followed_metrics, history_row
@@ -100,6 +100,7 @@ class HeadsTrainer:
             loss=[keras.losses.BinaryCrossentropy() for _ in runs],
             metrics=[followed_metrics() for _ in runs],
         )
+        ready_to_predict(model)
         return heads, model
 
     def _probability(self, model: keras.Model, split: Split, batch_size: int) -> list[np.ndarray]:

@@ -16,7 +16,7 @@ from glaucoma.errors import TrainingError
 from glaucoma.model.augmentation import augmented, augmenting_layers
 from glaucoma.model.network import CLASSES
 from glaucoma.model.optimizers import make_optimizer
-from glaucoma.model.runtime import keras
+from glaucoma.model.runtime import keras, ready_to_predict
 from glaucoma.params import Augment
 from glaucoma.search.batches import Batches
 from glaucoma.search.fitting import EpochEnd, class_weights, fit_callbacks
@@ -180,6 +180,7 @@ class Trainer:
             loss = keras.losses.BinaryCrossentropy(label_smoothing=run.fit.label_smoothing)
             model.compile(optimizer=optimizer, loss=loss, metrics=followed_metrics())
             model.optimizer.build(model.trainable_variables)
+            ready_to_predict(self.model)
             moving = [*model.optimizer.variables, *(variable for layer in layers for variable in layer.variables)]
             self._compiled[key] = _Compiled(model, moving, values(moving))
         model, moving, state = self._compiled[key]
