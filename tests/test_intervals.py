@@ -20,7 +20,7 @@ from glaucoma.evaluate.calibration import (
 from glaucoma.evaluate.comparison import compare, delong, mcnemar, paired
 from glaucoma.evaluate.decision import decision_curve
 from glaucoma.evaluate.decisions import calibration_table, decisions, thresholds_table
-from glaucoma.evaluate.intervals import intervals, weighted_scores
+from glaucoma.evaluate.intervals import fold_intervals, intervals, weighted_scores
 from glaucoma.evaluate.scores import SCORES, scores
 from glaucoma.evaluate.subgroups import qualities, subgroup_scores, worst_errors
 from glaucoma.evaluate.thresholds import RULES, choose_threshold
@@ -107,6 +107,23 @@ def test_a_score_at_the_end_of_its_range_is_not_known_for_certain():
     assert found.loc["f1_macro", ["low", "high"]].isna().all()
     patients = intervals(rows.assign(patient=[f"p{k // 2}" for k in range(40)]), seed=0).set_index("score")
     assert patients.loc["sensitivity", "low"] == pytest.approx(0.025 ** (1 / 5))
+
+
+def test_a_mean_over_folds_is_less_sure_the_more_its_folds_share_their_images():
+    parts = [draw(80, seed).assign(fold=seed) for seed in range(4)]
+    apart = pd.concat(parts, ignore_index=True).assign(image=[f"i{k}" for k in range(320)])
+    same = pd.concat([parts[0].assign(fold=fold) for fold in range(4)], ignore_index=True)
+    width = {}
+    for name, table_ in (("apart", apart), ("same", same)):
+        found = fold_intervals(table_, seed=0).set_index(["score", "statistic"])
+        assert set(found.index.get_level_values("statistic")) == {"mean", *(f"fold {fold}" for fold in range(4))}
+        bounds = found.loc[("auroc", "mean")]
+        aurocs = [metrics.roc_auc_score(p["label"] == "abnormal", p["probability"]) for _, p in table_.groupby("fold")]
+        assert bounds["low"] < np.mean(aurocs) < bounds["high"]
+        width[name] = bounds["high"] - bounds["low"]
+    alone = intervals(parts[0], seed=0).set_index("score").loc["auroc"]
+    assert width["same"] == pytest.approx(alone["high"] - alone["low"])  # four times the same images are one fold
+    assert width["apart"] == pytest.approx(width["same"] / 2, rel=0.25)  # four times as many images
 
 
 @given(st.integers(1, 60), st.integers(0, 60))

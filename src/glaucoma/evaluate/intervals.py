@@ -11,7 +11,7 @@ from glaucoma.confidence import auroc_interval, proportion_interval
 from glaucoma.data.folds import groups_of
 from glaucoma.evaluate.scores import BINS, SCORES, THRESHOLD, checked, scores
 
-__all__ = ["RESAMPLES", "intervals", "resampled", "weighted_scores"]
+__all__ = ["RESAMPLES", "fold_intervals", "independent", "intervals", "resampled", "weighted_scores"]
 
 RESAMPLES = 2000
 LEVEL = 0.95
@@ -50,10 +50,7 @@ def intervals(
     """
     abnormal, probability = _arrays(predictions)
     found = scores(abnormal, probability, threshold)
-    copies = None
-    if clusters:
-        copies = predictions["image"].map(lambda image: clusters.get(image, image)).to_numpy()
-    groups = groups_of(predictions, copies)
+    groups = independent(predictions, clusters)
     cases = [len(np.unique(groups[abnormal == of])) for of in (True, False)]
     drawn = resampled(abnormal, probability, groups, seed=seed, resamples=resamples, threshold=threshold)
     rows = []
@@ -67,6 +64,55 @@ def intervals(
         rows.append((name, found[name], low, high, len(abnormal), len(np.unique(groups)), len(values), method))
     columns = ["score", "value", "low", "high", "n", "groups", "resamples", "method"]
     return pd.DataFrame(rows, columns=columns).astype({"value": float})
+
+
+def independent(predictions: pd.DataFrame, clusters: Mapping[str, str] | None = None) -> np.ndarray:
+    """Number the independent units of predictions: rows of one patient, image or photograph share a number.
+
+    Args:
+        predictions: columns image and perhaps patient ("" where unknown).
+        clusters: the photograph of each image that has copies, by content id.
+
+    Returns:
+        int, (rows,).
+    """
+    copies = predictions["image"].map(lambda image: clusters.get(image, image)).to_numpy() if clusters else None
+    return groups_of(predictions, copies)
+
+
+def fold_intervals(
+    predictions: pd.DataFrame, *, seed: int, resamples: int = RESAMPLES, clusters: Mapping[str, str] | None = None
+) -> pd.DataFrame:
+    """Each fold's scores and their means over the folds, with 95 % intervals.
+
+    The interval of a mean comes from resamples in which a group is drawn, or not, in all the folds that score it: the
+    spread of the folds' scores is no error of their mean, since folds share what they are trained on.
+
+    Args:
+        predictions: of one split; columns fold, image, label, probability and perhaps patient.
+        seed: of the draws.
+        resamples: how many.
+        clusters: the photograph of each image that has copies, by content id.
+
+    Returns:
+        A row per score and statistic: score, statistic (`mean`, `fold 0` …), low, high; empty where not defined.
+    """
+    groups, folds = independent(predictions, clusters), predictions["fold"].to_numpy()
+    arrays, rows, drawn = _arrays(predictions), [], {name: [] for name in SCORES}
+    for fold in np.unique(folds):
+        alone = intervals(predictions[folds == fold], seed=seed, resamples=resamples, clusters=clusters)
+        rows.append(alone[["score", "low", "high"]].assign(statistic=f"fold {fold}"))
+    for weights in _weights(groups, seed, resamples):
+        parts = [weighted_scores(*(a[folds == f] for a in arrays), weights[:, folds == f]) for f in np.unique(folds)]
+        for name in SCORES:
+            drawn[name].append(np.mean([part[name] for part in parts], axis=0))
+    for name in SCORES:
+        values = np.concatenate(drawn[name])
+        values = values[np.isfinite(values)]
+        low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) if len(values) else (np.nan, np.nan)
+        low, high = (low, high) if low < high else (np.nan, np.nan)  # resamples that all agree prove nothing
+        rows.append(pd.DataFrame([{"score": name, "low": low, "high": high, "statistic": "mean"}]))
+    return pd.concat(rows, ignore_index=True)[["score", "statistic", "low", "high"]]
 
 
 def _at_the_end(name: str, value: float, positive: int, negative: int) -> tuple[float, float, str]:

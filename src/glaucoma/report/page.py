@@ -117,6 +117,7 @@ def gather(params: Params) -> dict[str, Any]:
         ],
         "protocol": table(paths.SUMMARY / "protocol.csv", "The protocol, as published and here", sortable=True),
         "published": table(paths.SUMMARY / "published.csv", "Published scores and ours", sortable=True, drop=("note",)),
+        "readings": table(paths.SUMMARY / "published_searches.csv", "The published confusion matrices, read both ways"),
         "compared": _note(),
         "parameters": _parameters(params),
         "hashes": _hashes(params),
