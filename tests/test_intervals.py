@@ -220,6 +220,25 @@ def test_noise_is_no_difference_and_a_better_model_is_one():
     assert found.loc["accuracy", "test"] == "McNemar"
 
 
+def test_copies_and_photographs_of_one_patient_count_once_in_a_comparison_too():
+    one, two = draw(60, 6), draw(60, 6, distance=2)
+    two["label"] = one["label"]
+    once = compare(paired(one, two)).set_index("score")
+    tables = []
+    for run in (one, two):
+        copies = run.assign(image=[f"copy{k}" for k in range(60)])
+        tables.append(pd.concat([run, copies], ignore_index=True))
+    same = dict(zip(tables[0]["image"], list(one["image"]) * 2, strict=True))
+    patients = [tables[0], tables[1].assign(patient=list(one["image"]) * 2)]  # known to one of the runs suffices
+    for found in (compare(paired(*tables), clusters=same), compare(paired(*patients))):
+        found = found.set_index("score")
+        assert found.loc["auroc", "groups"] == 60
+        assert found.loc["auroc", "n"] == 120
+        for score in ("auroc", "sensitivity", "brier"):
+            assert found.loc[score, "low"] == pytest.approx(once.loc[score, "low"])
+            assert found.loc[score, "high"] == pytest.approx(once.loc[score, "high"])
+
+
 def test_only_images_of_both_runs_are_compared_and_changed_labels_are_refused():
     one = draw(10, 7)
     assert len(paired(one, one.iloc[3:])) == 7
