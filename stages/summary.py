@@ -4,6 +4,7 @@ import _checkout
 from glaucoma import paths
 from glaucoma.data.names import many
 from glaucoma.evaluate import summary
+from glaucoma.evaluate.controls import control_lines, write_against_controls
 from glaucoma.evaluate.scores import ABNORMAL, confusion
 from glaucoma.files import write_csv, write_json
 from glaucoma.params import Params
@@ -44,8 +45,10 @@ def main(params: Params) -> None:
     folds_figure(
         results.folds, paths.SUMMARY / "folds.png", f"Scores of {many(len(results.folds), 'fold')}", note + seen
     )
+    controls = write_against_controls(results, params.seed)
     table = write_judgement(results, params, seen.strip())
     print(summary.readable(results), interval_lines(table), summary.selection_note(params), sep="\n")
+    print(control_lines(controls))
     print(f"compared with the report: {compared}")
     print(f"look next at {paths.SUMMARY}/intervals.png, reliability.png and worst.csv, and published.csv beside them")
 

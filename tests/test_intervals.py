@@ -20,7 +20,8 @@ from glaucoma.evaluate.calibration import (
 from glaucoma.evaluate.comparison import compare, delong, mcnemar, paired
 from glaucoma.evaluate.decision import decision_curve
 from glaucoma.evaluate.decisions import calibration_table, decisions, thresholds_table
-from glaucoma.evaluate.intervals import fold_intervals, intervals, weighted_scores
+from glaucoma.evaluate.intervals import intervals, weighted_scores
+from glaucoma.evaluate.over_folds import fold_intervals, mean_differences
 from glaucoma.evaluate.scores import SCORES, scores
 from glaucoma.evaluate.subgroups import qualities, subgroup_scores, worst_errors
 from glaucoma.evaluate.thresholds import RULES, choose_threshold
@@ -124,6 +125,22 @@ def test_a_mean_over_folds_is_less_sure_the_more_its_folds_share_their_images():
     alone = intervals(parts[0], seed=0).set_index("score").loc["auroc"]
     assert width["same"] == pytest.approx(alone["high"] - alone["low"])  # four times the same images are one fold
     assert width["apart"] == pytest.approx(width["same"] / 2, rel=0.25)  # four times as many images
+
+
+def test_two_models_are_compared_in_the_mean_of_their_folds_and_on_the_same_draws():
+    parts = [draw(80, seed).assign(fold=seed) for seed in range(3)]
+    one = pd.concat(parts, ignore_index=True).assign(image=[f"i{k:03}" for k in range(240)])
+    better = one.assign(probability=0.5 * one["probability"] + 0.5 * (one["label"] == "abnormal"))
+    found = mean_differences(one, better.sample(frac=1, random_state=0), seed=0).set_index("score")
+    aurocs = [metrics.roc_auc_score(p["label"] == "abnormal", p["probability"]) for _, p in one.groupby("fold")]
+    assert found.loc["auroc", "first"] == pytest.approx(np.mean(aurocs))
+    assert 0 < found.loc["auroc", "low"] < found.loc["auroc", "difference"] < found.loc["auroc", "high"]
+    # a model and itself differ in no resample, which they would if each had draws of its own
+    itself = mean_differences(one, one, seed=0)
+    assert (itself["difference"] == 0).all()
+    assert itself[["low", "high"]].isna().all(axis=None)
+    with pytest.raises(DataError, match="the same images in the same folds"):
+        mean_differences(one, better.iloc[1:], seed=0)
 
 
 @given(st.integers(1, 60), st.integers(0, 60))

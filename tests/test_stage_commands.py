@@ -15,7 +15,7 @@ import pytest
 from conftest import ROOT, Project, make_project
 
 LIGHT = ["sample", "index", "audit", "explore", "pixels", "summary", "report"]  # import neither keras nor tensorflow
-HEAVY = ["backbone", "stage1", "stage2", "stage3", "model4", "model5", "crossval"]
+HEAVY = ["backbone", "stage1", "stage2", "stage3", "model4", "model5", "crossval", "controls"]
 
 
 @pytest.fixture(scope="session")

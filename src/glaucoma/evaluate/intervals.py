@@ -11,7 +11,7 @@ from glaucoma.confidence import auroc_interval, proportion_interval
 from glaucoma.data.folds import groups_of
 from glaucoma.evaluate.scores import BINS, SCORES, THRESHOLD, checked, scores
 
-__all__ = ["RESAMPLES", "fold_intervals", "independent", "intervals", "resampled", "weighted_scores"]
+__all__ = ["LEVEL", "RESAMPLES", "arrays", "draws", "independent", "intervals", "resampled", "weighted_scores"]
 
 RESAMPLES = 2000
 LEVEL = 0.95
@@ -48,7 +48,7 @@ def intervals(
     Raises:
         TrainingError, ValueError: as `scores`.
     """
-    abnormal, probability = _arrays(predictions)
+    abnormal, probability = arrays(predictions)
     found = scores(abnormal, probability, threshold)
     groups = independent(predictions, clusters)
     cases = [len(np.unique(groups[abnormal == of])) for of in (True, False)]
@@ -78,41 +78,6 @@ def independent(predictions: pd.DataFrame, clusters: Mapping[str, str] | None = 
     """
     copies = predictions["image"].map(lambda image: clusters.get(image, image)).to_numpy() if clusters else None
     return groups_of(predictions, copies)
-
-
-def fold_intervals(
-    predictions: pd.DataFrame, *, seed: int, resamples: int = RESAMPLES, clusters: Mapping[str, str] | None = None
-) -> pd.DataFrame:
-    """Each fold's scores and their means over the folds, with 95 % intervals.
-
-    The interval of a mean comes from resamples in which a group is drawn, or not, in all the folds that score it: the
-    spread of the folds' scores is no error of their mean, since folds share what they are trained on.
-
-    Args:
-        predictions: of one split; columns fold, image, label, probability and perhaps patient.
-        seed: of the draws.
-        resamples: how many.
-        clusters: the photograph of each image that has copies, by content id.
-
-    Returns:
-        A row per score and statistic: score, statistic (`mean`, `fold 0` …), low, high; empty where not defined.
-    """
-    groups, folds = independent(predictions, clusters), predictions["fold"].to_numpy()
-    arrays, rows, drawn = _arrays(predictions), [], {name: [] for name in SCORES}
-    for fold in np.unique(folds):
-        alone = intervals(predictions[folds == fold], seed=seed, resamples=resamples, clusters=clusters)
-        rows.append(alone[["score", "low", "high"]].assign(statistic=f"fold {fold}"))
-    for weights in _weights(groups, seed, resamples):
-        parts = [weighted_scores(*(a[folds == f] for a in arrays), weights[:, folds == f]) for f in np.unique(folds)]
-        for name in SCORES:
-            drawn[name].append(np.mean([part[name] for part in parts], axis=0))
-    for name in SCORES:
-        values = np.concatenate(drawn[name])
-        values = values[np.isfinite(values)]
-        low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) if len(values) else (np.nan, np.nan)
-        low, high = (low, high) if low < high else (np.nan, np.nan)  # resamples that all agree prove nothing
-        rows.append(pd.DataFrame([{"score": name, "low": low, "high": high, "statistic": "mean"}]))
-    return pd.concat(rows, ignore_index=True)[["score", "statistic", "low", "high"]]
 
 
 def _at_the_end(name: str, value: float, positive: int, negative: int) -> tuple[float, float, str]:
@@ -147,7 +112,7 @@ def resampled(
     Returns:
         By score, float64 (resamples,); NaN where a resample does not define it.
     """
-    parts = [weighted_scores(abnormal, probability, w, threshold) for w in _weights(groups, seed, resamples)]
+    parts = [weighted_scores(abnormal, probability, w, threshold) for w in draws(groups, seed, resamples)]
     return {name: np.concatenate([part[name] for part in parts]) for name in SCORES}
 
 
@@ -178,8 +143,17 @@ def weighted_scores(
         }
 
 
-def _weights(groups: np.ndarray, seed: int, resamples: int) -> Iterator[np.ndarray]:
-    """How often each row is drawn, in parts that fit into memory."""
+def draws(groups: np.ndarray, seed: int, resamples: int) -> Iterator[np.ndarray]:
+    """How often each row is drawn in a bootstrap of whole groups, in parts that fit into memory.
+
+    Args:
+        groups: (n,); equal values, same group.
+        seed: the same seed and groups give the same draws.
+        resamples: how many.
+
+    Yields:
+        int32, (some of the resamples, n).
+    """
     random = np.random.default_rng(seed)
     numbers = np.unique(groups, return_inverse=True)[1]
     count = int(numbers.max(initial=-1)) + 1
@@ -244,5 +218,6 @@ def _probabilistic(abnormal: np.ndarray, probability: np.ndarray, weights: np.nd
     }
 
 
-def _arrays(predictions: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+def arrays(predictions: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Whether each row is abnormal, bool (n,), and its probability, float64 (n,)."""
     return (predictions["label"] == "abnormal").to_numpy(), predictions["probability"].to_numpy(float)

@@ -6,7 +6,7 @@ import pandas as pd
 
 from glaucoma import paths
 from glaucoma.data.copies import read_clusters
-from glaucoma.evaluate.intervals import fold_intervals
+from glaucoma.evaluate.over_folds import fold_intervals
 from glaucoma.evaluate.published import comparable, comparison_table, protocol_table, readings_table
 from glaucoma.evaluate.summary import SPLITS, FoldResults, describe, read_index_metrics
 from glaucoma.files import write_csv
