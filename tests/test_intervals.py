@@ -24,7 +24,7 @@ from glaucoma.evaluate.intervals import intervals, weighted_scores
 from glaucoma.evaluate.over_folds import fold_intervals, mean_differences
 from glaucoma.evaluate.scores import SCORES, scores
 from glaucoma.evaluate.subgroups import qualities, subgroup_scores, worst_errors
-from glaucoma.evaluate.thresholds import RULES, choose_threshold
+from glaucoma.evaluate.thresholds import RULES, choose_threshold, rules
 
 ABNORMAL = np.array([1, 1, 1, 1, 0, 0, 0, 0, 0], dtype=bool)
 PROBABILITY = np.array([0.9, 0.8, 0.6, 0.1, 0.7, 0.6, 0.3, 0.2, 0.05])
@@ -273,6 +273,10 @@ def test_thresholds_are_those_worked_out_by_hand():
     assert found["sensitivity_95"] == pytest.approx(0.075)
     assert found["specificity_95"] == pytest.approx(0.75)
     assert found["least_cost"] == pytest.approx(0.075)  # 4 false alarms; above 0.3 a miss and 2, which is 7
+    assert rules(0.9, 0.6)[2:4] == ("sensitivity_90", "specificity_60")
+    assert choose_threshold("sensitivity_75", ABNORMAL, PROBABILITY) == pytest.approx(0.45)  # above 0.3: 3 of 4, 3 of 5
+    assert choose_threshold("specificity_60", ABNORMAL, PROBABILITY) == pytest.approx(0.45)
+    assert choose_threshold("specificity_80", ABNORMAL, PROBABILITY) == pytest.approx(0.65)  # 0.6 is tied, 0.7 left
     assert choose_threshold("youden", np.ones(3, bool), PROBABILITY[:3]) is None
 
 
@@ -312,6 +316,7 @@ def test_thresholds_and_calibration_of_a_fold_are_fitted_on_test_and_applied_unt
         for seed, (fold, split) in enumerate([(0, "test"), (0, "valid"), (1, "test"), (1, "valid")])
     ]
     predictions = pd.concat(parts, ignore_index=True)
+    assert "sensitivity_80" in decisions(predictions, 5, rules(sensitivity=0.8))["folds"]["1"]["thresholds"]
     found = decisions(predictions, miss=5)
     changed = predictions.copy()
     changed.loc[changed["split"] == "valid", "probability"] **= 2
