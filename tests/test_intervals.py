@@ -173,6 +173,26 @@ def test_intervals_cover_the_truth_as_often_as_they_say():
     assert 0.91 <= hits / 400 <= 0.98
 
 
+@pytest.mark.slow
+def test_photographs_of_one_patient_cover_the_truth_only_where_patients_are_drawn():
+    truth = {"auroc": norm.cdf(1.5 / np.sqrt(2)), "sensitivity": norm.cdf(0.75), "accuracy": norm.cdf(0.75)}
+    hits = dict.fromkeys([(unit, score) for unit in ("patients", "images") for score in truth], 0)
+    for seed in range(300):
+        random = np.random.default_rng(seed)
+        who = np.repeat(np.arange(80), random.integers(1, 5, 80))  # 1 to 4 photographs each, seven tenths alike
+        sick = (random.random(80) < 0.5)[who]
+        alike, own = random.normal(size=80)[who], random.normal(size=len(who))
+        probability = norm.cdf(1.5 * (sick - 0.5) + np.sqrt(0.7) * alike + np.sqrt(0.3) * own)
+        images = table(sick, probability)
+        for unit, rows in (("patients", images.assign(patient=[f"p{w}" for w in who])), ("images", images)):
+            found = intervals(rows, seed=seed, resamples=500).set_index("score")
+            for score, value in truth.items():
+                hits[unit, score] += found.loc[score, "low"] <= value <= found.loc[score, "high"]
+    for score in truth:
+        assert 0.91 <= hits["patients", score] / 300 <= 0.98, score
+        assert hits["images", score] / 300 < 0.9, score
+
+
 def test_delong_is_its_definition_by_placement_values():
     one, two = draw(80, 4), draw(80, 5)
     abnormal = (one["label"] == "abnormal").to_numpy()
