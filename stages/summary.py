@@ -4,10 +4,11 @@ import _checkout
 from glaucoma import paths
 from glaucoma.data.names import many
 from glaucoma.evaluate import summary
-from glaucoma.evaluate.published import comparison_table, protocol_table
+from glaucoma.evaluate.controls import control_lines, write_against_controls
 from glaucoma.evaluate.scores import ABNORMAL, confusion
 from glaucoma.files import write_csv, write_json
 from glaucoma.params import Params
+from glaucoma.pipeline.against_published import write_against_published
 from glaucoma.pipeline.judgement import interval_lines, write_judgement
 from glaucoma.progress import say
 from glaucoma.report.folds import folds_figure, pooled_note, roc_figure, seen_note
@@ -21,14 +22,10 @@ def main(params: Params) -> None:
     for path in results.stale:
         say(f"{path} is not read: its fold is not in crossval.folds")
 
-    described = summary.describe(results)
-    protocol = protocol_table(params, summary.read_index_metrics(paths.METRICS / "index.json"))
-    comparison = comparison_table(protocol, results.folds, described)
+    compared = write_against_published(results, params)
     write_json(paths.SUMMARY_METRICS, summary.headline(results))
     write_csv(paths.SUMMARY / "folds.csv", results.folds)
-    write_csv(paths.SUMMARY / "summary.csv", described.reset_index())
-    write_csv(paths.SUMMARY / "protocol.csv", protocol)
-    write_csv(paths.SUMMARY / "published.csv", comparison)
+    write_csv(paths.SUMMARY / "summary.csv", summary.describe(results).reset_index())
     write_csv(paths.SUMMARY / "predictions.csv", results.pooled("test"))
     write_csv(paths.SUMMARY / "predictions_valid.csv", results.pooled("valid"))
     write_csv(paths.TIMING / "summary.csv", results.seconds.describe().to_frame().T.rename_axis("timing").reset_index())
@@ -48,9 +45,11 @@ def main(params: Params) -> None:
     folds_figure(
         results.folds, paths.SUMMARY / "folds.png", f"Scores of {many(len(results.folds), 'fold')}", note + seen
     )
+    controls = write_against_controls(results, params.seed)
     table = write_judgement(results, params, seen.strip())
     print(summary.readable(results), interval_lines(table), summary.selection_note(params), sep="\n")
-    print(f"compared with the report: {comparison['note'].iat[0]}")
+    print(control_lines(controls))
+    print(f"compared with the report: {compared}")
     print(f"look next at {paths.SUMMARY}/intervals.png, reliability.png and worst.csv, and published.csv beside them")
 
 

@@ -41,6 +41,23 @@ def test_a_better_run_is_called_better_and_an_equal_one_is_not(tmp_path, monkeyp
     assert "no difference that chance does not explain" in said
 
 
+def test_copies_are_one_and_what_several_folds_predict_is_averaged_and_both_are_said(tmp_path, monkeypatch, capsys):
+    import pandas as pd
+
+    monkeypatch.chdir(tmp_path)
+    first, second = predictions(0.5), predictions(0.1)
+    ids = first["image"]
+    copies = pd.DataFrame({"first": ids[:10], "second": list(ids[10:20]), "cluster": ids[:10]})
+    write_csv(paths.AUDIT / "duplicates.csv", copies)
+    write_csv("first.csv", first)
+    write_csv("second.csv", pd.concat([second, second]))
+    assert glaucoma("compare", "first.csv", "second.csv", "--csv", "all.csv") == 0
+    said = capsys.readouterr().out
+    assert "second.csv predicts images in several folds: their probabilities are averaged" in said
+    assert "the 120 images are of 110 patients or photographs" in said
+    assert (read_csv("all.csv")["groups"] == 110).all()
+
+
 def test_what_is_not_there_is_named(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     write_csv("a.csv", predictions(0.1))

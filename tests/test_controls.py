@@ -4,41 +4,121 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from glaucoma import paths
+from glaucoma.cli import main
 from glaucoma.data.splits import Dataset
+from glaucoma.errors import DataError
+from glaucoma.evaluate.controls import control_lines, write_against_controls
+from glaucoma.evaluate.summary import FoldResults
+from glaucoma.files import write_csv, write_json
 from glaucoma.pipeline.controls import PERMUTATIONS, chance_check, control_scores
 
+IMAGES = 240
 
-@pytest.fixture(scope="module")
-def data() -> Dataset:
-    """Three folds of 240 images, half of them abnormal."""
-    rows = [
-        (fold, "test" if i % 3 == fold else "valid" if i % 12 == fold + 4 else "train", f"{i:03}", i % 2 == 0, i)
-        for fold in range(3)
-        for i in range(240)
-    ]
+
+ABNORMAL = np.arange(IMAGES) // 2 % 2 == 0
+VALID = ((4, 7), (5, 6), (6, 9))  # of each fold, modulo 12: one image of either class
+
+
+def dataset(leaking: int = 0) -> Dataset:
+    """Three folds of 240 images, half of them abnormal; `leaking` images of each test split stand in train, too."""
+    rows = []
+    for fold in range(3):
+        split = ["test" if i % 3 == fold else "valid" if i % 12 in VALID[fold] else "train" for i in range(IMAGES)]
+        rows += [(fold, split[i], f"{i:03}", ABNORMAL[i], i) for i in range(IMAGES)]
+        tested = [i for i in range(IMAGES) if split[i] == "test"]
+        rows += [(fold, "train", f"{i:03}", ABNORMAL[i], i) for i in tested[:leaking]]
     table = pd.DataFrame(rows, columns=["fold", "split", "image", "abnormal", "row"])
-    return Dataset(np.zeros((240, 1)), table)
+    return Dataset(np.zeros((IMAGES, 1)), table)
 
 
-def features(data: Dataset, signal: float) -> dict[str, np.ndarray]:
-    draw = np.random.default_rng(1).normal(size=(240, 5))
-    draw[:, 0] += signal * (np.arange(240) % 2 == 0)
+def features(signal: float, width: int = 5) -> dict[str, np.ndarray]:
+    draw = np.random.default_rng(1).normal(size=(IMAGES, width))
+    draw[:, 0] += signal * ABNORMAL
     return {"average": draw.astype("f4"), "max": draw.astype("f4")}
 
 
-def test_the_regression_finds_the_signal_and_permuted_labels_do_not(data):
-    given = features(data, 3.0)
-    table = control_scores(given, data, [0, 1, 2], seed=0)
+def test_the_regression_finds_the_signal_and_permuted_labels_do_not():
+    given = features(3.0)
+    table, predictions = control_scores(given, dataset(), [0, 1, 2], seed=0)
     assert len(table) == (2 + PERMUTATIONS) * 3 * 2
     means = table[table["split"] == "test"].groupby("control")["auroc"].mean()
     assert means["regression_average"] > 0.95
-    assert chance_check(table) == ""
-    pd.testing.assert_frame_equal(table.head(24), control_scores(given, data, [0], seed=0))
+    mean, error, alarm = chance_check(table)
+    assert alarm == ""
+    assert mean == pytest.approx(0.5, abs=5 * error)
+    again, _ = control_scores(given, dataset(), [0], seed=0)
+    pd.testing.assert_frame_equal(table.head(24), again)
+    assert len(predictions) == 2 * 3 * (80 + 40)
+    assert set(predictions["control"]) == {"regression_average", "regression_max"}
 
 
-def test_the_check_fails_where_permuted_labels_teach(data):
-    table = control_scores(features(data, 0.0), data, [0, 1, 2], seed=0)
-    assert chance_check(table) == ""
-    permuted = table["control"] == "permuted_average"
-    leaking = table.assign(auroc=table["auroc"].where(~permuted, 0.5 + table["auroc"] / 3))
-    assert "taught AUROC 0.6" in chance_check(leaking)
+def test_the_check_fails_where_test_images_are_trained_on():
+    wide = features(0.0, width=200)
+    assert chance_check(control_scores(wide, dataset(), [0, 1, 2], seed=0)[0])[2] == ""
+    table, _ = control_scores(wide, dataset(leaking=40), [0, 1, 2], seed=0)
+    mean, _, alarm = chance_check(table)
+    assert mean > 0.6
+    assert "labels without meaning taught AUROC 0." in alarm
+
+
+def test_the_check_fails_where_copies_of_test_images_are_trained_on():
+    wide = features(0.0, width=200)["average"]
+    wide[1::2] = wide[::2]  # images 0 and 1, 2 and 3 … are each one photograph
+    same = {f"{i:03}": f"{i // 2 * 2:03}" for i in range(IMAGES)}
+    given = {"average": wide, "max": wide}
+    assert "labels without meaning" in chance_check(control_scores(given, dataset(), [0, 1, 2], 0, same)[0])[2]
+
+
+@pytest.fixture
+def judged(tmp_path, monkeypatch):
+    """Writes the controls' files and sets networks beside them that see the signal as well, or better."""
+    monkeypatch.chdir(tmp_path)
+    _, predictions = control_scores(features(1.0), dataset(), [0, 1, 2], seed=0)
+    write_csv(paths.CONTROLS / "predictions.csv", predictions)
+    theirs = predictions[predictions["control"] == "regression_average"].drop(columns="control")
+
+    def judge(gain: float) -> pd.DataFrame:
+        moved = theirs["probability"] + gain * (theirs["label"] == "abnormal")
+        ours = theirs.assign(probability=moved.clip(0, 1), source="")
+        results = FoldResults(pd.DataFrame(), ours, pd.Series(dtype=float), [])
+        return write_against_controls(results, seed=0)
+
+    return judge
+
+
+def test_networks_are_said_to_beat_a_control_only_where_the_interval_of_the_difference_says_so(judged):
+    better = judged(0.3)
+    row = better.set_index(["control", "score"]).loc[("regression_average", "auroc")]
+    assert 0 < row["low"] < row["difference"] < row["high"]
+    assert control_lines(better).count(": beaten") == 2
+    assert control_lines(judged(0.0)).count("NOT BEATEN") == 2
+
+
+def test_controls_of_other_images_are_refused_and_none_are_no_rows(judged):
+    file = paths.CONTROLS / "predictions.csv"
+    table = pd.read_csv(file, dtype={"image": str})
+    write_csv(file, table[table["image"] != "000"])
+    with pytest.raises(DataError, match=r"dvc repro -f controls"):
+        judged(0.1)
+    file.unlink()
+    assert judged(0.1).empty
+    assert control_lines(judged(0.1)) == "controls: not run"
+
+
+def test_the_command_fails_where_labels_without_meaning_taught_something(judged, capsys):
+    judged(0.3)
+    for at_chance, code, said in ((True, 0, "taught nothing"), (False, 6, "test holds what train does")):
+        found = {"test_auroc": 0.5 if at_chance else 0.7, "standard_error": 0.01, "at_chance": at_chance}
+        write_json(paths.CONTROLS_METRICS, {"permuted_average": found})
+        with pytest.raises(SystemExit) as ended:
+            main(["controls"])
+        assert (ended.value.code or 0) == code
+        shown = capsys.readouterr()
+        assert said in shown.out + shown.err
+        assert "regression_max: mean AUROC" in shown.out
+    paths.CONTROLS_METRICS.unlink()
+    with pytest.raises(SystemExit) as ended:
+        main(["controls"])
+    assert ended.value.code == 3
+    assert "dvc repro" in capsys.readouterr().err

@@ -21,9 +21,10 @@ from glaucoma.evaluate.comparison import compare, delong, mcnemar, paired
 from glaucoma.evaluate.decision import decision_curve
 from glaucoma.evaluate.decisions import calibration_table, decisions, thresholds_table
 from glaucoma.evaluate.intervals import intervals, weighted_scores
+from glaucoma.evaluate.over_folds import fold_intervals, mean_differences
 from glaucoma.evaluate.scores import SCORES, scores
 from glaucoma.evaluate.subgroups import qualities, subgroup_scores, worst_errors
-from glaucoma.evaluate.thresholds import RULES, choose_threshold
+from glaucoma.evaluate.thresholds import RULES, choose_threshold, rules
 
 ABNORMAL = np.array([1, 1, 1, 1, 0, 0, 0, 0, 0], dtype=bool)
 PROBABILITY = np.array([0.9, 0.8, 0.6, 0.1, 0.7, 0.6, 0.3, 0.2, 0.05])
@@ -109,6 +110,39 @@ def test_a_score_at_the_end_of_its_range_is_not_known_for_certain():
     assert patients.loc["sensitivity", "low"] == pytest.approx(0.025 ** (1 / 5))
 
 
+def test_a_mean_over_folds_is_less_sure_the_more_its_folds_share_their_images():
+    parts = [draw(80, seed).assign(fold=seed) for seed in range(4)]
+    apart = pd.concat(parts, ignore_index=True).assign(image=[f"i{k}" for k in range(320)])
+    same = pd.concat([parts[0].assign(fold=fold) for fold in range(4)], ignore_index=True)
+    width = {}
+    for name, table_ in (("apart", apart), ("same", same)):
+        found = fold_intervals(table_, seed=0).set_index(["score", "statistic"])
+        assert set(found.index.get_level_values("statistic")) == {"mean", *(f"fold {fold}" for fold in range(4))}
+        bounds = found.loc[("auroc", "mean")]
+        aurocs = [metrics.roc_auc_score(p["label"] == "abnormal", p["probability"]) for _, p in table_.groupby("fold")]
+        assert bounds["low"] < np.mean(aurocs) < bounds["high"]
+        width[name] = bounds["high"] - bounds["low"]
+    alone = intervals(parts[0], seed=0).set_index("score").loc["auroc"]
+    assert width["same"] == pytest.approx(alone["high"] - alone["low"])  # four times the same images are one fold
+    assert width["apart"] == pytest.approx(width["same"] / 2, rel=0.25)  # four times as many images
+
+
+def test_two_models_are_compared_in_the_mean_of_their_folds_and_on_the_same_draws():
+    parts = [draw(80, seed).assign(fold=seed) for seed in range(3)]
+    one = pd.concat(parts, ignore_index=True).assign(image=[f"i{k:03}" for k in range(240)])
+    better = one.assign(probability=0.5 * one["probability"] + 0.5 * (one["label"] == "abnormal"))
+    found = mean_differences(one, better.sample(frac=1, random_state=0), seed=0).set_index("score")
+    aurocs = [metrics.roc_auc_score(p["label"] == "abnormal", p["probability"]) for _, p in one.groupby("fold")]
+    assert found.loc["auroc", "first"] == pytest.approx(np.mean(aurocs))
+    assert 0 < found.loc["auroc", "low"] < found.loc["auroc", "difference"] < found.loc["auroc", "high"]
+    # a model and itself differ in no resample, which they would if each had draws of its own
+    itself = mean_differences(one, one, seed=0)
+    assert (itself["difference"] == 0).all()
+    assert itself[["low", "high"]].isna().all(axis=None)
+    with pytest.raises(DataError, match="the same images in the same folds"):
+        mean_differences(one, better.iloc[1:], seed=0)
+
+
 @given(st.integers(1, 60), st.integers(0, 60))
 @settings(max_examples=40, deadline=None)
 def test_an_exact_interval_is_that_of_the_binomial_test(n, hits):
@@ -137,6 +171,26 @@ def test_intervals_cover_the_truth_as_often_as_they_say():
         row = intervals(draw(120, seed), seed=seed, resamples=1000).set_index("score").loc["auroc"]
         hits += row["low"] <= truth <= row["high"]
     assert 0.91 <= hits / 400 <= 0.98
+
+
+@pytest.mark.slow
+def test_photographs_of_one_patient_cover_the_truth_only_where_patients_are_drawn():
+    truth = {"auroc": norm.cdf(1.5 / np.sqrt(2)), "sensitivity": norm.cdf(0.75), "accuracy": norm.cdf(0.75)}
+    hits = dict.fromkeys([(unit, score) for unit in ("patients", "images") for score in truth], 0)
+    for seed in range(300):
+        random = np.random.default_rng(seed)
+        who = np.repeat(np.arange(80), random.integers(1, 5, 80))  # 1 to 4 photographs each, seven tenths alike
+        sick = (random.random(80) < 0.5)[who]
+        alike, own = random.normal(size=80)[who], random.normal(size=len(who))
+        probability = norm.cdf(1.5 * (sick - 0.5) + np.sqrt(0.7) * alike + np.sqrt(0.3) * own)
+        images = table(sick, probability)
+        for unit, rows in (("patients", images.assign(patient=[f"p{w}" for w in who])), ("images", images)):
+            found = intervals(rows, seed=seed, resamples=500).set_index("score")
+            for score, value in truth.items():
+                hits[unit, score] += found.loc[score, "low"] <= value <= found.loc[score, "high"]
+    for score in truth:
+        assert 0.91 <= hits["patients", score] / 300 <= 0.98, score
+        assert hits["images", score] / 300 < 0.9, score
 
 
 def test_delong_is_its_definition_by_placement_values():
@@ -203,6 +257,25 @@ def test_noise_is_no_difference_and_a_better_model_is_one():
     assert found.loc["accuracy", "test"] == "McNemar"
 
 
+def test_copies_and_photographs_of_one_patient_count_once_in_a_comparison_too():
+    one, two = draw(60, 6), draw(60, 6, distance=2)
+    two["label"] = one["label"]
+    once = compare(paired(one, two)).set_index("score")
+    tables = []
+    for run in (one, two):
+        copies = run.assign(image=[f"copy{k}" for k in range(60)])
+        tables.append(pd.concat([run, copies], ignore_index=True))
+    same = dict(zip(tables[0]["image"], list(one["image"]) * 2, strict=True))
+    patients = [tables[0], tables[1].assign(patient=list(one["image"]) * 2)]  # known to one of the runs suffices
+    for found in (compare(paired(*tables), clusters=same), compare(paired(*patients))):
+        found = found.set_index("score")
+        assert found.loc["auroc", "groups"] == 60
+        assert found.loc["auroc", "n"] == 120
+        for score in ("auroc", "sensitivity", "brier"):
+            assert found.loc[score, "low"] == pytest.approx(once.loc[score, "low"])
+            assert found.loc[score, "high"] == pytest.approx(once.loc[score, "high"])
+
+
 def test_only_images_of_both_runs_are_compared_and_changed_labels_are_refused():
     one = draw(10, 7)
     assert len(paired(one, one.iloc[3:])) == 7
@@ -220,6 +293,10 @@ def test_thresholds_are_those_worked_out_by_hand():
     assert found["sensitivity_95"] == pytest.approx(0.075)
     assert found["specificity_95"] == pytest.approx(0.75)
     assert found["least_cost"] == pytest.approx(0.075)  # 4 false alarms; above 0.3 a miss and 2, which is 7
+    assert rules(0.9, 0.6)[2:4] == ("sensitivity_90", "specificity_60")
+    assert choose_threshold("sensitivity_75", ABNORMAL, PROBABILITY) == pytest.approx(0.45)  # above 0.3: 3 of 4, 3 of 5
+    assert choose_threshold("specificity_60", ABNORMAL, PROBABILITY) == pytest.approx(0.45)
+    assert choose_threshold("specificity_80", ABNORMAL, PROBABILITY) == pytest.approx(0.65)  # 0.6 is tied, 0.7 left
     assert choose_threshold("youden", np.ones(3, bool), PROBABILITY[:3]) is None
 
 
@@ -259,6 +336,7 @@ def test_thresholds_and_calibration_of_a_fold_are_fitted_on_test_and_applied_unt
         for seed, (fold, split) in enumerate([(0, "test"), (0, "valid"), (1, "test"), (1, "valid")])
     ]
     predictions = pd.concat(parts, ignore_index=True)
+    assert "sensitivity_80" in decisions(predictions, 5, rules(sensitivity=0.8))["folds"]["1"]["thresholds"]
     found = decisions(predictions, miss=5)
     changed = predictions.copy()
     changed.loc[changed["split"] == "valid", "probability"] **= 2

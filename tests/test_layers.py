@@ -153,7 +153,9 @@ def test_paths_and_dvc_name_the_same_files():
         paths.SUMMARY_METRICS,
     ]
     single += [paths.CROPS, paths.PAGE, paths.MODEL_CARD, paths.CHECKLIST]
-    known = {path.as_posix() for path in [*single, paths.EXPLORE, paths.AUDIT, paths.EXPLAIN, paths.SUMMARY]}
+    known = {
+        path.as_posix() for path in [*single, paths.EXPLORE, paths.AUDIT, paths.EXPLAIN, paths.CONTROLS, paths.SUMMARY]
+    }
     for stage in ("stage1", "stage2", "stage3", "${item.model}"):
         known |= {path.as_posix() for path in paths.search_files(stage).values()}
     known |= {path.as_posix() for path in paths.pretrain_files("${item.backbone}").values()}

@@ -50,6 +50,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     trials["mean_test_f1_macro"] = [0.9, 0.6, 0.3]
     write_csv(root / paths.search_files("stage1")["table"], trials)
     write_csv(root / paths.PROBES, probes())
+    same = [pd.read_csv(root / paths.fold_files(k)["report"] / "predictions.csv", dtype=str) for k in range(3)]
+    write_csv(
+        root / paths.CONTROLS / "predictions.csv",
+        pd.concat([t.assign(fold=k) for k, t in enumerate(same)]).assign(control="regression_average"),
+    )
+    chance = {"test_auroc": 0.7, "standard_error": 0.01, "at_chance": False}
+    write_json(root / paths.CONTROLS_METRICS, {"permuted_average": chance})
     stage(root, "summary")
     pixels = np.random.default_rng(0).integers(0, 255, (24, 32, 32, 3), dtype=np.uint8)
     (root / "data").mkdir()
@@ -85,6 +92,21 @@ def test_probes_stand_beside_the_scores_as_picture_and_table_and_without_them_th
     (tmp_path / "probes.csv").rename(made / paths.PROBES)
     stage(made, "report")
     assert f"Missing: {paths.PROBES} is not there" in text
+
+
+def test_a_control_that_is_not_beaten_and_labels_that_taught_without_meaning_are_seen_on_the_page(made):
+    text = (made / paths.PAGE).read_text()
+    assert "regression_average: mean AUROC" in text
+    assert "NOT BEATEN by the networks" in text
+    assert "taught mean AUROC 0.700 instead of 0.5" in text
+
+
+def test_both_readings_of_the_published_confusions_are_on_the_page(made):
+    text = (made / paths.PAGE).read_text()
+    published = text[text.index('<section id="published">') : text.index('<section id="made">')]
+    assert "Not compared: " in published
+    assert "what it prints as sensitivity is its specificity" in published
+    assert published.count("as printed") > published.count("corrected</") == 4
 
 
 def test_what_is_missing_is_said_with_its_reason(tmp_path):

@@ -71,7 +71,7 @@ def test_the_threshold_decides_and_reaches_the_file(folder, tmp_path, monkeypatc
     assert pd.read_csv(tmp_path / "out.csv")["decision"].tolist() == ["abnormal"]
 
 
-@pytest.mark.parametrize("threshold", ["1.5", "nan", "most", "youden"])
+@pytest.mark.parametrize("threshold", ["1.5", "nan", "most", "youden", "sensitivity_90"])
 def test_a_threshold_that_is_none_is_refused(folder, threshold, capsys):
     eye = folder / "eyes" / "eye0.png"
     assert predict(folder / "models" / "fold1.keras", eye, "--threshold", threshold) == 2
@@ -130,6 +130,11 @@ def test_the_table_says_what_the_threshold_does_on_valid(folder, tmp_path, monke
     assert predict("crossval", eye) == 0
     footer = capsys.readouterr().out.splitlines()[-1]
     assert "2 models" in footer
+    assert predict("crossval", eye, "--threshold", "sensitivity_95") == 0
+    assert predict("crossval", eye, "--threshold", "sensitivity_90") == 2
+    said = capsys.readouterr().err
+    assert "one of fixed, least_cost, sensitivity_95, specificity_95, youden" in said
+    assert "`thresholds` of params.yaml asks for others" in said
     assert "sensitivity 0.750 (6 of 8 abnormal), specificity 0.750 (6 of 8 normal)" in footer
     paths.fold_files(1)["metrics"].unlink()
     assert predict("crossval", eye) == 0

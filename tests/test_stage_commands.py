@@ -14,17 +14,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, Project, make_project
 
-LIGHT = [
-    "sample",
-    "index",
-    "audit",
-    "explore",
-    "pixels",
-    "summary",
-    "report",
-    "pretrain_eyes",
-]  # import neither keras nor tensorflow
-HEAVY = ["backbone", "stage1", "stage2", "stage3", "free", "crossval", "explain", "pretrain"]
+LIGHT = ["sample", "index", "audit", "explore", "pixels", "summary", "report"]  # import neither keras nor tensorflow
+HEAVY = ["backbone", "stage1", "stage2", "stage3", "free", "crossval", "controls", "explain", "pretrain"]
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ import pytest
 
 from glaucoma import paths
 from glaucoma.errors import DataError
-from glaucoma.evaluate.published import comparison_table, protocol_table, published
+from glaucoma.evaluate.published import comparable, comparison_table, protocol_table, published, readings_table
 from glaucoma.evaluate.scores import predictions_table, scores
 from glaucoma.evaluate.summary import (
     SCORES,
@@ -190,12 +190,49 @@ def test_scores_are_set_beside_the_published_ones_where_the_protocol_is_theirs()
     assert table["note"].iat[0].startswith("same protocol")
 
 
+def test_the_shipped_profile_is_compared_though_it_mends_the_leak_and_the_note_says_so():
+    params = load_params(ROOT / "profiles/published.yaml")
+    protocol = protocol_table(params, published()["protocol"]["index"])
+    assert protocol.loc[protocol["same"] == "no", "item"].tolist() == ["crossval.warm_start"]
+    folds = published_folds()
+    bounds = pd.DataFrame({"score": ["test_accuracy"], "statistic": ["fold 3"], "low": [0.8], "high": [0.9]})
+    table = comparison_table(protocol, folds, folds.drop(columns="fold").describe().T, bounds)
+    assert table["here"].notna().all()
+    row = table.set_index(["score", "statistic"]).loc[("test_accuracy", "fold 3")]
+    assert (row["low"], row["high"]) == (0.8, 0.9)
+    assert "crossval.warm_start is fold, published stage2" in table["note"].iat[0]
+    assert "only fold 0 is like for like" in table["note"].iat[0]
+
+
+def test_weights_from_a_file_are_compared_and_named_but_random_ones_are_not():
+    given = [protocol_table(*as_published(**{"backbone.weights": weights})) for weights in ("b0.h5", "none")]
+    assert [comparable(table) for table in given] == [True, False]
+    folds = published_folds()
+    note = comparison_table(given[0], folds, folds.drop(columns="fold").describe().T)["note"].iat[0]
+    assert "backbone.weights is b0.h5" in note
+    assert "only if that file holds Keras' ImageNet weights" in note
+
+
+def test_the_published_confusions_are_read_both_ways():
+    table = readings_table().set_index(["search", "reading"])
+    # stage 1: 74 of 82 abnormal and 70 of 92 normal images are called right; the report prints the names swapped
+    assert table.loc[("stage1", "corrected"), ["tp", "fn", "tn", "fp"]].tolist() == [74, 8, 70, 22]
+    assert table.loc[("stage1", "as printed"), ["tp", "fn", "tn", "fp"]].tolist() == [70, 22, 74, 8]
+    right, printed = table.xs("corrected", level=1), table.xs("as printed", level=1)
+    assert right.loc["stage1", "sensitivity"] == pytest.approx(74 / 82)
+    assert (right["sensitivity"] == printed["specificity"]).all()
+    assert (right["accuracy"] == printed["accuracy"]).all()
+    assert (right["sensitivity_low"] < right["sensitivity"]).all()
+    assert (right["sensitivity"] < right["sensitivity_high"]).all()
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"crossval.warm_start": "fold"}, "differs only in crossval.warm_start is fold, published stage2"),
-        ({"backbone.weights": "b0.h5"}, "differs only in backbone.weights is b0.h5, published imagenet"),
-        ({"lr": 1e-5, "epochs": 2, "head.dropout": 0.0, "batch_size": 8}, "4 of 26 items of the protocol differ"),
+        ({"epochs": 10}, "differs only in epochs is 10, published 50"),
+        ({"fit.early_stopping": 3}, "differs only in fit.early_stopping is 3, published 0"),
+        ({"crossval.warm_start": "none"}, "differs only in crossval.warm_start is none, published stage2"),
+        ({"lr": 1e-5, "epochs": 2, "head.dropout": 0.0, "batch_size": 8}, "4 of 41 items of the protocol differ"),
     ],
 )
 def test_another_protocol_is_not_compared_and_the_reason_is_given(changes, reason):
@@ -250,7 +287,7 @@ def test_the_stage_writes_everything_twice_the_same_and_names_what_it_left_aside
         *["intervals.csv", "intervals.png", "intervals.json", "decision.json", "thresholds.csv", "calibration.csv"],
         *["reliability.csv", "reliability.png", "decision_curve.csv", "decision_curve.png", "worst.csv"],
         *["precision_recall.png", "subgroups.csv", "predictions_valid.csv", "report_test.csv", "report_valid.csv"],
-        "selection.csv",
+        *["published_searches.csv", "selection.csv", "controls.csv"],
     } == set(written[0])
     told = read_json(tmp_path / paths.INTERVALS)["test"]["auroc"]
     assert told["low"] <= told["value"] <= told["high"]

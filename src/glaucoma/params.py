@@ -138,6 +138,13 @@ class Crossval(Section):
     held_out: Annotated[float, Field(gt=0, lt=0.5)]
 
 
+class Thresholds(Section):
+    """What thresholds are chosen for, beside 0.5, Youden's J and the least cost."""
+
+    sensitivity: Annotated[float, Field(gt=0, le=1)]
+    specificity: Annotated[float, Field(gt=0, le=1)]
+
+
 class Audit(Section):
     """Findings that the user accepts, by name."""
 
@@ -167,6 +174,7 @@ class Params(Section):
     model5: FreeModel
     pretrain: Pretrain
     crossval: Crossval
+    thresholds: Thresholds
     audit: Audit
 
 

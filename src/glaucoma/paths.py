@@ -21,12 +21,14 @@ SEARCH_TABLES = METRICS / "search"
 FOLD_METRICS = METRICS / "crossval"
 SUMMARY_METRICS = METRICS / "summary.json"
 INTERVALS = METRICS / "intervals.json"
+CONTROLS_METRICS = METRICS / "controls.json"
 
 REPORTS = Path("reports")
 EXPLORE = REPORTS / "explore"
 AUDIT = REPORTS / "audit"
 PROBES = AUDIT / "probes.csv"  # how well the label can be told without looking at the eye
 EXPLAIN = REPORTS / "explain"
+CONTROLS = REPORTS / "controls"
 FOLD_REPORTS = REPORTS / "crossval"
 SUMMARY = REPORTS / "summary"
 PAGE = REPORTS / "index.html"

@@ -27,8 +27,10 @@ def add(commands: argparse._SubParsersAction) -> None:
     more = (
         "A run is a Git revision (HEAD~1, a tag, a branch), a DVC experiment, `workspace`, or a CSV of predictions "
         "with columns image, label, probability and perhaps patient. Results of a revision are taken from DVC's cache "
-        "(`dvc fetch --all-commits` where it lacks them). Intervals of 95 %: paired bootstrap over patients; "
-        "p: DeLong's test for auroc, McNemar's exact test for accuracy."
+        "(`dvc fetch --all-commits` where it lacks them). Intervals of 95 %: paired bootstrap over patients, copies of "
+        "a photograph counting as one (those that this project's audit found); they cover the choice of images, not "
+        "what another seed would change. p: DeLong's test for auroc, McNemar's exact test for accuracy. An image that "
+        "several folds predict counts once, with the mean of its probabilities."
     )
     compare = commands.add_parser("compare", help=about, description=f"{about[0].upper()}{about[1:]}. {more}")
     compare.add_argument("first", metavar="REV1", help="the run to compare with")
@@ -45,19 +47,26 @@ def _compare(first: str, second: str, split: str, file: str | None) -> None:
         ParamsError: no such revision.
         DataError: a run has no predictions, or the two share no image.
     """
+    from glaucoma.data.copies import COPIES, read_clusters
     from glaucoma.evaluate.comparison import compare, paired
     from glaucoma.files import write_csv
 
     tables = [_predictions(name, split) for name in (first, second)]
     pairs = paired(*tables)
-    found = compare(pairs)
+    found = compare(pairs, clusters=read_clusters() if COPIES.is_file() else None)
     abnormal = int((pairs["label"] == "abnormal").sum())
     print(f"{first} → {second}: {len(pairs)} {split} images that both predict, {abnormal} abnormal")
     for name, table in zip((first, second), tables, strict=True):
         left = table["image"].nunique() - len(pairs)
         if left:
             print(f"left out: {left} images that only {name} predicts")
+        if len(table) > table["image"].nunique():
+            print(f"{name} predicts images in several folds: their probabilities are averaged")
     print(_readable(found))
+    groups = int(found["groups"].iat[0])
+    if groups < len(pairs):
+        of = f"the {len(pairs)} images are of {groups} patients or photographs"
+        print(f"go by the intervals: {of}, and p, which takes images for independent, is too small")
     if file:
         write_csv(file, found)
 
@@ -114,5 +123,7 @@ def _readable(found: pd.DataFrame) -> str:
         if row.low > 0 or row.high < 0:
             verdicts["better" if (row.low > 0) != (row.Index in LOWER_IS_BETTER) else "worse"].append(row.Index)
     said = [f"the second is {word} in {', '.join(names)}" for word, names in verdicts.items() if names]
-    none = "no difference that chance does not explain: every interval holds 0"
-    return "\n".join([*lines, "; ".join(said) or none])
+    if not said:
+        return "\n".join([*lines, "no difference that chance does not explain: every interval holds 0"])
+    often = f"of {len(SHOWN)} intervals, chance alone leaves 0 outside one in 20"
+    return "\n".join([*lines, f"{'; '.join(said)} ({often})"])

@@ -9,8 +9,9 @@ import pandas as pd
 
 from glaucoma import paths
 from glaucoma.data.names import listed, many
-from glaucoma.errors import TrainingError
-from glaucoma.evaluate.summary import read_folds
+from glaucoma.errors import DataError, TrainingError
+from glaucoma.evaluate.controls import control_lines
+from glaucoma.files import read_csv, read_json
 from glaucoma.params import load_params
 
 __all__ = ["add"]
@@ -28,7 +29,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--output", type=Path, metavar="DIR", help="where to write (default: reports/external/NAME)")
     parser.set_defaults(work=lambda given: _evaluate(given.model, given.collection, given.output))
-    about = "compare the folds with a regression on the frozen backbone; check that permuted labels teach nothing"
+    about = "compare the folds with a regression on the frozen backbone; fail where permuted labels teach anything"
     controls = commands.add_parser("controls", help=about, description=about)
     controls.set_defaults(work=lambda given: _controls())
 
@@ -64,25 +65,24 @@ def _evaluate(model: str, collection: Path, output: Path | None) -> None:
 
 
 def _controls() -> None:
-    """Print the mean over the folds of the test splits' AUROC, ours and each control's.
+    """Print what the stage `controls` found, and how far the folds' networks lie from it.
 
     Raises:
-        ParamsError, WeightsError, DataError: the project has no results to set beside.
+        DataError: the project has no results to set beside.
         TrainingError: permuted labels taught something.
     """
-    params = load_params(paths.PARAMS)
-    folds = read_folds(params.crossval.folds).folds
-    from glaucoma.pipeline.controls import write_controls  # Keras takes seconds
-
-    table, failed = write_controls(params)
-    ours = folds["test_auroc"].astype(float).mean()
-    means = table[table["split"] == "test"].astype({"auroc": float}).groupby("control")["auroc"].mean()
-    print(f"mean AUROC of the test splits, {many(len(folds), 'fold')}")
-    print(f"  {'the trained networks':<24}{ours:.3f}")
-    for control, value in means.items():
-        line = control.startswith("regression") and not ours > value
-        print(f"  {control:<24}{value:.3f}" + ("  not beaten by the networks" if line else ""))
-    print(f"written: {paths.REPORTS}/controls/controls.csv")
-    if failed:
-        raise TrainingError(failed, "look for a leak between train and test before you trust any score")
-    print("permuted labels taught nothing, as they should")
+    try:
+        found = read_json(paths.CONTROLS_METRICS)["permuted_average"]
+        table = read_csv(paths.SUMMARY / "controls.csv")
+    except FileNotFoundError as error:
+        raise DataError(f"{error.filename} does not exist", "run `dvc repro summary`, which makes it") from None
+    except (KeyError, ValueError) as error:
+        raise DataError(f"the controls cannot be read: {error}", "make them again: `dvc repro -f controls`") from None
+    print("mean over the folds' test splits; difference: the networks less the control, with its 95 % interval")
+    print(control_lines(table))
+    mean, error = found["test_auroc"], found["standard_error"]
+    taught = "not defined" if mean is None else f"AUROC {mean:.3f} ± {error:.3f} (standard error)"
+    if not found["at_chance"]:
+        what = f"labels without meaning taught {taught}, expected 0.5: test holds what train does"
+        raise TrainingError(what, "look at reports/audit/findings.csv for that leak before you trust any score")
+    print(f"permuted labels taught nothing, as they should: {taught}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["add", "by_name", "number"]
 
 THRESHOLDS = ("fixed", "youden", "sensitivity_95", "specificity_95", "least_cost")
+WANTED = r"(sensitivity|specificity)_\d+(\.\d+)?"  # the per cent are those of `thresholds` in params.yaml
 DECISION = paths.SUMMARY / "decision.json"
 FIXED = 0.5
 MODEL = ".keras or .onnx file, folder (ensemble), or a name in models/, of another revision as REVISION:NAME"
@@ -110,7 +112,7 @@ def number(threshold: str) -> float | None:
     """
     if threshold == "fixed":
         return FIXED
-    if threshold in THRESHOLDS:
+    if threshold in THRESHOLDS or re.fullmatch(WANTED, threshold):
         return None
     try:
         limit = float(threshold)
@@ -130,6 +132,11 @@ def by_name(threshold: str, models: list[Path]) -> float:
     """
     entry = _entry(models)
     limit = entry and entry["thresholds"].get(threshold)
+    if entry and threshold not in entry["thresholds"]:
+        remedy = (
+            f"give a number, or one of {', '.join(entry['thresholds'])}; `thresholds` of params.yaml asks for others"
+        )
+        raise ParamsError(f"no threshold {threshold} was chosen", remedy)
     if limit is None:
         remedy = f"give a number; names need {DECISION} (`dvc repro summary`) and a model of models/crossval"
         raise ParamsError(f"there is no threshold {threshold} for this model", remedy)

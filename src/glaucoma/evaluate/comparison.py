@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 from scipy.stats import binomtest, norm, rankdata
 
-from glaucoma.data.folds import groups_of
 from glaucoma.errors import DataError
-from glaucoma.evaluate.intervals import RESAMPLES, resampled
+from glaucoma.evaluate.intervals import RESAMPLES, independent, resampled
 from glaucoma.evaluate.scores import ABNORMAL, SCORES, THRESHOLD, scores
 
 __all__ = ["compare", "delong", "mcnemar", "paired"]
@@ -29,9 +30,9 @@ def paired(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
     """
     tables = []
     for name, table in (("first", first), ("second", second)):
-        table = table if "patient" in table else table.assign(patient="")
+        table = table.fillna({"patient": ""}) if "patient" in table else table.assign(patient="")
         once = table.groupby("image", sort=True).agg(
-            patient=("patient", "first"),
+            patient=("patient", "max"),  # "" where unknown is least
             label=("label", "first"),
             labels=("label", "nunique"),
             p=("probability", "mean"),
@@ -39,7 +40,7 @@ def paired(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
         if (once["labels"] > 1).any():
             raise DataError(f"{once.index[once['labels'] > 1][0]} has two labels in one run", "look at the audit")
         tables.append(once.drop(columns="labels").rename(columns={"p": name}))
-    both = tables[0].join(tables[1][["label", "second"]], how="inner", rsuffix="_second")
+    both = tables[0].join(tables[1], how="inner", rsuffix="_second")
     if both.empty:
         raise DataError("the two runs have no image in common", "compare runs on the same photographs")
     changed = both["label"] != both["label_second"]
@@ -47,11 +48,17 @@ def paired(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
         raise DataError(
             f"{int(changed.sum())} images have another label in the second run", "compare runs of one index"
         )
-    return both.reset_index().drop(columns="label_second")
+    both["patient"] = both["patient"].where(both["patient"] != "", both["patient_second"])
+    return both.reset_index()[["image", "patient", "label", "first", "second"]]
 
 
 def compare(
-    pairs: pd.DataFrame, *, seed: int = 0, resamples: int = RESAMPLES, threshold: float = THRESHOLD
+    pairs: pd.DataFrame,
+    *,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+    threshold: float = THRESHOLD,
+    clusters: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
     """Every score of both, their difference, its interval, and whether noise explains it.
 
@@ -60,14 +67,16 @@ def compare(
         seed: of the bootstrap's draws.
         resamples: how many; both models are scored in the same ones, drawn over patients.
         threshold: probability from which on an image is called abnormal.
+        clusters: the photograph of each image that has copies, by content id; copies are drawn as one.
 
     Returns:
         A row per score: score, first, second, difference (second - first), low, high (95 %, percentile), p (two-sided:
         DeLong for auroc, McNemar for accuracy, else empty), test (`DeLong`, `McNemar` or ``), n, groups. Values are
-        empty where a score is not defined. DeLong's and McNemar's tests take images for independent.
+        empty where a score is not defined. DeLong's and McNemar's tests take images for independent: where groups are
+        fewer than n, their p is too small, and the intervals are to be gone by.
     """
     abnormal = (pairs["label"] == ABNORMAL).to_numpy()
-    groups = groups_of(pairs)
+    groups = independent(pairs, clusters)
     both = [pairs[name].to_numpy(float) for name in ("first", "second")]
     values = [scores(abnormal, p, threshold) for p in both]
     drawn = [resampled(abnormal, p, groups, seed=seed, resamples=resamples, threshold=threshold) for p in both]

@@ -11,12 +11,14 @@
              "isotonic": {"x": […], "y": […]},   knots, straight between them, constant beyond
              "n": 12, "abnormal": 6}     images that it was fitted on
 
+The per cent in a threshold's name are those that `thresholds` of params.yaml asks for.
 Thresholds apply to the uncalibrated probability p: abnormal where p ≥ t. What cannot be fitted, because the images lack
 a class, is null.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -24,19 +26,20 @@ import pandas as pd
 
 from glaucoma.evaluate.calibration import apply_isotonic, apply_temperature, fit_isotonic, fit_temperature
 from glaucoma.evaluate.scores import ABNORMAL, scores
-from glaucoma.evaluate.thresholds import choose_thresholds
+from glaucoma.evaluate.thresholds import RULES, choose_threshold
 
 __all__ = ["METHODS", "calibrated", "calibration_table", "decisions", "fit", "thresholds_table"]
 
 METHODS = ("none", "temperature", "isotonic")
 
 
-def decisions(predictions: pd.DataFrame, miss: float) -> dict[str, Any]:
+def decisions(predictions: pd.DataFrame, miss: float, rules: Sequence[str] = RULES) -> dict[str, Any]:
     """The content of decision.json.
 
     Args:
         predictions: columns fold, split, label, probability; only the split `test` is looked at.
         miss: what a missed abnormal image costs, in false alarms.
+        rules: by which thresholds are chosen, as `choose_threshold` knows them.
     """
     test = predictions[predictions["split"] == "test"]
     return {
@@ -44,16 +47,16 @@ def decisions(predictions: pd.DataFrame, miss: float) -> dict[str, Any]:
         "judged_on": "valid",
         "positive": ABNORMAL,
         "miss_cost": miss,
-        "pooled": fit(test, miss),
-        "folds": {str(fold): fit(part, miss) for fold, part in test.groupby("fold", sort=True)},
+        "pooled": fit(test, miss, rules),
+        "folds": {str(fold): fit(part, miss, rules) for fold, part in test.groupby("fold", sort=True)},
     }
 
 
-def fit(predictions: pd.DataFrame, miss: float) -> dict[str, Any]:
+def fit(predictions: pd.DataFrame, miss: float, rules: Sequence[str] = RULES) -> dict[str, Any]:
     """One ENTRY of decision.json, from columns label and probability."""
     abnormal, probability = _arrays(predictions)
     return {
-        "thresholds": choose_thresholds(abnormal, probability, miss),
+        "thresholds": {rule: choose_threshold(rule, abnormal, probability, miss) for rule in rules},
         "temperature": fit_temperature(abnormal, probability),
         "isotonic": fit_isotonic(abnormal, probability),
         "n": len(abnormal),

@@ -11,7 +11,7 @@ from glaucoma.confidence import auroc_interval, proportion_interval
 from glaucoma.data.folds import groups_of
 from glaucoma.evaluate.scores import BINS, SCORES, THRESHOLD, checked, scores
 
-__all__ = ["RESAMPLES", "intervals", "resampled", "weighted_scores"]
+__all__ = ["LEVEL", "RESAMPLES", "arrays", "draws", "independent", "intervals", "resampled", "weighted_scores"]
 
 RESAMPLES = 2000
 LEVEL = 0.95
@@ -48,12 +48,9 @@ def intervals(
     Raises:
         TrainingError, ValueError: as `scores`.
     """
-    abnormal, probability = _arrays(predictions)
+    abnormal, probability = arrays(predictions)
     found = scores(abnormal, probability, threshold)
-    copies = None
-    if clusters:
-        copies = predictions["image"].map(lambda image: clusters.get(image, image)).to_numpy()
-    groups = groups_of(predictions, copies)
+    groups = independent(predictions, clusters)
     cases = [len(np.unique(groups[abnormal == of])) for of in (True, False)]
     drawn = resampled(abnormal, probability, groups, seed=seed, resamples=resamples, threshold=threshold)
     rows = []
@@ -67,6 +64,20 @@ def intervals(
         rows.append((name, found[name], low, high, len(abnormal), len(np.unique(groups)), len(values), method))
     columns = ["score", "value", "low", "high", "n", "groups", "resamples", "method"]
     return pd.DataFrame(rows, columns=columns).astype({"value": float})
+
+
+def independent(predictions: pd.DataFrame, clusters: Mapping[str, str] | None = None) -> np.ndarray:
+    """Number the independent units of predictions: rows of one patient, image or photograph share a number.
+
+    Args:
+        predictions: columns image and perhaps patient ("" where unknown).
+        clusters: the photograph of each image that has copies, by content id.
+
+    Returns:
+        int, (rows,).
+    """
+    copies = predictions["image"].map(lambda image: clusters.get(image, image)).to_numpy() if clusters else None
+    return groups_of(predictions, copies)
 
 
 def _at_the_end(name: str, value: float, positive: int, negative: int) -> tuple[float, float, str]:
@@ -101,7 +112,7 @@ def resampled(
     Returns:
         By score, float64 (resamples,); NaN where a resample does not define it.
     """
-    parts = [weighted_scores(abnormal, probability, w, threshold) for w in _weights(groups, seed, resamples)]
+    parts = [weighted_scores(abnormal, probability, w, threshold) for w in draws(groups, seed, resamples)]
     return {name: np.concatenate([part[name] for part in parts]) for name in SCORES}
 
 
@@ -132,8 +143,17 @@ def weighted_scores(
         }
 
 
-def _weights(groups: np.ndarray, seed: int, resamples: int) -> Iterator[np.ndarray]:
-    """How often each row is drawn, in parts that fit into memory."""
+def draws(groups: np.ndarray, seed: int, resamples: int) -> Iterator[np.ndarray]:
+    """How often each row is drawn in a bootstrap of whole groups, in parts that fit into memory.
+
+    Args:
+        groups: (n,); equal values, same group.
+        seed: the same seed and groups give the same draws.
+        resamples: how many.
+
+    Yields:
+        int32, (some of the resamples, n).
+    """
     random = np.random.default_rng(seed)
     numbers = np.unique(groups, return_inverse=True)[1]
     count = int(numbers.max(initial=-1)) + 1
@@ -198,5 +218,6 @@ def _probabilistic(abnormal: np.ndarray, probability: np.ndarray, weights: np.nd
     }
 
 
-def _arrays(predictions: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+def arrays(predictions: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Whether each row is abnormal, bool (n,), and its probability, float64 (n,)."""
     return (predictions["label"] == "abnormal").to_numpy(), predictions["probability"].to_numpy(float)

@@ -6,14 +6,21 @@ import numpy as np
 
 from glaucoma.evaluate.scores import THRESHOLD, checked
 
-__all__ = ["RULES", "choose_threshold", "choose_thresholds"]
-
-RULES = ("fixed", "youden", "sensitivity_95", "specificity_95", "least_cost")
+__all__ = ["RULES", "choose_threshold", "rules"]
 
 
-def choose_thresholds(abnormal: np.ndarray, probability: np.ndarray, miss: float) -> dict[str, float | None]:
-    """The threshold of every rule in `RULES`, None where the images lack a class."""
-    return {rule: choose_threshold(rule, abnormal, probability, miss) for rule in RULES}
+def rules(sensitivity: float = 0.95, specificity: float = 0.95) -> tuple[str, ...]:
+    """Names of the rules by which thresholds are chosen; that of a wanted score bears its per cent (`sensitivity_95`).
+
+    Args:
+        sensitivity: wanted share of abnormal images found, 0 < x ≤ 1.
+        specificity: wanted share of normal images left alone, 0 < x ≤ 1.
+    """
+    wanted = f"sensitivity_{100 * sensitivity:.10g}", f"specificity_{100 * specificity:.10g}"
+    return ("fixed", "youden", *wanted, "least_cost")
+
+
+RULES = rules()
 
 
 def choose_threshold(rule: str, abnormal: np.ndarray, probability: np.ndarray, miss: float = 1.0) -> float | None:
@@ -24,8 +31,9 @@ def choose_threshold(rule: str, abnormal: np.ndarray, probability: np.ndarray, m
 
     Args:
         rule: `fixed` (0.5, as published); `youden` (highest sensitivity + specificity - 1; Youden, Cancer 3:32, 1950);
-            `sensitivity_95` (highest specificity with sensitivity ≥ 0.95); `specificity_95` (highest sensitivity with
-            specificity ≥ 0.95); `least_cost` (lowest miss · false negatives + false positives).
+            `sensitivity_95` (highest specificity with sensitivity ≥ 0.95, or any other per cent); `specificity_95`
+            (highest sensitivity with specificity ≥ 0.95, or any other); `least_cost` (lowest miss · false negatives +
+            false positives).
         abnormal: bool, (n,).
         probability: float, (n,), 0 to 1.
         miss: what a missed abnormal image costs, in false alarms.
@@ -43,10 +51,10 @@ def choose_threshold(rule: str, abnormal: np.ndarray, probability: np.ndarray, m
     positives, negatives = np.sort(probability[abnormal]), np.sort(probability[~abnormal])
     fn, tn = np.searchsorted(positives, cuts), np.searchsorted(negatives, cuts)
     sensitivity, specificity = 1 - fn / len(positives), tn / len(negatives)
-    goodness = {
-        "youden": sensitivity + specificity,
-        "sensitivity_95": np.where(sensitivity >= 0.95 - 1e-12, specificity, -1),
-        "specificity_95": np.where(specificity >= 0.95 - 1e-12, sensitivity, -1),
-        "least_cost": -(miss * fn + len(negatives) - tn),
-    }[rule]
+    kind, _, percent = rule.partition("_")
+    if kind in ("sensitivity", "specificity"):
+        held, free = (sensitivity, specificity) if kind == "sensitivity" else (specificity, sensitivity)
+        goodness = np.where(held >= float(percent) / 100 - 1e-12, free, -1)
+    else:
+        goodness = {"youden": sensitivity + specificity, "least_cost": -(miss * fn + len(negatives) - tn)}[rule]
     return float(cuts[np.flatnonzero(goodness >= goodness.max() - 1e-12)[0]])

@@ -68,8 +68,8 @@ def train_fold(params: Params, fold: int) -> None:
     about |= {"nested": params.search.nested}
     save_model(network, files["model"], model_card(params, about, params.crossval.model))
     write_json(files["timing"], {"seconds": sum(trainer.seconds), "final_seconds": snapshot.seconds})
-    shown = ", ".join(f"{name} macro F1 {result[name]['f1_macro']:.3f}" for name in held_out)
-    say(f"fold {fold}: {shown}")
+    shown = "; ".join(f"{name}: {_headline(result[name])}" for name in held_out)
+    say(f"fold {fold}, {shown}")
 
 
 class _FoldTrainer:
@@ -153,6 +153,12 @@ class _FoldTrainer:
             augment=self.params.augment,
             title=f"fold {self.fold}, {what}",
         )
+
+
+def _headline(found: Mapping[str, float | None]) -> str:
+    """What is to be looked at first: the share of sick eyes found, then macro F1."""
+    named = {"sensitivity": found["sensitivity"], "macro F1": found["f1_macro"]}
+    return ", ".join(f"{name} {'not defined' if value is None else f'{value:.3f}'}" for name, value in named.items())
 
 
 def _winner(stage: str) -> Trial:

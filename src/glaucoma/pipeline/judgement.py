@@ -17,6 +17,7 @@ from glaucoma.evaluate.intervals import intervals
 from glaucoma.evaluate.scores import ABNORMAL, classification_report
 from glaucoma.evaluate.subgroups import qualities, subgroup_scores, worst_errors
 from glaucoma.evaluate.summary import SPLITS, FoldResults, read_selection
+from glaucoma.evaluate.thresholds import rules
 from glaucoma.files import read_csv, write_csv, write_json
 from glaucoma.params import Params
 from glaucoma.report.judgement import (
@@ -36,7 +37,7 @@ def write_judgement(results: FoldResults, params: Params, note: str = "") -> pd.
 
     Args:
         results: of the folds.
-        params: `seed` and `search.miss_cost` are read.
+        params: `seed`, `search.miss_cost` and `thresholds` are read.
         note: below each figure's title.
 
     Returns:
@@ -49,7 +50,8 @@ def write_judgement(results: FoldResults, params: Params, note: str = "") -> pd.
     write_csv(folder / "selection.csv", read_selection(results.folds["fold"].tolist()))
     intervals_figure(table, folder / "intervals.png", "Scores of all folds' predictions, pooled", note)
 
-    found = decisions(predictions, params.search.miss_cost)
+    wanted = rules(params.thresholds.sensitivity, params.thresholds.specificity)
+    found = decisions(predictions, params.search.miss_cost, wanted)
     write_json(folder / "decision.json", found)
     write_csv(folder / "thresholds.csv", thresholds_table(predictions, found))
     judged, valid = calibration_table(predictions, found)

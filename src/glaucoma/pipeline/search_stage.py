@@ -100,6 +100,7 @@ def search_stage(
         "param_lr",
         "param_epochs",
         "param_batch_size",
+        "mean_test_sensitivity",
         "mean_test_accuracy",
         "mean_test_f1_macro",
     ]

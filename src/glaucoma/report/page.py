@@ -10,6 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 
 from glaucoma import paths
 from glaucoma.data.names import many
+from glaucoma.evaluate.controls import control_lines
 from glaucoma.evaluate.scores import ABNORMAL, NORMAL
 from glaucoma.evaluate.summary import SPLITS, mean_and_sd
 from glaucoma.files import atomic_path, hash_json, sha256_file
@@ -90,6 +91,9 @@ def gather(params: Params) -> dict[str, Any]:
         "findings": table(paths.AUDIT / "findings.csv", "Findings of the audit", sortable=True),
         "probes": table(paths.PROBES, "What tells the label without looking at the eye", sortable=True),
         "probes_figure": _probes(),
+        "controls": table(paths.SUMMARY / "controls.csv", "Controls, and the networks beside them", sortable=True),
+        "control_lines": _controls(),
+        "permuted": json_or_missing(paths.CONTROLS_METRICS),
         "offenders": _found("offenders", "Photographs that the audit finds fault with", "no photograph at fault"),
         "duplicates": _found("duplicates", "Files that show the same photograph, side by side", "no such pair"),
         "summary": json_or_missing(paths.SUMMARY_METRICS),
@@ -117,6 +121,7 @@ def gather(params: Params) -> dict[str, Any]:
         ],
         "protocol": table(paths.SUMMARY / "protocol.csv", "The protocol, as published and here", sortable=True),
         "published": table(paths.SUMMARY / "published.csv", "Published scores and ours", sortable=True, drop=("note",)),
+        "readings": table(paths.SUMMARY / "published_searches.csv", "The published confusion matrices, read both ways"),
         "compared": _note(),
         "parameters": _parameters(params),
         "hashes": _hashes(params),
@@ -161,6 +166,12 @@ def _found(name: str, alt: str, nothing: str) -> Any:
     if (paths.AUDIT / "findings.csv").is_file() and not (paths.AUDIT / f"{name}.png").is_file():
         return Missing(f"the audit found {nothing}.")
     return picture(paths.AUDIT / f"{name}.png", alt)
+
+
+def _controls() -> Any:
+    """What the AUROCs of the networks and the controls say, in lines."""
+    found = frame(paths.SUMMARY / "controls.csv")
+    return found if isinstance(found, Missing) else control_lines(found).splitlines()
 
 
 def _folds() -> Any:

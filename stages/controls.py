@@ -1,0 +1,17 @@
+"""Controls: a regression on the frozen backbone's features, which networks must beat, and learning from no meaning."""
+
+import _checkout
+from glaucoma import paths
+from glaucoma.params import Params
+from glaucoma.pipeline.controls import write_controls
+from glaucoma.stage import command
+
+
+def main(params: Params) -> None:
+    """Write reports/controls/ and metrics/controls.json."""
+    write_controls(params)
+    print(f"look next at {paths.CONTROLS_METRICS}; the summary sets the networks beside it")
+
+
+if __name__ == "__main__":
+    command(main, __doc__)
