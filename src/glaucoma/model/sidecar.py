@@ -43,9 +43,11 @@ def read_sidecar(model: Path) -> dict[str, Any]:
         told = None
     if not isinstance(told, dict) or "sha256" not in told:
         raise WeightsError(f"{shown(sidecar)} is no sidecar of a model", REMEDY)
-    if told.pop(SEAL, None) != hash_json(told):
-        what = f"{shown(sidecar)} is not as it was written: its {SEAL} does not fit the rest"
-        raise WeightsError(what, f"{REMEDY}. To decide otherwise, give --threshold")
+    seal = told.pop(SEAL, None)
+    if seal != hash_json(told):
+        why = "does not fit the rest" if seal else "is missing, as in one of an older release"
+        what = f"{shown(sidecar)} is not as it was written: its {SEAL} {why}"
+        raise WeightsError(what, f"{REMEDY}; or make both again with `dvc repro`")
     if told["sha256"] != sha256_file(model):
         raise WeightsError(f"{shown(model)} is not the model that {shown(sidecar)} describes", REMEDY)
     return told
