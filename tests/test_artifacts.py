@@ -1,4 +1,5 @@
 import contextlib
+import io
 import json
 import os
 import subprocess
@@ -6,14 +7,16 @@ import sys
 import zipfile
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import small
 
 from glaucoma.errors import WeightsError
-from glaucoma.files import read_json, sha256_file
+from glaucoma.files import hash_json, read_json, sha256_file, write_json
 from glaucoma.model.artifacts import load_model, save_model
 from glaucoma.model.runtime import keras
+from glaucoma.model.sidecar import read_sidecar, sidecar_of
 from glaucoma.search.identity import hash_model
 
 
@@ -60,7 +63,10 @@ def test_a_loaded_model_predicts_exactly_as_before(saved):
 
 def test_the_sidecar_holds_the_card_and_the_hash(saved):
     _, path = saved
-    assert read_json(path.with_suffix(".json")) == {"stage": "stage1", "threshold": 0.5, "sha256": sha256_file(path)}
+    told = read_json(path.with_suffix(".json"))
+    assert told.pop("sidecar_sha256") == hash_json(told)
+    assert told == {"stage": "stage1", "threshold": 0.5, "sha256": sha256_file(path)}
+    assert read_sidecar(path) == told
 
 
 def test_nothing_but_the_model_and_its_card_is_left(saved):
@@ -162,3 +168,67 @@ def test_a_configuration_that_names_other_code_is_refused(module, name, argument
             unsafe.writestr(member, content)
     refused(path)
     assert not (tmp_path / "PROOF").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda told: told | {"threshold": 0.01}, "not as it was written"),
+        (lambda told: {key: value for key, value in told.items() if key != "sidecar_sha256"}, "not as it was written"),
+        (lambda told: {key: value for key, value in told.items() if key != "sha256"}, "no sidecar"),
+        (lambda told: [], "no sidecar"),
+    ],
+)
+def test_a_sidecar_that_was_changed_is_refused(change, said, saved, tmp_path):
+    path = tmp_path / "model.keras"
+    path.write_bytes(saved[1].read_bytes())
+    write_json(sidecar_of(path), change(read_json(sidecar_of(saved[1]))))
+    with pytest.raises(WeightsError, match=said):
+        read_sidecar(path)
+    sidecar_of(path).unlink()
+    assert read_sidecar(path) == {}
+
+
+def rewritten(saved: Path, path: Path, **members: bytes) -> Path:
+    """A copy of an archive with other contents of some members, compressed."""
+    with zipfile.ZipFile(saved) as whole, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as other:
+        contents = {name: whole.read(name) for name in whole.namelist()} | members
+        for name, content in contents.items():
+            other.writestr(name, content)
+    return path
+
+
+def test_weights_that_lie_elsewhere_or_claim_to_be_huge_are_refused(saved, tmp_path):
+    def weights(change) -> dict[str, bytes]:
+        with zipfile.ZipFile(saved[1]) as whole:
+            file = io.BytesIO(whole.read("model.weights.h5"))
+        with h5py.File(file, "r+") as held:
+            change(held)
+        return {"model.weights.h5": file.getvalue()}
+
+    def link(held):
+        held["elsewhere"] = h5py.ExternalLink("/etc/hosts", "/")
+
+    def outside(held):
+        held.create_dataset("elsewhere", (8,), "u1", external=[("/etc/hosts", 0, 8)])
+
+    def huge(held):
+        held.create_dataset("huge", (10**6, 10**6), "f4", chunks=(1, 10**6), compression="gzip")
+
+    for change, word in ((link, "link"), (outside, "another file"), (huge, "bytes")):
+        refused(rewritten(saved[1], tmp_path / "model.keras", **weights(change)), word)
+
+
+def test_what_would_need_more_memory_than_any_network_or_holds_more_than_one_is_refused(saved, tmp_path):
+    with zipfile.ZipFile(saved[1]) as whole:
+        config = json.loads(whole.read("config.json"))
+    config["config"]["layers"][-1]["config"]["units"] = 10**9
+    path = tmp_path / "model.keras"
+    refused(rewritten(saved[1], path, **{"config.json": json.dumps(config).encode()}), "units is 1000000000")
+    refused(rewritten(saved[1], path, **{"assets/run.py": b"print()"}), "assets/run.py")
+
+
+def test_files_of_other_kinds_are_refused_unopened(saved, tmp_path):
+    for name in ("model.h5", "model.pkl", "model"):
+        (tmp_path / name).write_bytes(saved[1].read_bytes())
+        refused(tmp_path / name, "no .keras file")

@@ -68,6 +68,9 @@ def test_an_index_has_a_cluster_for_every_image_and_an_unreadable_one_stands_alo
     ("fault", "image"),
     [
         ("blank", Image.new("RGB", (256, 256), (9, 9, 9))),
+        ("dark", picture(1).point(lambda level: level // 5)),
+        ("no_fundus", picture(1).convert("L").convert("RGB")),
+        ("no_fundus", Image.merge("RGB", picture(1).split()[::-1])),
         ("over_exposed", picture(1).point(lambda level: level * 3)),
         ("blurred", picture(1).filter(ImageFilter.GaussianBlur(30))),
     ],

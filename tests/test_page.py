@@ -129,6 +129,37 @@ def test_the_model_card_has_front_matter_with_the_metrics(made):
     assert "{{" not in text + (made / paths.CHECKLIST).read_text()
 
 
+def test_the_checklist_has_every_item_of_both_guidelines(made):
+    rows = [line.split(" | ") for line in (made / paths.CHECKLIST).read_text().splitlines() if line.startswith("|")][2:]
+    claim, tripod = ({item for row in rows for item in row[i].strip("| ").split(", ")} - {""} for i in (0, 1))
+    assert claim == {str(number) for number in range(1, 45)}
+    parts = {
+        3: "abc",
+        5: "ab",
+        6: "abc",
+        8: "abc",
+        9: "abc",
+        12: "abcdefg",
+        18: "abcdef",
+        20: "abc",
+        23: "ab",
+        27: "abc",
+    }
+    assert tripod == {f"{number}{part}" for number in range(1, 28) for part in parts.get(number, [""])}
+    assert all(row[3].strip("| ") for row in rows)
+
+
+def test_the_page_says_in_sentences_what_the_scores_amount_to(made):
+    text = (made / paths.PAGE).read_text()
+    about = text[text.index('<section id="about">') : text.index('<section id="audit">')]
+    pooled = pd.read_csv(made / paths.SUMMARY / "intervals.csv").set_index(["split", "score"]).loc[("test", "auroc")]
+    assert f"AUROC is {pooled['value']:.3f}, with a 95 % interval of {pooled['low']:.3f}" in about
+    assert "Without looking at the eye, thumbnail reaches 0.95" in about
+    counted = pd.read_csv(made / paths.SUMMARY / "predictions.csv").query("label == 'abnormal'")
+    found = (counted["predicted"] == "abnormal").sum()
+    assert f"of {len(counted)} abnormal photographs, {found} were called so" in about
+
+
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory):
     if CHROMIUM is None:

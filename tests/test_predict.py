@@ -11,10 +11,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import small
-from PIL import Image, PngImagePlugin
+from PIL import Image, ImageOps, PngImagePlugin
+from trees import photograph
 
 from glaucoma import paths
 from glaucoma.cli import main
+from glaucoma.data.likeness import learn
 from glaucoma.evaluate.decisions import decisions
 from glaucoma.evaluate.scores import predictions_table, scores
 from glaucoma.files import write_csv, write_json
@@ -87,7 +89,10 @@ def test_a_tampered_model_is_refused(folder, tmp_path, capsys):
 
 
 def test_each_file_is_decoded_once_for_prediction_and_quality(tmp_path, monkeypatch, capsys):
-    Image.effect_noise((300, 300), 90).convert("RGB").save(tmp_path / "noise.png")
+    noise = Image.effect_noise((300, 300), 90)
+    Image.merge("RGB", [noise, noise.point(lambda level: level // 2), Image.new("L", noise.size)]).save(
+        tmp_path / "noise.png"
+    )
     Image.new("RGB", (300, 300), "grey").save(tmp_path / "grey.png")
     save_model(small.tiny_network(), tmp_path / "one.keras", {"input": {"crop": "retina"}})
     opened, load = [], PngImagePlugin.PngImageFile.load_end
@@ -97,6 +102,22 @@ def test_each_file_is_decoded_once_for_prediction_and_quality(tmp_path, monkeypa
     assert len(opened) == 2
     assert "shows nothing" in warnings[0]
     assert not warnings[1]
+
+
+def test_a_photograph_unlike_those_learnt_from_is_told(tmp_path, capsys):
+    learnt = np.stack([np.asarray(photograph(seed, size=small.SIZE)) for seed in range(60)])
+    card = {"likeness": learn(learnt, np.arange(60)).as_dict()}
+    save_model(small.tiny_network(), tmp_path / "one.keras", card)
+    (tmp_path / "eyes").mkdir()
+    for seed in range(100, 140):
+        photograph(seed, size=small.SIZE).save(tmp_path / "eyes" / f"{seed}.png")
+    ImageOps.invert(photograph(1, size=small.SIZE)).save(tmp_path / "eyes" / "negative.png")
+    assert predict(tmp_path / "one.keras", tmp_path / "eyes", "--format", "json") == 0
+    rows = json.loads(capsys.readouterr().out)
+    unlike = [Path(row["image"]).stem for row in rows if "unlike the training images" in row["warnings"]]
+    assert "negative" in unlike
+    assert len(unlike) <= 3
+    assert "no colour photograph of a retina" in next(row for row in rows if "negative" in row["image"])["warnings"]
 
 
 def test_of_a_folder_hidden_files_are_left_and_links_to_nothing_named(folder, tmp_path, capsys):
@@ -136,6 +157,9 @@ def test_the_table_says_what_the_threshold_does_on_valid(folder, tmp_path, monke
     assert "one of fixed, least_cost, sensitivity_95, specificity_95, youden" in said
     assert "`thresholds` of params.yaml asks for others" in said
     assert "sensitivity 0.750 (6 of 8 abnormal), specificity 0.750 (6 of 8 normal)" in footer
+    assert predict("crossval/fold1", eye, "--threshold", 0.75, "--format", "json") == 0
+    row = json.loads(capsys.readouterr().out)[0]
+    assert (row["valid_sensitivity"], row["valid_specificity"]) == (0.5, 1.0)
     paths.fold_files(1)["metrics"].unlink()
     assert predict("crossval", eye) == 0
     assert "is not known" in capsys.readouterr().out

@@ -41,7 +41,7 @@ def picture(seed: int, size: int = 256) -> Image.Image:
         np.asarray(Image.fromarray(rng.normal(0, 30, (cells, cells)).astype(np.float32)).resize((size, size)))
         for cells in (4, 12, 32)
     )
-    return Image.fromarray((120 + grey[..., None] * [1.0, 0.7, 0.4]).clip(0, 255).astype(np.uint8))
+    return Image.fromarray(((160 + grey[..., None]) * [1.0, 0.65, 0.4]).clip(0, 255).astype(np.uint8))
 
 
 def jpeg(seed: int, *, size: int = 48, condition: str = "normal", **options: object) -> bytes:

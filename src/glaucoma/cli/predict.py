@@ -53,6 +53,8 @@ def _predict(given: argparse.Namespace) -> int:
         DataError: no photographs.
         WeightsError: no such model, or one that cannot be explained.
     """
+    import numpy as np
+
     files = _files(given.images)
     limit = given.threshold and number(given.threshold)  # before TensorFlow starts, which takes seconds
     from glaucoma.pipeline.inference import find_models, load_classifier, predict_files
@@ -75,12 +77,15 @@ def _predict(given: argparse.Namespace) -> int:
     entry = _entry(models)
     table = _table(files, found, entry, limit)
     if not given.no_quality:
-        table["warnings"] = found.notes
+        table["warnings"] = _warnings(found)
     if explain:
         rows = [row for row in range(len(files)) if row not in found.faults]
         written = explain_files(loaded, explain, files, rows, given.explain)
         print(f"{many(len(written), 'overlay')} written to {shown(given.explain)}/", file=sys.stderr)
-    _show(table, given.format, given.out, "" if entry is None else _judged(models, limit))
+    judged = {} if entry is None else _judged(models, limit)
+    for score, (right, of, _) in judged.items():
+        table[f"valid_{score}"] = right / of if of else np.nan
+    _show(table, given.format, given.out, "" if entry is None else _sentence(len(models), judged))
     if not found.faults:
         return 0
     faults = [f"{shown(files[i])}: {why}" for i, why in sorted(found.faults.items())]
@@ -178,31 +183,52 @@ def _table(files: list[Path], found: Any, entry: dict[str, Any] | None, limit: f
     return table
 
 
+def _warnings(found: Any) -> list[str]:
+    """What is wrong with each photograph; unlike the training images is what is so for most of the models."""
+    import numpy as np
+
+    known = ~np.isnan(found.unlike).all(axis=0)
+    far = np.zeros(len(known))
+    far[known] = np.nanmedian(found.unlike[:, known], axis=0)
+    unlike = [f"unlike the training images: {x:.1f} times as far as they reach" if x > 1 else "" for x in far]
+    return ["; ".join(filter(None, both)) for both in zip(found.notes, unlike, strict=True)]
+
+
 def _quality(image: Image.Image, needed: int) -> str:
     from glaucoma.data.quality import complaints, quality_of
 
     return "; ".join(complaints(quality_of(image), *image.size, needed).values())
 
 
-def _judged(models: list[Path], limit: float) -> str:
-    """What this threshold does on `valid`, which neither trained the folds' models nor chose their thresholds."""
-    from glaucoma.evaluate.scores import ABNORMAL
+def _judged(models: list[Path], limit: float) -> dict[str, tuple[int, int, str]]:
+    """What this threshold does on `valid`, which neither trained the folds' models nor chose their thresholds.
+
+    Returns:
+        By score how many are right, of how many, and what these are; empty where their predictions are not there.
+    """
+    from glaucoma.evaluate.scores import ABNORMAL, NORMAL
     from glaucoma.evaluate.summary import read_folds
 
     try:
         valid = read_folds([int(model.stem.removeprefix("fold")) for model in models]).pooled("valid")
-    except (DataError, ValueError) as error:
-        return f"what this threshold does on valid is not known: {error}\n"
-    found = []
+    except (DataError, ValueError):
+        return {}
     abnormal, called = valid["label"] == ABNORMAL, valid["probability"] >= limit
-    for score, right, of, what in (
-        ("sensitivity", abnormal & called, abnormal, ABNORMAL),
-        ("specificity", ~abnormal & ~called, ~abnormal, "normal"),
-    ):
-        share = f"{right.sum() / of.sum():.3f}" if of.any() else "not defined"
-        found.append(f"{score} {share} ({right.sum()} of {of.sum()} {what})")
-    whose = "this model" if len(models) == 1 else f"the {len(models)} models one by one, pooled (not of their mean)"
-    return f"on valid, at this threshold, of {whose}: {', '.join(found)}\n"
+    return {
+        "sensitivity": (int((abnormal & called).sum()), int(abnormal.sum()), ABNORMAL),
+        "specificity": (int((~abnormal & ~called).sum()), int((~abnormal).sum()), NORMAL),
+    }
+
+
+def _sentence(models: int, judged: dict[str, tuple[int, int, str]]) -> str:
+    if not judged:
+        return "what this threshold does on valid is not known: run `dvc repro summary`\n"
+    shares = [
+        f"{score} {right / of:.3f} ({right} of {of} {what})" if of else f"{score} not defined (no {what} image)"
+        for score, (right, of, what) in judged.items()
+    ]
+    whose = "this model" if models == 1 else f"the {models} models one by one, pooled (not of their mean)"
+    return f"on valid, at this threshold, of {whose}: {', '.join(shares)}\n"
 
 
 def _show(table: pd.DataFrame, form: str, out: Path | None, judged: str) -> None:
@@ -213,7 +239,8 @@ def _show(table: pd.DataFrame, form: str, out: Path | None, judged: str) -> None
     elif form == "json":
         text = table.to_json(orient="records", indent=2, force_ascii=False) + "\n"
     else:
-        text = table.drop(columns="threshold").round(3).fillna("").to_string(index=False) + "\n"
+        told = ["threshold", *(name for name in table if name.startswith("valid_"))]  # below the table, once
+        text = table.drop(columns=told).round(3).fillna("").to_string(index=False) + "\n"
         text += f"decision: abnormal where the probability is at least {table['threshold'].iloc[0]:.3g}\n{judged}"
     if out is None:
         sys.stdout.write(text)

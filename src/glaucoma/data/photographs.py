@@ -55,7 +55,7 @@ def mirrored_duplicate(case: Case) -> list[Finding]:
 
 
 def poor_photograph(case: Case) -> list[Finding]:
-    """Tiny, blank, over-exposed and blurred photographs."""
+    """Tiny, blank, dark, over-exposed and blurred photographs, and pictures of something else."""
     rows = distinct(case.index).sort_values("path")
     remedy = "look at it; remove it if nothing can be told from it"
     return [

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from glaucoma.errors import WeightsError
-from glaucoma.files import atomic_path, sha256_file, write_json
+from glaucoma.files import atomic_path, sha256_file
+from glaucoma.model.contents import check_contents
 from glaucoma.model.runtime import keras
+from glaucoma.model.sidecar import sidecar_of, write_sidecar
 
 __all__ = ["load_model", "save_model"]
 
@@ -17,7 +19,7 @@ ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date a zip entry can hold
 
 
 def save_model(model: keras.Model, path: Path, card: dict[str, Any]) -> None:
-    """Save `model` as `path` (.keras) and `card` beside it as JSON, with the model's SHA-256.
+    """Save `model` as `path` (.keras) and `card` beside it as JSON, with hashes of both.
 
     Keras writes the date and memory addresses into the archive; they are taken out, so that equal models are equal
     files.
@@ -25,19 +27,22 @@ def save_model(model: keras.Model, path: Path, card: dict[str, Any]) -> None:
     with atomic_path(path) as temporary:
         model.save(temporary)
         _settle(temporary)
-    write_json(path.with_suffix(".json"), {**card, "sha256": sha256_file(path)})
+    write_sidecar(sidecar_of(path), card, sha256_file(path))
 
 
 def load_model(path: Path) -> keras.Model:
     """Load a `.keras` file for inference or further training; no code in it is run.
 
     Raises:
-        WeightsError: no such file, or not a whole Keras model.
+        WeightsError: no such file, not a whole Keras model, or one that asks for more than a network needs.
     """
     path = Path(path)
     if not path.is_file():
         raise WeightsError(f"there is no model at {path}", "run `dvc repro`, or `dvc pull` where a remote holds it")
+    if path.suffix != ".keras":  # of other files, old HDF5 ones among them, Keras may run what they hold
+        raise WeightsError(f"{path} is no .keras file", "name a model that this project or Keras 3 has saved")
     try:
+        check_contents(path)
         return keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # a damaged archive fails wherever the damage lies: zip, JSON, HDF5, Keras
         line = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

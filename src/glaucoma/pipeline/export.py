@@ -17,8 +17,9 @@ from glaucoma.data.sample.anatomy import CONDITIONS, draw_eyes
 from glaucoma.data.sample.render import render_eye
 from glaucoma.data.walk import walk
 from glaucoma.errors import DataError, ParamsError, WeightsError
-from glaucoma.files import atomic_path, sha256_file, write_json
+from glaucoma.files import atomic_path, sha256_file
 from glaucoma.model.formats import SUFFIXES, open_exported, prepare, write
+from glaucoma.model.sidecar import sidecar_of, write_sidecar
 from glaucoma.pipeline.inference import Classifier, load_classifier, predict_files
 
 __all__ = ["CHECKED", "TOLERANCE", "Parity", "export_model"]
@@ -52,8 +53,9 @@ def export_model(
     The graph takes raw RGB values, float32 (batch, size, size, 3) in 0–255, and gives the probabilities; what prepares
     the values is part of it. Cropping, where the model wants it, and resizing are the caller's, and named in the
     sidecar: `classes` (in the order of the outputs), `positive`, `threshold`, `input` (size, crop, channels, range),
-    `keras_sha256`, `glaucoma` (version), and `sha256` of what was written. The sidecar is FILE.json, or glaucoma.json
-    inside a SavedModel's folder; ONNX holds all but its own hash as metadata too.
+    `likeness` (what the training images look like), `keras_sha256`, `glaucoma` (version), and hashes of what was
+    written. The sidecar is FILE.json, or glaucoma.json inside a SavedModel's folder; ONNX holds all but these hashes as
+    metadata too.
 
     Args:
         model: a `.keras` file.
@@ -78,6 +80,7 @@ def export_model(
         "positive": "abnormal",
         "threshold": float(one.card.get("threshold", 0.5)) if threshold is None else threshold,
         "input": {"size": one.size, "crop": one.crop, "channels": "RGB", "range": [0, 255]},
+        **({"likeness": one.card["likeness"]} if "likeness" in one.card else {}),
         "keras_sha256": sha256_file(model),
         "glaucoma": __version__,
     }
@@ -97,9 +100,9 @@ def export_model(
         if form == "saved_model":
             files = sorted(file for file in temporary.rglob("*") if file.is_file())
             hashes = {file.relative_to(temporary).as_posix(): sha256_file(file) for file in files}
-            write_json(temporary / INSIDE, {**card, "sha256": hashes})
+            write_sidecar(temporary / INSIDE, card, hashes)
     if form != "saved_model":
-        write_json(out.with_name(f"{out.name}.json"), {**card, "sha256": sha256_file(out)})
+        write_sidecar(sidecar_of(out), card, sha256_file(out))
     return found
 
 

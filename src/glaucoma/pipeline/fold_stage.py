@@ -21,7 +21,7 @@ from glaucoma.model.runtime import fresh, keras
 from glaucoma.params import Params
 from glaucoma.pipeline.free_models import free_network
 from glaucoma.pipeline.outputs import write_training
-from glaucoma.pipeline.search_stage import dataset, model_card, with_head
+from glaucoma.pipeline.search_stage import dataset, likeness, model_card, with_head
 from glaucoma.progress import say
 from glaucoma.search.grid import Trial, expand, fit_of
 from glaucoma.search.ranking import rank
@@ -65,7 +65,7 @@ def train_fold(params: Params, fold: int) -> None:
     write_csv(files["report"] / "selection.csv", pd.DataFrame(trainer.chosen(final)))
     about = {"stage": "crossval", "fold": fold, "configuration": final.as_dict(), **result}
     about |= {"model": params.crossval.model, "warm_start": params.crossval.warm_start}
-    about |= {"nested": params.search.nested}
+    about |= {"nested": params.search.nested, **likeness(splits["train"])}
     save_model(network, files["model"], model_card(params, about, params.crossval.model))
     write_json(files["timing"], {"seconds": sum(trainer.seconds), "final_seconds": snapshot.seconds})
     shown = "; ".join(f"{name}: {_headline(result[name])}" for name in held_out)

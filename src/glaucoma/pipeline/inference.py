@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,10 +15,11 @@ from PIL import Image
 from glaucoma import paths
 from glaucoma.data.crop import Crop, cropped, decode_uncropped
 from glaucoma.data.images import Unreadable, decode
+from glaucoma.data.likeness import Likeness, traits
 from glaucoma.data.names import listed, shown
 from glaucoma.errors import WeightsError
-from glaucoma.files import read_json, sha256_file
 from glaucoma.model.portable import SUFFIX, Portable, Runner
+from glaucoma.model.sidecar import read_sidecar
 from glaucoma.params import Condition
 from glaucoma.pipeline.revisions import fetch_models, parse
 from glaucoma.progress import Progress
@@ -34,6 +34,7 @@ BATCH = 32  # images per inference step
 CHUNK = 8 * BATCH  # images that are decoded and held at a time
 DECODERS = 8  # threads at most; each may hold an image of `max_megapixels`
 LOOKED_AT = 256  # pixels a side that a photograph has at least when it is looked at, where its file has them
+LARGEST = 2048  # pixels a side that a network may take
 MEGAPIXELS = 100.0  # larger images are unreadable, unless the caller says otherwise; as data.max_megapixels ships
 
 
@@ -46,12 +47,14 @@ class Classifier:
         network: float32 (batch, size, size, 3) in 0–255 → (batch, 2).
         card: its sidecar, or the metadata of ONNX: configuration, scores, versions; empty where there is none.
         classes: the order of its outputs.
+        likeness: what the images that it was trained on look like; None where its card does not say.
     """
 
     path: Path
     network: keras.Model | Runner
     card: dict[str, Any]
     classes: tuple[str, ...]
+    likeness: Likeness | None = None
 
     @property
     def size(self) -> int:
@@ -86,11 +89,14 @@ class Predictions:
         each: float64 (models, files), probability of abnormal; NaN where a file cannot be read.
         faults: why a file cannot be read, by its position among the files.
         notes: what `look` said of each file; "" of those that cannot be read.
+        unlike: float64 (models, files), how far a photograph is from the images that a model was trained on, ≥ 0, in
+            shares of the limit: above 1 is unlike them. NaN where that is not known, and where nothing was looked at.
     """
 
     each: np.ndarray
     faults: dict[int, str]
     notes: list[str]
+    unlike: np.ndarray
 
     @property
     def probability(self) -> np.ndarray:
@@ -134,20 +140,30 @@ def load_classifier(path: Path) -> Classifier:
         WeightsError: no whole model, no classifier of two classes, or not the model that its sidecar describes.
     """
     if Path(path).suffix == SUFFIX:
-        _card(path)  # refuses a file that is not the one described
+        read_sidecar(path)  # refuses a file that is not the one described
         network = Portable(path)
         card = network.card
     else:
         from glaucoma.model.artifacts import load_model
 
-        network, card = load_model(path), _card(path)
-    classes = tuple(card.get("classes", CLASSES))
-    shapes = network.input_shape, network.output_shape
-    if not (isinstance(shapes[0], tuple) and len(shapes[0]) == 4 and shapes[1] == (None, 2)):
+        card = read_sidecar(path)  # before the model is opened: it may not be the one described
+        network = load_model(path)
+    taken, given = network.input_shape, network.output_shape
+    square = isinstance(taken, tuple) and len(taken) == 4 and taken[1] == taken[2] and taken[3] == 3
+    if not (square and isinstance(taken[1], int) and 0 < taken[1] <= LARGEST and given == (None, 2)):
         raise WeightsError(f"{shown(path)} is no classifier of photographs in two classes", "name another model")
-    if set(classes) != set(CLASSES):
-        raise WeightsError(f"{shown(path)} knows the classes {', '.join(classes)}", f"expected {' and '.join(CLASSES)}")
-    one = Classifier(Path(path), network, card, classes)
+    classes = card.get("classes", list(CLASSES))
+    if not isinstance(classes, list) or sorted(map(str, classes)) != sorted(CLASSES):
+        raise WeightsError(f"{shown(path)} knows the classes {classes}", f"expected {' and '.join(CLASSES)}")
+    wanted = card.get("input")
+    if isinstance(wanted, dict) and wanted.get("size", taken[1]) != taken[1]:
+        what = f"{shown(path)} takes {taken[1]} pixels a side, its card says {wanted['size']}"
+        raise WeightsError(what, "restore both, e.g. with `dvc checkout`")
+    try:
+        likeness = Likeness.of(card)
+    except ValueError as error:
+        raise WeightsError(f"{shown(path)} cannot be used: {error}", "export or train it again") from None
+    one = Classifier(Path(path), network, card, tuple(classes), likeness)
     if one.crop not in get_args(Crop):
         what = f"{shown(path)} wants photographs cropped to {shown(one.crop)}, by its sidecar"
         raise WeightsError(what, f"known are {', '.join(get_args(Crop))}; take the release that trained it")
@@ -170,13 +186,14 @@ def predict_files(
         files: of images.
         max_megapixels: larger images are unreadable.
         look: called in threads with each decoded photograph, whole, for a note on it. It shares the decoding for
-            prediction, unless that is coarser than `LOOKED_AT`.
+            prediction, unless that is coarser than `LOOKED_AT`. Without it, `unlike` is not measured either.
 
     Raises:
         WeightsError: a model cannot be loaded.
     """
     loaded = [model if isinstance(model, Classifier) else load_classifier(model) for model in models]
     each, faults, notes = np.full((len(loaded), len(files)), np.nan), {}, [""] * len(files)
+    unlike = np.full_like(each, np.nan)
     for turn, (size, crop) in enumerate(sorted({(one.size, one.crop) for one in loaded}, reverse=True)):
         noted = look if turn == 0 else None  # of the finest, if several sizes are asked for
 
@@ -200,28 +217,14 @@ def predict_files(
                 rows = [start + i for i, found in enumerate(part) if not isinstance(found, str)]
                 if rows:
                     decoded = np.stack([found for found in part if not isinstance(found, str)])
+                    seen = traits(decoded) if look else None
                     for row, one in enumerate(loaded):
                         if (one.size, one.crop) == (size, crop):
                             each[row, rows] = one.probability(decoded)
+                            if seen is not None and one.likeness:
+                                unlike[row, rows] = one.likeness.distance(seen)
                 progress.step(len(part))
-    return Predictions(each, faults, notes)
-
-
-def _card(path: Path) -> dict[str, Any]:
-    path = Path(path)
-    sidecar = path.with_suffix(".onnx.json" if path.suffix == SUFFIX else ".json")
-    if not sidecar.is_file():
-        return {}
-    try:
-        card = read_json(sidecar)
-        described = card.get("sha256")
-    except (json.JSONDecodeError, UnicodeDecodeError, AttributeError):
-        what = f"{shown(sidecar)} is no sidecar of a model"
-        raise WeightsError(what, "restore it, e.g. with `dvc checkout`") from None
-    if described and described != sha256_file(path):
-        remedy = "restore both, e.g. with `dvc checkout`; or remove the sidecar of a model that is not ours"
-        raise WeightsError(f"{shown(path)} is not the model that {shown(sidecar)} describes", remedy)
-    return card
+    return Predictions(each, faults, notes, unlike)
 
 
 def _natural(path: Path) -> tuple:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from glaucoma import paths
-from glaucoma.data.splits import Dataset, load_dataset
+from glaucoma.data.likeness import learn
+from glaucoma.data.splits import Dataset, Split, load_dataset
 from glaucoma.evaluate.scores import scores
 from glaucoma.files import write_csv, write_json
 from glaucoma.interrupts import held
@@ -21,7 +22,7 @@ from glaucoma.search.grid import expand, fit_of
 from glaucoma.search.ranking import rank, timings
 from glaucoma.search.search import Searcher
 
-__all__ = ["dataset", "model_card", "search_stage", "stage1", "stage2", "stage3", "with_head"]
+__all__ = ["dataset", "likeness", "model_card", "search_stage", "stage1", "stage2", "stage3", "with_head"]
 
 FREE = ("model4", "model5")  # with a backbone and a head of their own
 TOP = 5  # trials that the report shows
@@ -94,7 +95,8 @@ def search_stage(
     write_training(winner, {"test": test}, files["report"], f"{name}, best of {len(trials)} trials ({best})")
     result = {"best": best.as_dict(), "test": scores(test.abnormal, winner.probability["test"])}
     write_json(files["metrics"], {**result, "trials": len(trials), "failed": len(trials) - len(finished)})
-    save_model(network, files["model"], model_card(params, {"stage": name, "fold": params.search.fold, **result}, name))
+    about = {"stage": name, "fold": params.search.fold, **result, **likeness(splits["train"])}
+    save_model(network, files["model"], model_card(params, about, name))
     shown = [
         "param_optimizer",
         "param_lr",
@@ -112,6 +114,12 @@ def search_stage(
 def dataset() -> Dataset:
     """The indexed and decoded images of the project."""
     return load_dataset(paths.INDEX, paths.PIXELS, paths.PIXELS_TABLE)
+
+
+def likeness(train: Split) -> dict:
+    """What the images that a model learns from look like, for its card; empty where they are too few to tell."""
+    found = learn(dataset().pixels, train.rows)
+    return {"likeness": found.as_dict()} if found else {}
 
 
 def model_card(params: Params, about: dict, model: str = "final") -> dict:

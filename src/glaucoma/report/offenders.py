@@ -58,7 +58,7 @@ def offenders(findings: pd.DataFrame, index: pd.DataFrame) -> pd.DataFrame:
         index: as `read_index` returns it.
 
     Returns:
-        Columns path, fault (`unreadable`, `tiny`, `blank`, `over-exposed`, `blurred`) and why; sorted by fault, path.
+        Columns path, fault (`unreadable`, or a complaint's name such as `over-exposed`) and why; sorted by fault, path.
     """
     poor = findings[findings["finding"].isin(["unreadable", "poor_photograph"])]
     files = {shown(path): path for path in sorted(index["path"].unique())}

@@ -19,6 +19,7 @@ from glaucoma.report import page_figures as figures
 from glaucoma.report.page_errors import overlays, worst
 from glaucoma.report.page_parts import (
     Missing,
+    Nothing,
     cell,
     frame,
     json_or_missing,
@@ -27,6 +28,7 @@ from glaucoma.report.page_parts import (
     table,
 )
 from glaucoma.report.probes import Scored, probes_picture
+from glaucoma.report.verdict import verdict
 
 __all__ = ["gather", "write_pages"]
 
@@ -69,6 +71,7 @@ def write_pages(params: Params) -> None:
     )
     environment.filters["cell"] = cell
     environment.tests["missing"] = lambda value: isinstance(value, Missing)
+    environment.tests["nothing"] = lambda value: isinstance(value, Nothing)
     given = gather(params)
     pages = {
         paths.PAGE: "page.html.j2",
@@ -98,6 +101,7 @@ def gather(params: Params) -> dict[str, Any]:
         "duplicates": _found("duplicates", "Files that show the same photograph, side by side", "no such pair"),
         "summary": json_or_missing(paths.SUMMARY_METRICS),
         "headline": _headline(),
+        "verdict": verdict(),
         "intervals": table(paths.SUMMARY / "intervals.csv", "Pooled scores with 95 % intervals", sortable=True),
         "folds": _folds(),
         "folds_figure": picture(paths.SUMMARY / "folds.png", "Macro F1, AUROC and sensitivity of each fold"),
@@ -164,7 +168,7 @@ def _probes() -> Any:
 def _found(name: str, alt: str, nothing: str) -> Any:
     """A sheet that is drawn only where the audit found something to draw."""
     if (paths.AUDIT / "findings.csv").is_file() and not (paths.AUDIT / f"{name}.png").is_file():
-        return Missing(f"the audit found {nothing}.")
+        return Nothing(f"The audit found {nothing}.")
     return picture(paths.AUDIT / f"{name}.png", alt)
 
 

@@ -16,15 +16,34 @@ from PIL import Image
 
 from glaucoma.files import read_csv, read_json
 
-__all__ = ["Missing", "Picture", "Table", "cell", "drawn", "json_or_missing", "photograph", "picture", "table"]
+__all__ = [
+    "Missing",
+    "Nothing",
+    "Picture",
+    "Table",
+    "cell",
+    "drawn",
+    "json_or_missing",
+    "photograph",
+    "picture",
+    "table",
+]
 
 LARGE = 300_000  # bytes; larger pictures are stored as WebP, so that the page stays small
 DPI = 110
+WIDE = 600  # pixels
 
 
 @dataclass(frozen=True)
 class Missing:
     """Stands where a part is not there, and says why."""
+
+    why: str
+
+
+@dataclass(frozen=True)
+class Nothing:
+    """Stands where there is nothing to show, which is as it should be, and says so."""
 
     why: str
 
@@ -37,6 +56,11 @@ class Picture:
     alt: str
     width: int
     height: int
+
+    @property
+    def wide(self) -> bool:
+        """Whether a phone's screen would make its text unreadably small."""
+        return self.width > WIDE and self.width > 1.2 * self.height
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,47 @@
+"""What the scores amount to, in sentences for those who read no tables."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from glaucoma import paths
+from glaucoma.evaluate.scores import ABNORMAL, NORMAL
+from glaucoma.report.page_parts import Missing, frame
+
+__all__ = ["verdict"]
+
+CHANCE = 0.5
+
+
+def verdict() -> list[str] | Missing:
+    """On the pooled test predictions: how many are right, whether by chance, and what the best shortcut reaches."""
+    counted, pooled = frame(paths.SUMMARY / "report_test.csv"), frame(paths.SUMMARY / "intervals.csv")
+    for one in (counted, pooled):
+        if isinstance(one, Missing):
+            return one
+    by_class = counted.set_index("class")
+    told = []
+    for condition in (ABNORMAL, NORMAL):
+        of = round(by_class.at[condition, "support"])
+        told.append(f"of {of} {condition} photographs, {round(by_class.at[condition, 'recall'] * of)} were called so")
+    sentences = [f"At a threshold of 0.5, {' and '.join(told)}."]
+    rows = pooled[(pooled["split"] == "test") & (pooled["score"] == "auroc")].dropna(subset=["value", "low", "high"])
+    if rows.empty:
+        return sentences
+    row = rows.iloc[0]
+    compared = "better than" if row.low > CHANCE else "worse than" if row.high < CHANCE else "not to be told from"
+    interval = f"{row.value:.3f}, with a 95 % interval of {row.low:.3f} to {row.high:.3f}"
+    sentences.append(f"Over all folds' test predictions the AUROC is {interval}: {compared} chance.")
+    return [*sentences, *_beside_shortcuts(row.low)]
+
+
+def _beside_shortcuts(low: float) -> list[str]:
+    probes = frame(paths.PROBES)
+    if isinstance(probes, Missing):
+        return []
+    tried = probes[probes["target"] != "source"].dropna(subset=["auroc"])
+    if tried.empty:
+        return ["No shortcut could be tried; the reasons stand below."]
+    best = tried.loc[pd.to_numeric(tried["auroc"]).idxmax()]
+    beaten = "the model beats it" if low > best.auroc else "the model is not shown to beat it"
+    return [f"Without looking at the eye, {str(best.probe).replace('_', ' ')} reaches {best.auroc:.3f}: {beaten}."]
