@@ -109,7 +109,7 @@ def test_what_is_shipped_is_taken_by_its_own_backbone_and_only_as_its_recipe_nam
 
 
 def test_dvc_pretrains_only_the_backbones_that_are_named(bare: Project):
-    assert "pretrain" not in bare.dvc("stage", "list", "--all").stdout
+    assert "pretrain" not in bare.dvc("stage", "list", "--all", "--name-only").stdout
     bare.set({"pretrain.backbones": ["MobileNetV3Small"]})
     assert "pretrain.py --backbone MobileNetV3Small" in bare.dvc("repro", "--dry", "pretrain/dvc.yaml").stdout
 
