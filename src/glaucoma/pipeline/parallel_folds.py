@@ -71,6 +71,7 @@ class _Folds:
         self.environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
         self.children: dict[int, subprocess.Popen] = {}  # by fold
         self.starting, self.stopped = threading.Lock(), threading.Event()
+        self.telling, self.told = threading.Lock(), {}  # by fold, the last line that was shown
 
     def run(self, folds: Sequence[int]) -> dict[int, str]:
         """Run folds; why some failed, by fold. However it is left, nothing that it started goes on."""
@@ -84,17 +85,14 @@ class _Folds:
         ):
             try:
                 waiting = {pool.submit(self._fold, fold): fold for fold in folds}
-                failed, shown = {}, {}
+                failed = {}
                 while waiting:
                     for future in wait(waiting, LOG_INTERVAL, "FIRST_COMPLETED").done:
                         if why := future.result():
                             failed[waiting[future]] = why
                         del waiting[future]
                     for fold in sorted(self.children):
-                        line = _last(fold, f"fold {fold}")
-                        if line and shown.get(fold) != line:
-                            shown[fold] = line
-                            say(line)
+                        self._tell(fold, _last(fold, f"fold {fold}"))
                 return failed
             finally:
                 self.stopped.set()
@@ -107,7 +105,7 @@ class _Folds:
         while True:
             code = self._attempt(fold)
             if code == 0:
-                say(_last(fold, f"fold {fold}:") or f"fold {fold}: was up to date")
+                self._tell(fold, _last(fold, f"fold {fold}:") or f"fold {fold}: was up to date")
                 return ""
             printed = _log(fold).read_text(errors="replace")
             if self.stopped.is_set() or not BUSY.search(printed) or time.monotonic() > until:
@@ -119,6 +117,13 @@ class _Folds:
         if not self.stopped.is_set():
             say(f"fold {fold}: failed: {why}")
         return why
+
+    def _tell(self, fold: int, line: str) -> None:
+        """Say what a fold printed last, once."""
+        with self.telling:
+            if line and self.told.get(fold) != line:
+                self.told[fold] = line
+                say(line)
 
     def _attempt(self, fold: int) -> int:
         with _log(fold).open("wb") as log:
