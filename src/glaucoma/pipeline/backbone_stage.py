@@ -9,6 +9,7 @@ from glaucoma.backbone_table import BACKBONES
 from glaucoma.files import sha256_file
 from glaucoma.model.artifacts import save_model
 from glaucoma.model.backbones import build_backbone
+from glaucoma.model.bundled import BUNDLED, BUNDLED_LICENCE
 from glaucoma.model.runtime import describe, fresh
 from glaucoma.params import Params
 from glaucoma.progress import say
@@ -25,8 +26,9 @@ def make_backbone(params: Params) -> None:
     fresh(params.seed)
     name, weights = params.backbone.name, params.backbone.weights
     backbone = build_backbone(name, params.data.image_size, weights)
-    source = {"weights": weights, "licence": BACKBONES[name].licence if weights == "imagenet" else None}
-    if (file := Path(weights).expanduser()).is_file():
+    licences = {"imagenet": BACKBONES[name].licence, "bundled": BUNDLED_LICENCE}
+    source = {"weights": weights, "licence": licences.get(weights)}
+    if (file := BUNDLED if weights == "bundled" else Path(weights).expanduser()).is_file():
         source["weights_sha256"] = sha256_file(file)
     save_model(backbone, paths.BACKBONE, {"backbone": name, **source, "versions": describe(), "seed": params.seed})
     say(f"backbone: {name}, {backbone.count_params():,} parameters, weights {weights}")

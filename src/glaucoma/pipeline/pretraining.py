@@ -16,7 +16,7 @@ from glaucoma.files import atomic_path, hash_json, read_csv, sha256_file, write_
 from glaucoma.interrupts import held, released
 from glaucoma.model.artifacts import save_model
 from glaucoma.model.backbones import build_backbone
-from glaucoma.model.bundled import write_half
+from glaucoma.model.bundled import BUNDLED_LICENCE, write_half
 from glaucoma.model.network import reseed
 from glaucoma.model.optimizers import make_optimizer
 from glaucoma.model.runtime import describe, fresh, keras, threads
@@ -65,7 +65,7 @@ def pretrain(params: Params, backbone: str) -> None:
     result = {"images": len(table), "held_out": first, "epochs": own.epochs, "r2": float(explained.mean())}
     result |= {f"r2_{name}": float(value) for name, value in zip(TARGETS, explained, strict=True)}
     recipe = {"backbone": backbone, "pretrain": own.model_dump(exclude={"backbones"}), "seed": params.seed}
-    recipe |= {"held_out": result, "licence": "Apache-2.0", "versions": describe()}
+    recipe |= {"held_out": result, "licence": BUNDLED_LICENCE, "versions": describe()}
     save_model(trunk, files["model"], recipe)
     write_half(trunk, files["half"], recipe)
     write_csv(files["curves"], history)
