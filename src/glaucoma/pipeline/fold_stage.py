@@ -68,8 +68,8 @@ def train_fold(params: Params, fold: int) -> None:
     about |= {"nested": params.search.nested, **likeness(splits["train"])}
     save_model(network, files["model"], model_card(params, about, params.crossval.model))
     write_json(files["timing"], {"seconds": sum(trainer.seconds), "final_seconds": snapshot.seconds})
-    shown = "; ".join(f"{name}: {_headline(result[name])}" for name in held_out)
-    say(f"fold {fold}, {shown}")
+    shown = "; ".join(f"{name} {_headline(result[name])}" for name in held_out)
+    say(f"fold {fold}: {shown}")  # `glaucoma crossval` looks for the colon
 
 
 class _FoldTrainer:
