@@ -78,7 +78,7 @@ def _check() -> None:
     for name in EXTRA:
         section = getattr(params, name)
         what = f"{many(len(expand(section.grid)), 'trial')} of {section.backbone.name}"
-        print(f"{name}: {what}, only by `dvc repro extra/dvc.yaml:{name}`")
+        print(f"{name}: {what}, only by `dvc exp run -S 'free_models=[{name}]' extra/dvc.yaml`")
     final = f"{params.optimizer}, lr {params.lr:g}, batch {params.batch_size}, {params.epochs} epochs"
     folds = many(len(params.crossval.folds), "fold")
     model = "" if params.crossval.model == "final" else f" of {params.crossval.model}"
