@@ -26,7 +26,7 @@ crossval: setup ## as repro, with JOBS folds side by side (2 by default; each ne
 	@glaucoma results
 
 test: setup ## run the tests (10 minutes at most)
-	@python -m pytest -m "not slow" --numprocesses 2 --dist loadfile $(ARGS)
+	@python -m pytest -m "not slow" --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-slow: setup ## run the tests that take longer
 	@python -m pytest -m slow --numprocesses 2 --dist loadfile $(ARGS)
