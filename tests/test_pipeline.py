@@ -213,7 +213,7 @@ def test_ctrl_c_during_a_search_is_a_sentence_and_the_last_results_can_be_had_ba
 
     assert process.returncode != 0
     assert "stopped by Ctrl-C" in err
-    assert "exited with 130" in err
+    assert re.search(r"stage1.py, exited with (130|-2)", err)  # -2: a shell between that dies of Ctrl-C itself, as dash
     assert "Traceback" not in out + err
     assert 0 < len(trials(project)) < planned
 
