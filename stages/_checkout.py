@@ -3,6 +3,7 @@
 DVC runs queued experiments in temporary copies of the project, whose code may differ from the installed one.
 """
 
+import gc
 import os
 import signal
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 os.chdir(ROOT)
+gc.disable()  # until glaucoma.stage: nothing is garbage while libraries load, and to look for it is a fifth of the wait
 
 
 def _stop(number: int, frame: object) -> None:

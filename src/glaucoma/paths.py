@@ -39,6 +39,8 @@ MODELS = Path("models")
 STATE = Path(".state")  # caches and finished trials; safe to delete
 LOOKS = STATE / "looks.npz"  # what index and audit saw of each image
 
+FREE = ("model4", "model5")  # searches outside `dvc repro`, each with a backbone and a head of its own
+
 
 def search_files(stage: str) -> dict[str, Path]:
     """The files of a search stage (`stage1` …): model, sidecar, metrics, table, report folder, timing."""

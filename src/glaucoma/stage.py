@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import gc
 import os
 import signal
 import sys
@@ -33,6 +34,8 @@ def command(work: Callable[..., None], about: str, **flags: dict[str, Any]) -> N
         parser.add_argument(f"--{name.replace('_', '-')}", **options)
     given = vars(parser.parse_args())
     params_file = given.pop("params")
+    gc.freeze()  # what the libraries made is here to stay
+    gc.enable()
     interrupts.install()
     code = guarded(lambda: work(load_params(params_file), **given))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is written, or nothing is: what is left is to end

@@ -22,7 +22,6 @@ __all__ = ["add"]
 PROFILES = Path("profiles")
 PREVIOUS = PROFILES / "previous.yaml"
 STAGES = ("stage1", "stage2", "stage3")
-EXTRA = ("model4", "model5")  # outside `dvc repro`
 SHOWN = ("sensitivity", "specificity", "auroc", "f1_macro")
 LOOK_NEXT = """Look next at
   reports/index.html  everything on one page, in a browser; MODEL_CARD.md and CHECKLIST.md beside it
@@ -75,7 +74,7 @@ def _check() -> None:
         epochs = sum(run.epochs[-1] for run in runs)
         plan = f"{many(len(trials), 'trial')} in {many(len(runs), 'run')}, {many(epochs, 'epoch')}"
         print(f"{name}: {plan} on fold {params.search.fold}")
-    for name in EXTRA:
+    for name in paths.FREE:
         section = getattr(params, name)
         what = f"{many(len(expand(section.grid)), 'trial')} of {section.backbone.name}"
         print(f"{name}: {what}, only by `dvc exp run -S 'free_models=[{name}]' extra/dvc.yaml`")
@@ -91,7 +90,7 @@ def _results() -> None:
     Raises:
         DataError: a result is not there.
     """
-    for name in (*STAGES, *EXTRA):
+    for name in (*STAGES, *paths.FREE):
         path = paths.search_files(name)["metrics"]
         if path.is_file():
             found = read_json(path)

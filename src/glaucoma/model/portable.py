@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ SUFFIX = ".onnx"
 INSTALL = "pip install 'glaucoma[onnx]'"
 
 
-class Runner:
+class Runner(ABC):
     """A classifier's graph that some program other than Keras runs.
 
     Attributes:
@@ -29,9 +30,9 @@ class Runner:
     input_shape: tuple
     output_shape: tuple
 
+    @abstractmethod
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
         """Probabilities, float32 (n, classes), for float32 (n, size, size, 3) in 0–255."""
-        raise NotImplementedError
 
 
 class Portable(Runner):

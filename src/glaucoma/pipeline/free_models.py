@@ -13,10 +13,7 @@ from glaucoma.params import Params
 from glaucoma.pipeline.search_stage import search_stage, with_head
 from glaucoma.search.executors.choose import choose
 
-__all__ = ["FREE", "free_model", "free_network"]
-
-
-FREE = ("model4", "model5")
+__all__ = ["free_model", "free_network"]
 
 
 @held()

@@ -16,6 +16,7 @@ from glaucoma.files import atomic_path, hash_json, read_csv, sha256_file, write_
 from glaucoma.interrupts import held, released
 from glaucoma.model.artifacts import save_model
 from glaucoma.model.backbones import build_backbone
+from glaucoma.model.batch_norm import one_kernel
 from glaucoma.model.bundled import BUNDLED_LICENCE, write_half
 from glaucoma.model.network import reseed
 from glaucoma.model.optimizers import make_optimizer
@@ -143,17 +144,19 @@ def _fit(network: keras.Model, learnt: _Eyes, held_out: _Eyes, epochs: int, lr: 
                 older.unlink()
             say(f"pretrain: epoch {epoch + 1}, loss {logs['loss']:.4f}, held out {logs['val_loss']:.4f}")
 
-        network.fit(
-            learnt,
-            validation_data=held_out,
-            initial_epoch=first,
-            epochs=epochs,
-            shuffle=False,  # _Eyes shuffles images
-            verbose=0,
-            callbacks=[
-                Stoppable(),
-                keras.callbacks.LearningRateScheduler(lambda epoch: float(keras.ops.convert_to_numpy(falling(epoch)))),
-                keras.callbacks.LambdaCallback(on_epoch_begin=begin, on_train_batch_end=batch_end, on_epoch_end=end),
-            ],
-        )
+        callbacks = [
+            Stoppable(),
+            keras.callbacks.LearningRateScheduler(lambda epoch: float(keras.ops.convert_to_numpy(falling(epoch)))),
+            keras.callbacks.LambdaCallback(on_epoch_begin=begin, on_train_batch_end=batch_end, on_epoch_end=end),
+        ]
+        with one_kernel(network):
+            network.fit(
+                learnt,
+                validation_data=held_out,
+                initial_epoch=first,
+                epochs=epochs,
+                shuffle=False,  # _Eyes shuffles images
+                verbose=0,
+                callbacks=callbacks,
+            )
     return pd.DataFrame(rows)

@@ -24,7 +24,6 @@ from glaucoma.search.search import Searcher
 
 __all__ = ["dataset", "likeness", "model_card", "search_stage", "stage1", "stage2", "stage3", "with_head"]
 
-FREE = ("model4", "model5")  # with a backbone and a head of their own
 TOP = 5  # trials that the report shows
 
 
@@ -124,7 +123,7 @@ def likeness(train: Split) -> dict:
 
 def model_card(params: Params, about: dict, model: str = "final") -> dict:
     """What must be known beside a model's weights to use it and to make it again; `model4` and `model5` differ."""
-    section = getattr(params, model) if model in FREE else params
+    section = getattr(params, model) if model in paths.FREE else params
     return {
         "classes": list(CLASSES),
         "positive": "abnormal",

@@ -14,6 +14,7 @@ from glaucoma import interrupts
 from glaucoma.data.splits import Split
 from glaucoma.errors import TrainingError
 from glaucoma.model.augmentation import augmented, augmenting_layers
+from glaucoma.model.batch_norm import one_kernel
 from glaucoma.model.network import CLASSES
 from glaucoma.model.optimizers import make_optimizer
 from glaucoma.model.runtime import keras, ready_to_predict
@@ -145,14 +146,15 @@ class Trainer:
                 reached(probability, epoch + 1)
             return rows[-1]["test_loss"]
 
-        model.fit(
-            self._batches(splits["train"], run.batch_size, self.seed),
-            epochs=run.epochs[-1],
-            shuffle=False,  # Batches shuffles images; this would shuffle batches, by the global seed
-            verbose=0,
-            class_weight=class_weights(run, splits["train"]),
-            callbacks=[Stoppable(), EpochEnd(epoch_end), *fit_callbacks(run)],
-        )
+        with one_kernel(model):
+            model.fit(
+                self._batches(splits["train"], run.batch_size, self.seed),
+                epochs=run.epochs[-1],
+                shuffle=False,  # Batches shuffles images; this would shuffle batches, by the global seed
+                verbose=0,
+                class_weight=class_weights(run, splits["train"]),
+                callbacks=[Stoppable(), EpochEnd(epoch_end), *fit_callbacks(run)],
+            )
         if run.fit.early_stopping:  # only now are the best epoch's weights back
             reached({}, run.epochs[-1])
 
