@@ -29,7 +29,7 @@ test: setup ## run the tests (10 minutes at most)
 	@python -m pytest -m "not slow" --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-slow: setup ## run the tests that take longer
-	@python -m pytest -m slow $(ARGS)
+	@python -m pytest -m slow --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 bench: setup ## measure against the obvious way, into benchmarks/results.md (15 minutes; ARGS="--only stage1")
 	@python benchmarks/run.py $(ARGS)
