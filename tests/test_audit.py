@@ -246,7 +246,7 @@ def test_a_folder_is_audited_without_the_pipeline(tmp_path):
     shutil.copy(some(root, "normal"), root / "abnormal/copy.jpg")
     code = "import sys; from glaucoma.cli import main; main(sys.argv[1:])"
     command = [sys.executable, "-c", code, "audit", str(root), "--output", str(tmp_path / "out")]
-    done = subprocess.run([*command, "--params", str(ROOT / "params.yaml")], capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)  # no params.yaml there
     assert done.returncode == AuditError.exit_code, done.stderr
     assert "label_conflict" in done.stderr
     assert '"near_split_leak": 0' in (tmp_path / "out/audit.json").read_text()

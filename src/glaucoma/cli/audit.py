@@ -17,8 +17,15 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser("audit", help=about, description=f"{about}; exits with 4 where it finds errors")
     parser.add_argument("folder", metavar="DIR", type=Path, help="the photographs, in any layout of data.layout")
     parser.add_argument("--output", metavar="FOLDER", type=Path, default=Path("audit"), help="default: %(default)s")
-    parser.add_argument("--params", metavar="FILE", default=str(paths.PARAMS), help="default: %(default)s")
+    about_params = f"default: {paths.PARAMS} here, else the project's as shipped"
+    parser.add_argument("--params", metavar="FILE", default=_default(), help=about_params)
     parser.set_defaults(work=lambda given: _audit(given.folder, given.output, given.params))
+
+
+def _default() -> str:
+    """The working folder's `params.yaml`; where there is none, that of the checkout this command comes from."""
+    shipped = Path(__file__).resolve().parents[3] / paths.PARAMS
+    return str(shipped if shipped.is_file() and not paths.PARAMS.is_file() else paths.PARAMS)
 
 
 def _audit(folder: Path, output: Path, params_file: str) -> None:
