@@ -31,7 +31,7 @@ test: setup ## run the tests (10 minutes at most)
 test-slow: setup ## run the tests that take longer
 	@python -m pytest -m slow --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
-bench: setup ## measure against the obvious way, into benchmarks/results.md (15 minutes; ARGS="--only stage1")
+bench: setup ## measure against the obvious way, into benchmarks/results.md (half an hour; ARGS="--only stage1")
 	@python benchmarks/run.py $(ARGS)
 
 lint: setup ## check style, code dependencies of the stages, and the generated parts of README.md

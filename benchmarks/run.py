@@ -1,4 +1,4 @@
-"""Run all benchmarks and write their table: benchmarks/results.json and results.md (about 15 minutes on 2 cores).
+"""Run all benchmarks and write their table: benchmarks/results.json and results.md (about half an hour on 2 cores).
 
 python benchmarks/run.py                     all, into benchmarks/
 python benchmarks/run.py --only stage1 fold  some, printed only
