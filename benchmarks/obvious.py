@@ -1,7 +1,8 @@
 """The obvious way to search: for each trial build the network, compile it and fit it from pixels, as the report did.
 
 It has the same batches, seed and start as the project, so that both end with the same scores; the trunk stands in the
-graph, in inference mode. Plain Keras otherwise: its own optimizers, one fit per trial, nothing kept between trials.
+graph, in inference mode. Plain Keras otherwise: its own optimizers and data sets, one fit per trial, nothing kept
+between trials.
 """
 
 from __future__ import annotations
@@ -36,6 +37,12 @@ PLAIN = {
 }
 
 
+class Tuned(Batches):
+    """The same batches, in a data set as Keras makes it."""
+
+    autotune = True
+
+
 @dataclass(frozen=True)
 class Ended:
     """What a trial ended with: values of the tail's variables, P(abnormal) of the test split, seconds per epoch."""
@@ -59,8 +66,8 @@ def train(build: Callable[[], Cut], images: np.ndarray, parts: Mapping[str, Spli
     train_split, test = parts["train"], parts["test"]
     with clocked(Clock()) as clock:
         model.fit(
-            Batches([images], train_split.rows, train_split.abnormal, batch_size=trial.batch_size, seed=SEED),
-            validation_data=Batches([images], test.rows, test.abnormal, batch_size=trial.batch_size),
+            Tuned([images], train_split.rows, train_split.abnormal, batch_size=trial.batch_size, seed=SEED),
+            validation_data=Tuned([images], test.rows, test.abnormal, batch_size=trial.batch_size),
             epochs=trial.epochs,
             shuffle=False,
             verbose=0,
@@ -68,7 +75,7 @@ def train(build: Callable[[], Cut], images: np.ndarray, parts: Mapping[str, Spli
     epochs = clock.fits[0]
     later = sum(sum(epoch.values()) for epoch in epochs[1:])
     setup = time.perf_counter() - begin - later - sum(steady(epochs).values())
-    probability = model.predict(Batches([images], test.rows, None, batch_size=trial.batch_size), verbose=0)
+    probability = model.predict(Tuned([images], test.rows, None, batch_size=trial.batch_size), verbose=0)
     return Ended(values(cut.tail.variables), probability[:, CLASSES.index("abnormal")].astype("float64"), epochs, setup)
 
 

@@ -27,6 +27,8 @@ class Batches(keras.utils.PyDataset):
         outputs: how many outputs of the model the labels are for.
     """
 
+    autotune = False  # see glaucoma.model.runtime
+
     def __init__(
         self,
         arrays: Sequence[np.ndarray],
