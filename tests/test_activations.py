@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 import small
 
+from glaucoma.errors import ParamsError
 from glaucoma.model.cut import cut_last
 from glaucoma.model.runtime import keras
-from glaucoma.search.activations import CHUNK, ENTRIES, activations
+from glaucoma.search.activations import CHUNK, activations
 
 PIXELS, _ = small.images()
 
@@ -107,24 +108,35 @@ def test_the_cache_can_be_deleted_while_its_arrays_are_in_use(trunk, tmp_path):
     small.same_arrays(activations(trunk, PIXELS, tmp_path / "cache"), copies)
 
 
-def test_the_cache_keeps_the_entries_that_were_used_last(trunk, tmp_path):
-    variable = trunk.get_layer("a_conv").bias
-    for number in range(ENTRIES + 2):
+def test_the_cache_keeps_within_its_bytes_what_was_used_last(trunk, tmp_path, monkeypatch):
+    def use(number: int) -> None:
         variable.assign(np.full(variable.shape, number, "float32"))
         activations(trunk, PIXELS[:4], tmp_path)
         for path in tmp_path.iterdir():  # one clock tick older
             os.utime(path, (path.stat().st_atime, path.stat().st_mtime - 10))
-        if number == 3:
-            variable.assign(np.zeros(variable.shape, "float32"))
-            activations(trunk, PIXELS[:4], tmp_path)
-            for path in tmp_path.iterdir():
-                os.utime(path, (path.stat().st_atime, path.stat().st_mtime - 10))
-    assert len(entries(tmp_path)) == ENTRIES
+
+    variable = trunk.get_layer("a_conv").bias
+    use(0)
+    (entry,) = tmp_path.iterdir()
+    size = sum(file.stat().st_size for file in entry.iterdir())
+    monkeypatch.setenv("GLAUCOMA_CACHE_GB", str(3.5 * size / 1e9))
+    for number in (1, 2, 0, 3):
+        use(number)
     before = entries(tmp_path)
-    for number in (0, ENTRIES + 1):  # 0 was used again in the meantime
-        variable.assign(np.full(variable.shape, number, "float32"))
-        activations(trunk, PIXELS[:4], tmp_path)
+    assert len(before) == 3
+    for number in (0, 2, 3):  # 1 was used longest ago
+        use(number)
     assert entries(tmp_path) == before
+    monkeypatch.setenv("GLAUCOMA_CACHE_GB", "0")  # no room at all: the one that is used is kept
+    use(4)
+    assert len(entries(tmp_path)) == 1
+
+
+def test_a_cache_that_is_no_number_of_gb_large_is_refused(trunk, tmp_path, monkeypatch):
+    for given in ("much", "-1", "nan"):
+        monkeypatch.setenv("GLAUCOMA_CACHE_GB", given)
+        with pytest.raises(ParamsError, match="GLAUCOMA_CACHE_GB"):
+            activations(trunk, PIXELS[:4], tmp_path / "cache")
 
 
 def test_a_full_disk_ends_in_an_error_and_leaves_nothing(trunk, tmp_path):

@@ -14,7 +14,7 @@ import small
 
 from glaucoma.errors import WeightsError
 from glaucoma.files import hash_json, read_json, sha256_file, write_json
-from glaucoma.model.artifacts import load_model, save_model
+from glaucoma.model.artifacts import load_model, load_values, save_model
 from glaucoma.model.runtime import keras
 from glaucoma.model.sidecar import read_sidecar, sidecar_of
 from glaucoma.search.identity import hash_model
@@ -59,6 +59,23 @@ def test_a_loaded_model_predicts_exactly_as_before(saved):
     loaded = load_model(path)
     np.testing.assert_array_equal(loaded.predict(pixels, verbose=0), network.predict(pixels, verbose=0))
     assert [layer.name for layer in loaded.layers] == [layer.name for layer in network.layers]
+
+
+def test_a_loaded_model_takes_over_the_values_of_another_file_of_its_kind_and_of_no_other(saved, tmp_path):
+    network, path = saved
+    other, larger = small.tiny_network(), keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    other.set_weights([weight + 1 for weight in other.get_weights()])
+    for name, model in (("other", other), ("larger", larger)):
+        save_model(model, tmp_path / f"{name}.keras", {})
+    taken = load_model(path)
+    assert not load_values(taken, path, tmp_path / "larger.keras")
+    small.same_arrays(taken.get_weights(), network.get_weights())
+    assert load_values(taken, path, tmp_path / "other.keras")
+    small.same_arrays(taken.get_weights(), other.get_weights())
+    whole = (tmp_path / "other.keras").read_bytes()
+    (tmp_path / "other.keras").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(WeightsError, match="not a whole Keras model"):
+        load_values(taken, path, tmp_path / "other.keras")
 
 
 def test_the_sidecar_holds_the_card_and_the_hash(saved):

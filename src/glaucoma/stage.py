@@ -18,6 +18,7 @@ from glaucoma.params import load_params
 __all__ = ["command", "guarded"]
 
 DISK_FULL, INTERRUPTED = 7, 130
+COLLECT = (100_000, 20, 20)  # Python's 700 would look through a network that is being traced a hundred times
 
 
 def command(work: Callable[..., None], about: str, **flags: dict[str, Any]) -> None:
@@ -35,6 +36,7 @@ def command(work: Callable[..., None], about: str, **flags: dict[str, Any]) -> N
     given = vars(parser.parse_args())
     params_file = given.pop("params")
     gc.freeze()  # what the libraries made is here to stay
+    gc.set_threshold(*COLLECT)
     gc.enable()
     interrupts.install()
     code = guarded(lambda: work(load_params(params_file), **given))

@@ -91,7 +91,7 @@ def worst_errors(predictions: pd.DataFrame, most: int = 20) -> pd.DataFrame:
 def _groups(values: pd.Series) -> pd.Series:
     """The name of each row's group."""
     if not pd.api.types.is_numeric_dtype(values):
-        return values.replace("", np.nan)
+        return values.mask(values == "")
     if values.nunique() <= FEW:
         return values.map(lambda value: f"{value:g}", na_action="ignore")
     ranks = values.rank(method="average", pct=True)

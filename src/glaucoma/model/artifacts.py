@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from glaucoma.model.contents import check_contents
 from glaucoma.model.runtime import keras
 from glaucoma.model.sidecar import sidecar_of, write_sidecar
 
-__all__ = ["load_model", "save_model"]
+__all__ = ["load_model", "load_values", "save_model"]
 
 ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date a zip entry can hold
 
@@ -36,19 +38,48 @@ def load_model(path: Path) -> keras.Model:
     Raises:
         WeightsError: no such file, not a whole Keras model, or one that asks for more than a network needs.
     """
-    path = Path(path)
+    with _whole(Path(path)) as whole:
+        return keras.saving.load_model(whole, compile=False, safe_mode=True)
+
+
+def load_values(model: keras.Model, loaded: Path, path: Path) -> bool:
+    """Give a model that was loaded from `loaded` the values of another one of the same configuration.
+
+    What was traced for the model stays, which is most of the wait for a network.
+
+    Returns:
+        False, with nothing changed, where `path` holds a model of another configuration.
+
+    Raises:
+        WeightsError: as `load_model`.
+    """
+    with _whole(path) as whole:
+        same = _config(loaded) == _config(whole)
+        if same:
+            model.load_weights(whole)
+        return same
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """Look at a model's file before it is read, and say of whatever goes wrong that it is not whole."""
     if not path.is_file():
         raise WeightsError(f"there is no model at {path}", "run `dvc repro`, or `dvc pull` where a remote holds it")
     if path.suffix != ".keras":  # of other files, old HDF5 ones among them, Keras may run what they hold
         raise WeightsError(f"{path} is no .keras file", "name a model that this project or Keras 3 has saved")
     try:
         check_contents(path)
-        return keras.saving.load_model(path, compile=False, safe_mode=True)
+        yield path
     except Exception as error:  # a damaged archive fails wherever the damage lies: zip, JSON, HDF5, Keras
         line = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise WeightsError(
             f"{path} is not a whole Keras model: {line}", "restore it, e.g. with `dvc checkout`"
         ) from None
+
+
+def _config(path: Path) -> bytes:
+    with zipfile.ZipFile(path) as archive:
+        return archive.read("config.json")
 
 
 def _settle(path: Path) -> None:

@@ -36,11 +36,12 @@ def gradcam(
     Raises:
         WeightsError: a head of another kind.
     """
-    pool, weights = channel_weights(network, classes)
+    pool, _ = channel_weights(network, classes)
     both = keras.Model(network.inputs, [pool.input, network.outputs[0]])
     abnormal = list(classes).index("abnormal")
 
     def explain(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        _, weights = channel_weights(network, classes)  # as they are now: the network may have learnt in between
         maps, probability = both.predict_on_batch(np.asarray(pixels, "float32"))
         places = maps.shape[1] * maps.shape[2]
         heat = np.maximum(maps.astype("float64") @ weights / places, 0)

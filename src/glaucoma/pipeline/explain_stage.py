@@ -15,7 +15,9 @@ from glaucoma.data.sample.tree import TRUTH
 from glaucoma.evaluate.localisation import disc_mask, heat_share
 from glaucoma.evaluate.subgroups import HEAT_SHOWN
 from glaucoma.files import atomic_path, read_csv, write_csv, write_json
+from glaucoma.model.artifacts import load_values
 from glaucoma.model.runtime import fresh
+from glaucoma.model.sidecar import read_sidecar
 from glaucoma.params import Params
 from glaucoma.pipeline.explanations import explainers
 from glaucoma.pipeline.inference import load_classifier
@@ -46,11 +48,14 @@ def run_explain(params: Params) -> dict[str, Any]:
     wanted = {int(fold): set(rows["image"]) for fold, rows in worst.groupby("fold")}
     if isinstance(judged, pd.DataFrame):
         wanted.setdefault(min(params.crossval.folds), set()).update(judged["image"])
-    heat = {}  # a fold's images at once: what takes time is to load its network and to make it ready
+    heat, one = {}, None  # a fold's images at once: what takes time is to load its network and to make it ready
     for fold in track(sorted(wanted), "explain", len(wanted), "fold"):
-        images = sorted(wanted[fold])
-        (explain,) = explainers([load_classifier(paths.fold_files(fold)["model"])])
-        heat |= {(fold, image): one for image, one in zip(images, explain(seen.pixels(images))[1], strict=True)}
+        images, file = sorted(wanted[fold]), paths.fold_files(fold)["model"]
+        read_sidecar(file)  # refuses a file that is not the one described
+        if one is None or not load_values(one.network, one.path, file):
+            one = load_classifier(file)
+            (explain,) = explainers([one])
+        heat |= {(fold, image): own for image, own in zip(images, explain(seen.pixels(images))[1], strict=True)}
 
     rows = []
     for row in worst.sort_values(["fold", "error", "rank"]).itertuples():

@@ -6,6 +6,7 @@ in ten folds. The folder is safe to delete.
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import tempfile
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from glaucoma.errors import ParamsError
 from glaucoma.files import hash_json
 from glaucoma.model.runtime import describe, keras, ready_to_predict
 from glaucoma.progress import Progress
@@ -26,7 +28,7 @@ __all__ = ["activations"]
 
 BATCH = 32  # images per inference step
 CHUNK = 16 * BATCH  # images whose activations are held in memory at a time
-ENTRIES = 6  # trunks whose activations are kept; older ones are deleted
+ROOM = 8.0  # GB that the cache may take, where the environment does not say; the oldest entries make room
 MAKING = ".making-"  # prefix of folders that are being made
 ABANDONED = 24 * 3600  # seconds after which such a folder belongs to a process that was killed
 
@@ -37,10 +39,13 @@ def activations(trunk: keras.Model, pixels: np.ndarray, folder: Path) -> list[np
     Args:
         trunk: (batch, size, size, 3) → one or several tensors (batch, …).
         pixels: uint8 (images, size, size, 3).
-        folder: the cache.
+        folder: the cache. It takes 8 GB at most, or GLAUCOMA_CACHE_GB, or one entry that is larger.
 
     Returns:
         For each output of the trunk, a read-only memory map float32 (images, …).
+
+    Raises:
+        ParamsError: GLAUCOMA_CACHE_GB is no number from 0.
     """
     key = hash_json([hash_model(trunk), hash_arrays([pixels]), describe()])
     entry = folder / key
@@ -51,7 +56,7 @@ def activations(trunk: keras.Model, pixels: np.ndarray, folder: Path) -> list[np
         return known
     folder.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(entry, ignore_errors=True)  # there only if someone has damaged it
-    _make_room(folder)
+    _make_room(folder, sum(4 * math.prod(shape) for shape in shapes))
     with tempfile.TemporaryDirectory(dir=folder, prefix=MAKING) as made:
         _compute(trunk, pixels, shapes, Path(made))
         try:
@@ -91,10 +96,28 @@ def _compute(trunk: keras.Model, pixels: np.ndarray, shapes: list[tuple[int, ...
             os.fsync(file.fileno())
 
 
-def _make_room(folder: Path) -> None:
+def _make_room(folder: Path, coming: int) -> None:
+    """Delete what was used longest ago, until `coming` bytes more are within the cache's bounds."""
     used = {entry: entry.stat().st_mtime for entry in folder.iterdir()}
     making = [entry for entry in used if entry.name.startswith(MAKING)]
     entries = sorted(used.keys() - making, key=used.__getitem__)
-    abandoned = [entry for entry in making if used[entry] < time.time() - ABANDONED]
-    for old in [*abandoned, *entries[: max(0, len(entries) - ENTRIES + 1)]]:
+    sizes = {entry: sum(file.stat().st_size for file in entry.iterdir()) for entry in entries}
+    left = _room() - coming - sum(sizes.values())
+    for old in [entry for entry in making if used[entry] < time.time() - ABANDONED]:
         shutil.rmtree(old, ignore_errors=True)
+    while entries and left < 0:
+        left += sizes[entries[0]]
+        shutil.rmtree(entries.pop(0), ignore_errors=True)
+
+
+def _room() -> float:
+    """Bytes that the cache may take."""
+    given = os.environ.get("GLAUCOMA_CACHE_GB") or ROOM
+    try:
+        size = float(given)
+    except ValueError:
+        size = math.nan
+    if not size >= 0:
+        what = f"the environment's GLAUCOMA_CACHE_GB is {given!r}"
+        raise ParamsError(what, "set it to the GB that the cache of activations may take, e.g. 20")
+    return size * 1e9
