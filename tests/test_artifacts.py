@@ -63,7 +63,7 @@ def test_a_loaded_model_predicts_exactly_as_before(saved):
 
 def test_a_loaded_model_takes_over_the_values_of_another_file_of_its_kind_and_of_no_other(saved, tmp_path):
     network, path = saved
-    other, larger = small.tiny_network(), keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    other, larger = load_model(path), keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
     other.set_weights([weight + 1 for weight in other.get_weights()])
     for name, model in (("other", other), ("larger", larger)):
         save_model(model, tmp_path / f"{name}.keras", {})
