@@ -81,11 +81,12 @@ class _AsOneVector:
         super()._backend_update_step([_flatten(grads)], [self._flat], learning_rate)
         parts = keras.ops.split(self._flat.value, self._ends[:-1])
         for variable, part in zip(trainable_variables, parts, strict=True):
-            variable.assign(keras.ops.reshape(part, variable.shape))
+            variable.assign(part if len(variable.shape) == 1 else keras.ops.reshape(part, variable.shape))
 
 
 def _flatten(tensors: Sequence[Any]) -> Any:
-    return keras.ops.concatenate([keras.ops.reshape(tensor, (-1,)) for tensor in tensors])
+    flat = [tensor if len(tensor.shape) == 1 else keras.ops.reshape(tensor, (-1,)) for tensor in tensors]
+    return keras.ops.concatenate(flat)  # most variables are vectors, and each operation takes time to trace
 
 
 _AS_ONE = {name: type(f"{base.__name__}AsOneVector", (_AsOneVector, base), {}) for name, base in OPTIMIZERS.items()}
