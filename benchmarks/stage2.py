@@ -4,12 +4,15 @@ The obvious way fits a model for each trial, with the frozen trunk in the graph.
 images, its tail is trained on what it gave, and trials that differ only in epochs are one run. Both are extrapolated:
 the obvious way from seconds of setup and per image at each batch size; ours from four whole epochs with each optimizer
 at each batch size, snapshots and the trunk's pass included. Of the epochs after the first, the fastest counts, for
-both. With --full ours is trained whole.
+both. With --full ours is trained whole. Ours is measured in one process and, from another empty cache, with two workers
+(GLAUCOMA_JOBS=2), whose epochs are those that run beside the other worker's.
 """
 
 from __future__ import annotations
 
+import heapq
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -43,17 +46,15 @@ def ours(folder: Path, scale: Scale) -> dict[str, Any]:
     from material import network, pixels, splits, trials
     from obvious import difference, short_trial
 
-    from glaucoma.search.grid import Trial, group
+    from glaucoma.search.grid import group
     from glaucoma.search.search import Searcher
 
     grid, images, state = trials("stage2", scale), pixels(folder, scale), folder / "state"
-    runs = group(grid)
-    units = {(run.optimizer, run.batch_size): run for run in runs}  # a second learning rate compiles nothing
-    chosen = grid if scale.full else [Trial(run.lr, *unit, MEASURED) for unit, run in units.items()]
+    runs, chosen = group(grid), _chosen(grid, scale)
     cut = cut_end(network(scale))
     begin = time.perf_counter()
     with clocked(Clock()) as clock:
-        Searcher(cut, images, splits(scale), seed=SEED, state=state, title="stage 2").train(chosen)
+        found = Searcher(cut, images, splits(scale), seed=SEED, state=state, title="stage 2").train(chosen)
     seconds = time.perf_counter() - begin
     epochs = {(run.optimizer, run.batch_size): fit for run, fit in zip(group(chosen), clock.fits, strict=True)}
     if not scale.full:
@@ -64,23 +65,80 @@ def ours(folder: Path, scale: Scale) -> dict[str, Any]:
     searcher = Searcher(cut, images, splits(scale, short=True), seed=SEED, state=state, title="short trial")
     ended = searcher.train([trial])[trial]
     apart = difference(folder, ended.weights, ended.probability["test"])
-    return {"seconds": seconds, "trials": len(grid), "runs": len(runs), "tail": tail, "apart": apart}
+    result = {"seconds": seconds, "trials": len(grid), "runs": len(runs), "tail": tail, "apart": apart}
+    return result | {"weights": _weights(found)}
+
+
+def two(folder: Path, scale: Scale) -> dict[str, Any]:
+    """Seconds of the grid with two workers, from an empty cache."""
+    from material import network, pixels, splits, trials
+
+    from glaucoma.search.executors.processes import Processes
+    from glaucoma.search.grid import Trial, group
+    from glaucoma.search.search import Searcher
+
+    grid = trials("stage2", scale)
+    chosen = _chosen(grid, scale)
+    early = {trial: Trial(trial.lr, trial.optimizer, trial.batch_size, MEASURED // 2) for trial in chosen}
+    asked = chosen if scale.full else [*early.values(), *chosen]
+    cut, images = cut_end(network(scale)), pixels(folder, scale)
+    searcher = Searcher(
+        cut, images, splits(scale), seed=SEED, state=folder / "two", title="two workers", executor=Processes(2)
+    )
+    begin = time.perf_counter()
+    found = searcher.train(asked)
+    seconds = time.perf_counter() - begin
+    if not scale.full:
+        whole, epoch = {}, {}
+        for trial in chosen:
+            unit, took = (trial.optimizer, trial.batch_size), found[trial].seconds
+            whole[unit] = took
+            epoch[unit] = (took - found[early[trial]].seconds) / (MEASURED - MEASURED // 2)  # a snapshot's share in it
+        left = [((run.optimizer, run.batch_size), run.epochs[-1] - MEASURED) for run in group(grid)]
+        seconds += _side_by_side(whole[unit] + epochs * epoch[unit] for unit, epochs in left)
+        seconds -= _side_by_side(whole.values())
+    return {"seconds": seconds, "weights": _weights({trial: found[trial] for trial in chosen})}
 
 
 def measure(folder: Path, scale: Scale) -> list[Row]:
     """Both ways, each in a process of its own."""
-    theirs, mine = (run_part(part.__name__, part, folder, scale, alone=not scale.tiny) for part in (obvious, ours))
+    parts = (obvious, ours, two)
+    theirs, mine, pair = (run_part(part.__name__, part, folder, scale, alone=not scale.tiny) for part in parts)
     short = f"{scale.short_train} + {scale.short_test} images"
     epochs = f"{mine['runs']} runs, from {MEASURED} whole epochs with each optimizer and batch size"
     how = f"here {'whole' if scale.full else epochs}, from an empty cache; the obvious way from {theirs['epochs']} "
     how += f"epochs of {short} at each batch size; for both, the fastest after the first counts"
     what = f"stage 2, {mine['trials']} trials, {scale.train} + {scale.test} images, {scale.size} px"
     rows = [Row(what, "s", theirs["seconds"], mine["seconds"], how, equality(mine["apart"]), 12)]
+    equal = "weights equal one process' bit for bit" if pair["weights"] == mine["weights"] else "weights differ"
+    rows.append(Row(f"{what}, two workers", "s", theirs["seconds"], pair["seconds"], "as the row above", equal, 12))
     for size, speed in mine["tail"].items():
         what, plain = f"stage 2, training steps with Adam, batch {size}", 1 / theirs["costs"][size]["train"]
         rows.append(Row(what, "images/s", plain, speed, "the tail alone against the full graph", ratio_aim=6))
     stored = f"{scale.images} images, mapped files included"
     return [*rows, Row("stage 2, peak memory", "GB", None, mine["peak"], stored, ours_aim=4)]
+
+
+def _chosen(grid: list[Any], scale: Scale) -> list[Any]:
+    """What is trained: the grid, or of each optimizer and batch size one trial of a few epochs."""
+    from glaucoma.search.grid import Trial, group
+
+    units = {(run.optimizer, run.batch_size): run for run in group(grid)}  # a second learning rate compiles nothing
+    return grid if scale.full else [Trial(run.lr, *unit, MEASURED) for unit, run in units.items()]
+
+
+def _weights(found: dict[Any, Any]) -> str:
+    from glaucoma.search.identity import hash_arrays
+
+    return hash_arrays(array for one in found.values() for array in one.weights)
+
+
+def _side_by_side(seconds: Iterable[float]) -> float:
+    """How long two workers take for runs that they are given in turn, as each gets free."""
+    free = [0.0, 0.0]
+    for one in seconds:
+        heapq.heapreplace(free, free[0] + one)
+    return max(free)
 
 
 def _left(runs: list[Any], unit: tuple[str, int], fit: list[dict[str, float]]) -> float:
@@ -96,4 +154,4 @@ def _left(runs: list[Any], unit: tuple[str, int], fit: list[dict[str, float]]) -
 
 
 if __name__ == "__main__":
-    main(__doc__, measure, obvious=obvious, ours=ours)
+    main(__doc__, measure, obvious=obvious, ours=ours, two=two)
