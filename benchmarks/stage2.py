@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import heapq
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -79,8 +79,10 @@ def two(folder: Path, scale: Scale) -> dict[str, Any]:
 
     grid = trials("stage2", scale)
     chosen = _chosen(grid, scale)
-    early = {trial: Trial(trial.lr, trial.optimizer, trial.batch_size, MEASURED // 2) for trial in chosen}
-    asked = chosen if scale.full else [*early.values(), *chosen]
+    parts = {
+        trial: [Trial(trial.lr, trial.optimizer, trial.batch_size, epochs) for epochs in (1, 2)] for trial in chosen
+    }
+    asked = chosen if scale.full else [*chosen, *(part for both in parts.values() for part in both)]
     cut, images = cut_end(network(scale)), pixels(folder, scale)
     searcher = Searcher(
         cut, images, splits(scale), seed=SEED, state=folder / "two", title="two workers", executor=Processes(2)
@@ -89,14 +91,12 @@ def two(folder: Path, scale: Scale) -> dict[str, Any]:
     found = searcher.train(asked)
     seconds = time.perf_counter() - begin
     if not scale.full:
-        whole, epoch = {}, {}
-        for trial in chosen:
-            unit, took = (trial.optimizer, trial.batch_size), found[trial].seconds
-            whole[unit] = took
-            epoch[unit] = (took - found[early[trial]].seconds) / (MEASURED - MEASURED // 2)  # a snapshot's share in it
-        left = [((run.optimizer, run.batch_size), run.epochs[-1] - MEASURED) for run in group(grid)]
-        seconds += _side_by_side(whole[unit] + epochs * epoch[unit] for unit, epochs in left)
-        seconds -= _side_by_side(whole.values())
+        took = {trial: [found[part].seconds for part in (*parts[trial], trial)] for trial in chosen}
+        units = {(trial.optimizer, trial.batch_size): _beyond(*told) for trial, told in took.items()}
+        runs = [(units[run.optimizer, run.batch_size], run.epochs) for run in group(grid)]
+        seconds += _side_by_side(run(epochs) for run, epochs in runs) - _side_by_side(
+            told[-1] for told in took.values()
+        )
     return {"seconds": seconds, "weights": _weights({trial: found[trial] for trial in chosen})}
 
 
@@ -131,6 +131,13 @@ def _weights(found: dict[Any, Any]) -> str:
     from glaucoma.search.identity import hash_arrays
 
     return hash_arrays(array for one in found.values() for array in one.weights)
+
+
+def _beyond(first: float, second: float, whole: float) -> Callable[[tuple[int, ...]], float]:
+    """What a run with snapshots at `epochs` takes, from seconds at snapshots after 1, 2 and MEASURED epochs."""
+    epoch = ((whole - second) - (second - first)) / (MEASURED - 3)
+    snapshot = (second - first) - epoch
+    return lambda epochs: whole + (epochs[-1] - MEASURED) * epoch + (len(epochs) - 3) * snapshot
 
 
 def _side_by_side(seconds: Iterable[float]) -> float:
