@@ -1,7 +1,7 @@
 """Run all benchmarks and write their table: benchmarks/results.json and results.md (about half an hour on 2 cores).
 
 python benchmarks/run.py                     all, into benchmarks/
-python benchmarks/run.py --only stage1 fold  some, printed only
+python benchmarks/run.py --only stage1 fold  some, printed only; with --output benchmarks their rows are replaced there
 python benchmarks/run.py --quick             tiny sizes, printed only; the figures mean nothing
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import audit_tree
@@ -21,7 +21,7 @@ from measuring import Row, arguments, machine, measured, shown, table
 
 import stage1
 import stage2
-from glaucoma.files import atomic_path, write_json
+from glaucoma.files import atomic_path, read_json, write_json
 from glaucoma.progress import say
 
 ALL = {
@@ -40,7 +40,23 @@ def text(about: dict, rows: list[Row]) -> str:
     """The table, and where it was measured."""
     versions = ", ".join(f"{name} {number}" for name, number in about["versions"].items())
     where = f"{about['processor']}, {about['cores']} cores (load {about['load']} at the start), {versions}"
-    return f"{table(rows)}\n\n{where}; random weights and textures. All measured in {shown(about['seconds'], 's')}."
+    later = f" Measured anew since, on the same machine: {', '.join(about['anew'])}." if about.get("anew") else ""
+    took = f"All measured in {shown(about['seconds'], 's')}.{later}"
+    return f"{table(rows)}\n\n{where}; random weights and textures. {took}"
+
+
+def merged(file: Path, about: dict, rows: list[Row], names: list[str]) -> tuple[dict, list[Row]]:
+    """What a file holds, with these rows in place of theirs; only these where it is of another machine or not there."""
+    if not file.is_file():
+        return about, rows
+    found = read_json(file)
+    if any(found["machine"][key] != about[key] for key in ("processor", "cores", "versions")):
+        return about, rows
+    new = {(row.what, row.unit): row for row in rows}
+    old = [Row(**{field.name: row[field.name] for field in fields(Row)}) for row in found["rows"]]
+    kept = [new.pop((row.what, row.unit), row) for row in old]
+    anew = sorted({*found["machine"].get("anew", []), *names})
+    return found["machine"] | {"anew": anew}, [*kept, *new.values()]
 
 
 def main() -> None:
@@ -60,6 +76,9 @@ def main() -> None:
     print(written)
     output = given.output or (None if partial else HERE)
     if output is not None:
+        if given.only:
+            about, rows = merged(output / "results.json", about, rows, given.only)
+            written = text(about, rows)
         found = [asdict(row) | {"ratio": row.ratio, "reached": row.reached, "cells": row.cells()} for row in rows]
         write_json(output / "results.json", {"machine": about, "rows": found})
         with atomic_path(output / "results.md") as temporary:

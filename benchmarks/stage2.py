@@ -13,12 +13,14 @@ from __future__ import annotations
 import heapq
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from measuring import ROOT, SEED, Row, Scale, equality, main, run_part
 
 MEASURED = 4  # epochs; the first one traces, the last one has a snapshot
+BESIDE = (1, MEASURED, MEASURED + 1)  # epochs with a snapshot where two workers are measured
 
 
 def cut_end(whole: Any) -> Any:
@@ -74,15 +76,13 @@ def two(folder: Path, scale: Scale) -> dict[str, Any]:
     from material import network, pixels, splits, trials
 
     from glaucoma.search.executors.processes import Processes
-    from glaucoma.search.grid import Trial, group
+    from glaucoma.search.grid import group
     from glaucoma.search.search import Searcher
 
     grid = trials("stage2", scale)
     chosen = _chosen(grid, scale)
-    parts = {
-        trial: [Trial(trial.lr, trial.optimizer, trial.batch_size, epochs) for epochs in (1, 2)] for trial in chosen
-    }
-    asked = chosen if scale.full else [*chosen, *(part for both in parts.values() for part in both)]
+    parts = {trial: [replace(trial, epochs=epochs) for epochs in BESIDE] for trial in chosen}
+    asked = chosen if scale.full else [part for three in parts.values() for part in three]
     cut, images = cut_end(network(scale)), pixels(folder, scale)
     searcher = Searcher(
         cut, images, splits(scale), seed=SEED, state=folder / "two", title="two workers", executor=Processes(2)
@@ -91,12 +91,10 @@ def two(folder: Path, scale: Scale) -> dict[str, Any]:
     found = searcher.train(asked)
     seconds = time.perf_counter() - begin
     if not scale.full:
-        took = {trial: [found[part].seconds for part in (*parts[trial], trial)] for trial in chosen}
+        took = {trial: [found[part].seconds for part in parts[trial]] for trial in chosen}
         units = {(trial.optimizer, trial.batch_size): _beyond(*told) for trial, told in took.items()}
-        runs = [(units[run.optimizer, run.batch_size], run.epochs) for run in group(grid)]
-        seconds += _side_by_side(run(epochs) for run, epochs in runs) - _side_by_side(
-            told[-1] for told in took.values()
-        )
+        runs = [units[run.optimizer, run.batch_size](run.epochs) for run in group(grid)]
+        seconds += _side_by_side(runs) - _side_by_side(told[-1] for told in took.values())
     return {"seconds": seconds, "weights": _weights({trial: found[trial] for trial in chosen})}
 
 
@@ -133,11 +131,14 @@ def _weights(found: dict[Any, Any]) -> str:
     return hash_arrays(array for one in found.values() for array in one.weights)
 
 
-def _beyond(first: float, second: float, whole: float) -> Callable[[tuple[int, ...]], float]:
-    """What a run with snapshots at `epochs` takes, from seconds at snapshots after 1, 2 and MEASURED epochs."""
-    epoch = ((whole - second) - (second - first)) / (MEASURED - 3)
-    snapshot = (second - first) - epoch
-    return lambda epochs: whole + (epochs[-1] - MEASURED) * epoch + (len(epochs) - 3) * snapshot
+def _beyond(first: float, later: float, last: float) -> Callable[[tuple[int, ...]], float]:
+    """What a run with snapshots at `epochs` takes, from seconds at the snapshots that were measured.
+
+    Between the first two are some epochs and a snapshot, between the last two one of each.
+    """
+    epoch = ((later - first) - (last - later)) / (BESIDE[1] - BESIDE[0] - 1)
+    snapshot = (last - later) - epoch
+    return lambda epochs: last + (epochs[-1] - BESIDE[-1]) * epoch + (len(epochs) - len(BESIDE)) * snapshot
 
 
 def _side_by_side(seconds: Iterable[float]) -> float:
