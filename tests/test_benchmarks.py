@@ -31,12 +31,17 @@ def quick(tmp_path_factory) -> Path:
 
 def rows(folder: Path) -> dict[str, dict]:
     found = json.loads((folder / "results.json").read_bytes())["rows"]
-    return {row["what"].partition(",")[0] + " " + row["unit"]: row for row in found}
+    return {title(row["what"]) + " " + row["unit"]: row for row in found}
+
+
+def title(what: str) -> str:
+    return what.partition(",")[0] + (" by two" if what.endswith(", two workers") else "")
 
 
 def test_both_ways_of_a_search_end_with_the_same_weights_and_probabilities(quick):
     for stage in ("stage 1", "stage 2"):
         assert rows(quick)[f"{stage} s"]["equal"] == "weights and probabilities equal bit for bit"
+    assert rows(quick)["stage 2 by two s"]["equal"] == "weights equal one process' bit for bit"
 
 
 def test_once_and_ten_times_decoded_photographs_have_equal_pixels(quick):
@@ -49,7 +54,7 @@ def test_every_planted_fault_is_found_and_no_false_duplicate(quick):
 
 def test_every_figure_is_positive_and_its_ratio_follows_from_it(quick):
     found = rows(quick)
-    assert len(found) == 14  # what is compared, and in which unit
+    assert len(found) == 15  # what is compared, and in which unit
     for row in found.values():
         assert row["ours"] > 0
         if row["obvious"] is not None:
@@ -113,3 +118,28 @@ def test_a_fold_on_this_device_is_timed_in_each_precision(tmp_path):
         assert 0 < row["device_share"] <= 1
         assert row["folds"] == pytest.approx(10 * (row["start"] + 50 * row["epoch"]))
         assert found["about"]["device"] in shown
+
+
+def test_a_benchmark_run_alone_replaces_its_rows_and_no_others(tmp_path):
+    python(
+        "-c",
+        f"""
+import sys
+from pathlib import Path
+sys.path.insert(0, {str(FOLDER)!r})
+from measuring import Row
+from run import merged
+from dataclasses import asdict
+from glaucoma.files import write_json
+
+here = {{"processor": "a", "cores": 2, "versions": {{}}, "seconds": 9}}
+old = [Row("one", "s", 4.0, 2.0, ""), Row("one", "GB", None, 1.0, ""), Row("two", "s", None, 3.0, "")]
+file = Path({str(tmp_path)!r}) / "results.json"
+new = [Row("one", "s", 4.0, 1.0, ""), Row("three", "s", None, 5.0, "")]
+assert merged(file, here, new, ["x"]) == (here, new)
+write_json(file, {{"machine": here, "rows": [asdict(row) for row in old]}})
+assert merged(file, here, new, ["x"]) == (here | {{"anew": ["x"]}}, [new[0], *old[1:], new[1]])
+elsewhere = here | {{"processor": "b"}}
+assert merged(file, elsewhere, new, ["x"]) == (elsewhere, new)
+""",
+    )
