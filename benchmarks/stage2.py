@@ -109,7 +109,11 @@ def measure(folder: Path, scale: Scale) -> list[Row]:
     what = f"stage 2, {mine['trials']} trials, {scale.train} + {scale.test} images, {scale.size} px"
     rows = [Row(what, "s", theirs["seconds"], mine["seconds"], how, equality(mine["apart"]), 12)]
     equal = "weights equal one process' bit for bit" if pair["weights"] == mine["weights"] else "weights differ"
-    rows.append(Row(f"{what}, two workers", "s", theirs["seconds"], pair["seconds"], "as the row above", equal, 12))
+    beside = (
+        f"{mine['runs']} runs, from {BESIDE[-1]} whole epochs of each kind beside another, their mean after the first"
+    )
+    beside = f"here {'whole' if scale.full else beside}; otherwise as the row above"
+    rows.append(Row(f"{what}, two workers", "s", theirs["seconds"], pair["seconds"], beside, equal, 12))
     for size, speed in mine["tail"].items():
         what, plain = f"stage 2, training steps with Adam, batch {size}", 1 / theirs["costs"][size]["train"]
         rows.append(Row(what, "images/s", plain, speed, "the tail alone against the full graph", ratio_aim=6))

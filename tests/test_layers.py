@@ -27,7 +27,18 @@ LAYERS = [
     {"model"},
     {"data"},
     {"params", "training_params"},
-    {"backbone_table", "confidence", "paths", "errors", "files", "progress", "interrupts", "refusals", "__init__"},
+    {
+        "backbone_table",
+        "confidence",
+        "environment",
+        "paths",
+        "errors",
+        "files",
+        "progress",
+        "interrupts",
+        "refusals",
+        "__init__",
+    },
 ]
 STAGE_USES = {"params", "paths", "errors", "interrupts"}  # `stage` runs any work it is given and knows none
 

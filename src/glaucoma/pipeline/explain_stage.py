@@ -15,9 +15,7 @@ from glaucoma.data.sample.tree import TRUTH
 from glaucoma.evaluate.localisation import disc_mask, heat_share
 from glaucoma.evaluate.subgroups import HEAT_SHOWN
 from glaucoma.files import atomic_path, read_csv, write_csv, write_json
-from glaucoma.model.artifacts import load_values
 from glaucoma.model.runtime import fresh
-from glaucoma.model.sidecar import read_sidecar
 from glaucoma.params import Params
 from glaucoma.pipeline.explanations import explainers
 from glaucoma.pipeline.inference import load_classifier
@@ -50,10 +48,9 @@ def run_explain(params: Params) -> dict[str, Any]:
         wanted.setdefault(min(params.crossval.folds), set()).update(judged["image"])
     heat, one = {}, None  # a fold's images at once: what takes time is to load its network and to make it ready
     for fold in track(sorted(wanted), "explain", len(wanted), "fold"):
-        images, file = sorted(wanted[fold]), paths.fold_files(fold)["model"]
-        read_sidecar(file)  # refuses a file that is not the one described
-        if one is None or not load_values(one.network, one.path, file):
-            one = load_classifier(file)
+        images, before = sorted(wanted[fold]), one
+        one = load_classifier(paths.fold_files(fold)["model"], before)
+        if before is None or one.network is not before.network:
             (explain,) = explainers([one])
         heat |= {(fold, image): own for image, own in zip(images, explain(seen.pixels(images))[1], strict=True)}
 

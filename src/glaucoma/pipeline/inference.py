@@ -133,8 +133,13 @@ def find_models(name: str | Path) -> list[Path]:
     raise WeightsError(f"there is no model {shown(name)}, neither as a path nor in {paths.MODELS}/", remedy)
 
 
-def load_classifier(path: Path) -> Classifier:
+def load_classifier(path: Path, before: Classifier | None = None) -> Classifier:
     """Load a network and its sidecar.
+
+    Args:
+        path: a `.keras` or `.onnx` file.
+        before: a classifier that is done with. Where its network is of the same configuration, that network gets the
+            file's values, which is faster, and is the new one's.
 
     Raises:
         WeightsError: no whole model, no classifier of two classes, or not the model that its sidecar describes.
@@ -144,10 +149,11 @@ def load_classifier(path: Path) -> Classifier:
         network = Portable(path)
         card = network.card
     else:
-        from glaucoma.model.artifacts import load_model
+        from glaucoma.model.artifacts import load_model, load_values
 
         card = read_sidecar(path)  # before the model is opened: it may not be the one described
-        network = load_model(path)
+        same = before is not None and load_values(before.network, before.path, path)
+        network = before.network if same else load_model(path)
     taken, given = network.input_shape, network.output_shape
     square = isinstance(taken, tuple) and len(taken) == 4 and taken[1] == taken[2] and taken[3] == 3
     if not (square and isinstance(taken[1], int) and 0 < taken[1] <= LARGEST and given == (None, 2)):

@@ -16,19 +16,20 @@ from pathlib import Path
 
 import numpy as np
 
-from glaucoma.errors import ParamsError
+from glaucoma.environment import number
 from glaucoma.files import hash_json
 from glaucoma.model.runtime import describe, keras, ready_to_predict
 from glaucoma.progress import Progress
 from glaucoma.search.batches import Batches
 from glaucoma.search.identity import hash_arrays, hash_model
+from glaucoma.search.room import last_use, make_room
 from glaucoma.search.training import Stoppable
 
 __all__ = ["activations"]
 
 BATCH = 32  # images per inference step
 CHUNK = 16 * BATCH  # images whose activations are held in memory at a time
-ROOM = 8.0  # GB that the cache may take, where the environment does not say; the oldest entries make room
+GIGABYTES = 8.0  # what the cache may take, unless the environment's GLAUCOMA_CACHE_GB says otherwise
 MAKING = ".making-"  # prefix of folders that are being made
 ABANDONED = 24 * 3600  # seconds after which such a folder belongs to a process that was killed
 
@@ -97,27 +98,11 @@ def _compute(trunk: keras.Model, pixels: np.ndarray, shapes: list[tuple[int, ...
 
 
 def _make_room(folder: Path, coming: int) -> None:
-    """Delete what was used longest ago, until `coming` bytes more are within the cache's bounds."""
-    used = {entry: entry.stat().st_mtime for entry in folder.iterdir()}
-    making = [entry for entry in used if entry.name.startswith(MAKING)]
-    entries = sorted(used.keys() - making, key=used.__getitem__)
-    sizes = {entry: sum(file.stat().st_size for file in entry.iterdir()) for entry in entries}
-    left = _room() - coming - sum(sizes.values())
-    for old in [entry for entry in making if used[entry] < time.time() - ABANDONED]:
-        shutil.rmtree(old, ignore_errors=True)
-    while entries and left < 0:
-        left += sizes[entries[0]]
-        shutil.rmtree(entries.pop(0), ignore_errors=True)
-
-
-def _room() -> float:
-    """Bytes that the cache may take."""
-    given = os.environ.get("GLAUCOMA_CACHE_GB") or ROOM
-    try:
-        size = float(given)
-    except ValueError:
-        size = math.nan
-    if not size >= 0:
-        what = f"the environment's GLAUCOMA_CACHE_GB is {given!r}"
-        raise ParamsError(what, "set it to the GB that the cache of activations may take, e.g. 20")
-    return size * 1e9
+    """Delete what killed processes left, and what was used longest ago, until `coming` bytes more are within bounds."""
+    entries = [entry for entry in folder.iterdir() if entry.is_dir()]
+    making = [entry for entry in entries if entry.name.startswith(MAKING)]
+    for entry in making:
+        if last_use(entry) < time.time() - ABANDONED:
+            shutil.rmtree(entry, ignore_errors=True)
+    bound = number("GLAUCOMA_CACHE_GB", float, 0, GIGABYTES)
+    make_room(set(entries).difference(making), bound - coming / 1e9)

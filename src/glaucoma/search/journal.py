@@ -7,7 +7,6 @@ not there, whatever the moment of a kill. The journal is safe to delete.
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from pathlib import Path
 from zipfile import BadZipFile
@@ -15,8 +14,9 @@ from zipfile import BadZipFile
 import numpy as np
 import pandas as pd
 
-from glaucoma.errors import ParamsError
+from glaucoma.environment import number
 from glaucoma.files import atomic_path, read_json, write_json
+from glaucoma.search.room import last_use, make_room
 from glaucoma.search.training import Snapshot
 
 __all__ = ["Journal"]
@@ -26,7 +26,11 @@ ABANDONED = 3600  # seconds after which an entry without a record is one whose w
 
 
 class Journal:
-    """Finished trials by identity, in a folder."""
+    """Finished trials by identity, in a folder.
+
+    Raises:
+        ParamsError: GLAUCOMA_STATE_GB is no number from 0.
+    """
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -61,49 +65,15 @@ class Journal:
 
     def prune(self, keep: set[str]) -> None:
         """Delete the trials that were read or written longest ago until the journal fits its bound; never `keep`."""
-        folders = sorted((f for f in self.folder.glob("*") if f.is_dir()), key=_last_use)
-        sizes = {folder: sum(map(_size, folder.glob("*"))) for folder in folders}
-        excess = sum(sizes.values()) - _bound() * 1e9
-        for folder in folders:
-            if excess <= 0:
-                break
-            if folder.name not in keep and not _in_the_making(folder):
-                shutil.rmtree(folder, ignore_errors=True)
-                excess -= sizes[folder]
+        folders = [folder for folder in self.folder.glob("*") if folder.is_dir()]
+        make_room(folders, _bound(), lambda folder: folder.name in keep or _in_the_making(folder))
 
 
 def _bound() -> float:
-    """Gigabytes that a journal may hold.
-
-    Raises:
-        ParamsError: GLAUCOMA_STATE_GB is no number from 0.
-    """
-    given = os.environ.get("GLAUCOMA_STATE_GB")
-    try:
-        bound = float(given) if given else GIGABYTES
-    except ValueError:
-        bound = -1.0
-    if not bound >= 0:
-        raise ParamsError(f"the environment's GLAUCOMA_STATE_GB is {given!r}", "set it to a number from 0, or unset it")
-    return bound
+    """Gigabytes that a journal may hold."""
+    return number("GLAUCOMA_STATE_GB", float, 0, GIGABYTES)
 
 
 def _in_the_making(folder: Path) -> bool:
     """Whether another process may be writing the entry now: its record is not there yet."""
-    return not (folder / "record.json").exists() and _last_use(folder) > time.time() - ABANDONED
-
-
-def _last_use(folder: Path) -> float:
-    return _stat(folder).st_mtime
-
-
-def _size(file: Path) -> int:
-    return _stat(file).st_size
-
-
-def _stat(path: Path) -> os.stat_result:
-    """A file's state; zeros where another process has just renamed or deleted it."""
-    try:
-        return path.stat()
-    except FileNotFoundError:
-        return os.stat_result([0] * 10)
+    return not (folder / "record.json").exists() and last_use(folder) > time.time() - ABANDONED

@@ -10,11 +10,12 @@ GLAUCOMA_GPUS_PER_TRIAL  on the cluster; 0.5 lets two trials share a GPU
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeVar
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import numpy as np
 
+from glaucoma.environment import number
 from glaucoma.errors import ParamsError
 from glaucoma.search.executors.cluster import Cluster
 from glaucoma.search.executors.local import InProcess
@@ -30,8 +31,6 @@ FLAGS: dict[str, dict[str, Any]] = {
     "jobs": {"type": int, "metavar": "N", "help": "trials to train at a time (default: GLAUCOMA_JOBS, or 1)"},
     "executor": {"choices": EXECUTORS, "help": "where to train them (default: GLAUCOMA_EXECUTOR, or by the jobs)"},
 }
-
-Number = TypeVar("Number", int, float)
 
 
 class Executor(Protocol):
@@ -50,7 +49,7 @@ def choose(jobs: int | None = None, executor: str | None = None) -> Executor:
     Raises:
         ParamsError: a value that can't be used, or no cluster.
     """
-    jobs = _read("GLAUCOMA_JOBS", int, 1) if jobs is None else jobs
+    jobs = number("GLAUCOMA_JOBS", int, 1, None) if jobs is None else jobs
     address = os.environ.get("RAY_ADDRESS")
     name = executor or os.environ.get("GLAUCOMA_EXECUTOR") or _usual(jobs, address)
     if name not in EXECUTORS:
@@ -58,7 +57,7 @@ def choose(jobs: int | None = None, executor: str | None = None) -> Executor:
     if jobs is not None and jobs < 1:
         raise ParamsError(f"{jobs} trials at a time", "set GLAUCOMA_JOBS or --jobs to 1 or more")
     if name == "ray":
-        return Cluster(address, jobs, _read("GLAUCOMA_GPUS_PER_TRIAL", float, 0) or 0.0)
+        return Cluster(address, jobs, number("GLAUCOMA_GPUS_PER_TRIAL", float, 0, 0.0))
     return Processes(jobs or 1) if name == "processes" else InProcess()
 
 
@@ -66,17 +65,3 @@ def _usual(jobs: int | None, address: str | None) -> str:
     if address:
         return "ray"
     return "processes" if jobs is not None and jobs > 1 else "local"
-
-
-def _read(name: str, kind: Callable[[str], Number], least: Number) -> Number | None:
-    """A number from the environment, None where it is not set."""
-    given = os.environ.get(name)
-    if not given:
-        return None
-    try:
-        number = kind(given)
-    except ValueError:
-        number = None
-    if number is None or not number >= least:
-        raise ParamsError(f"the environment's {name} is {given!r}", f"set it to a number from {least}, or unset it")
-    return number
