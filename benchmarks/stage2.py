@@ -109,9 +109,7 @@ def measure(folder: Path, scale: Scale) -> list[Row]:
     what = f"stage 2, {mine['trials']} trials, {scale.train} + {scale.test} images, {scale.size} px"
     rows = [Row(what, "s", theirs["seconds"], mine["seconds"], how, equality(mine["apart"]), 12)]
     equal = "weights equal one process' bit for bit" if pair["weights"] == mine["weights"] else "weights differ"
-    beside = (
-        f"{mine['runs']} runs, from {BESIDE[-1]} whole epochs of each kind beside another, their mean after the first"
-    )
+    beside = f"{mine['runs']} runs, from {BESIDE[-1]} epochs of each kind beside another, the mean after the first"
     beside = f"here {'whole' if scale.full else beside}; otherwise as the row above"
     rows.append(Row(f"{what}, two workers", "s", theirs["seconds"], pair["seconds"], beside, equal, 12))
     for size, speed in mine["tail"].items():
