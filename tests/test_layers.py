@@ -37,6 +37,7 @@ LAYERS = [
         "progress",
         "interrupts",
         "refusals",
+        "yaml12",
         "__init__",
     },
 ]
