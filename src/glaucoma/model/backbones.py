@@ -23,14 +23,15 @@ __all__ = ["build_backbone"]
 PREPARE = "prepare"  # name of the layer that stands for preprocessing which Keras leaves to the caller
 
 
-def build_backbone(name: str, image_size: int, weights: str) -> keras.Model:
+def build_backbone(name: str, image_size: int, weights: str, views: int = 1) -> keras.Model:
     """Build a backbone without top and give it its weights.
 
     Args:
         name: a key of `BACKBONES`.
-        image_size: pixels a side of the square RGB input, float32 in 0–255.
+        image_size: pixels a side of each square view of the RGB input, float32 in 0–255.
         weights: `none` (random, from the seed in force), `bundled` (shipped with the package), `imagenet`, or the
             path of a file: HDF5 as `keras.applications` writes it, `.weights.h5`, or `.keras`.
+        views: squares that lie side by side in the input, ≥ 1.
 
     Raises:
         ParamsError: no such backbone, or images that are too small for it.
@@ -44,7 +45,7 @@ def build_backbone(name: str, image_size: int, weights: str) -> keras.Model:
             f"{name} cannot take images of {image_size} pixels a side",
             f"set data.image_size to {row.smallest_size} or more; its weights were trained at {row.native_size}",
         )
-    backbone = _graph(name, image_size)
+    backbone = _graph(name, (image_size, views * image_size, 3))
     if weights == "imagenet":
         _take_file(name, backbone, _imagenet_file(row))
     elif weights == "bundled":
@@ -54,12 +55,12 @@ def build_backbone(name: str, image_size: int, weights: str) -> keras.Model:
     return backbone
 
 
-def _graph(name: str, size: int) -> keras.Model:
+def _graph(name: str, shape: tuple[int, int, int]) -> keras.Model:
     """The row's plain graph, its preprocessing included."""
     row, build = BACKBONES[name], getattr(keras.applications, name)
     if row.scale is None:
-        return build(include_top=False, weights=None, input_shape=(size, size, 3))
-    inputs = keras.Input((size, size, 3))
+        return build(include_top=False, weights=None, input_shape=shape)
+    inputs = keras.Input(shape)
     prepared = keras.layers.Rescaling(list(row.scale), list(row.offset), name=PREPARE)(inputs)
     return build(include_top=False, weights=None, input_tensor=prepared)
 
