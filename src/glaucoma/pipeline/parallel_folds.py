@@ -105,6 +105,7 @@ class _Folds:
         while True:
             code = self._attempt(fold)
             if code == 0:
+                self._tell(fold, _last(fold, "WARNING: "))
                 self._tell(fold, _last(fold, f"fold {fold}:") or f"fold {fold}: was up to date")
                 return ""
             printed = _log(fold).read_text(errors="replace")
