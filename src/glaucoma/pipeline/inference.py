@@ -18,6 +18,7 @@ from glaucoma.data.images import Unreadable, decode
 from glaucoma.data.likeness import Likeness, traits
 from glaucoma.data.names import listed, shown
 from glaucoma.errors import WeightsError
+from glaucoma.evaluate.symptoms import first_line, symptoms_of, symptoms_table
 from glaucoma.model.portable import SUFFIX, Portable, Runner
 from glaucoma.model.sidecar import read_sidecar
 from glaucoma.params import Condition, views_of
@@ -27,7 +28,7 @@ from glaucoma.progress import Progress
 if TYPE_CHECKING:  # Keras starts where a model needs it: ONNX does not
     from glaucoma.model.runtime import keras
 
-__all__ = ["Classifier", "Predictions", "find_models", "load_classifier", "predict_files"]
+__all__ = ["Classifier", "Predictions", "find_models", "load_classifier", "predict_files", "warned"]
 
 CLASSES = get_args(Condition)
 BATCH = 32  # images per inference step
@@ -180,6 +181,13 @@ def load_classifier(path: Path, before: Classifier | None = None) -> Classifier:
         what = f"{shown(path)} takes pictures of {taken[1]} × {taken[2]} pixels, its card says {views} side by side"
         raise WeightsError(what, "restore both, e.g. with `dvc checkout`")
     return one
+
+
+def warned(models: Sequence[Classifier]) -> str:
+    """What the cards of these models say against them, in one line; nothing where all is well or not known."""
+    several = len(models) > 1
+    against = {f"model {i}" if several else str(one.path): symptoms_of(one.card) for i, one in enumerate(models)}
+    return shown(first_line(symptoms_table(against), len(models), "model"))
 
 
 def predict_files(
