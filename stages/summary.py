@@ -3,7 +3,7 @@
 import _checkout
 from glaucoma import paths
 from glaucoma.data.names import many
-from glaucoma.evaluate import summary
+from glaucoma.evaluate import summary, symptoms
 from glaucoma.evaluate.controls import control_lines, write_against_controls
 from glaucoma.evaluate.scores import ABNORMAL, confusion
 from glaucoma.files import write_csv, write_json
@@ -24,6 +24,7 @@ def main(params: Params) -> None:
 
     compared = write_against_published(results, params)
     write_json(paths.SUMMARY_METRICS, summary.headline(results))
+    write_csv(paths.SUMMARY / symptoms.FILE, results.warnings)
     write_csv(paths.SUMMARY / "folds.csv", results.folds)
     write_csv(paths.SUMMARY / "summary.csv", summary.describe(results).reset_index())
     write_csv(paths.SUMMARY / "predictions.csv", results.pooled("test"))

@@ -25,6 +25,7 @@ if pathlib.Path(f"fail{fold}").exists():
     print("error: fold", fold, "has one class", file=sys.stderr)
     sys.exit(3)
 time.sleep(float(os.environ.get("SECONDS_EACH", "0")))
+print(f"WARNING: fold {fold}, tried: says nothing", file=sys.stderr)
 print(f"fold {fold}: learnt", file=sys.stderr)
 cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 pathlib.Path(f"times{fold}").write_text(json.dumps([begin, time.time(), cores, os.environ["GLAUCOMA_THREADS"]]))
@@ -80,6 +81,7 @@ def test_folds_run_side_by_side_and_leave_nothing_to_do(folder, monkeypatch):
     assert ran.returncode == 0, ran.stderr
     for fold in range(3):
         assert ran.stderr.count(f"fold {fold}: learnt") == 1
+        assert ran.stderr.count(f"WARNING: fold {fold}, tried: says nothing") == 1
     times = [json.loads(Path(f"times{fold}").read_text()) for fold in range(3)]
     assert max(begin for begin, *_ in times) < min(end for _, end, *_ in times)  # all at once
     assert {threads for *_, threads in times} == {str(parallel_folds.cpu_count())}

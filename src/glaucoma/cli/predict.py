@@ -57,12 +57,14 @@ def _predict(given: argparse.Namespace) -> int:
 
     files = _files(given.images)
     limit = given.threshold and number(given.threshold)  # before TensorFlow starts, which takes seconds
-    from glaucoma.pipeline.inference import find_models, load_classifier, predict_files
+    from glaucoma.pipeline.inference import find_models, load_classifier, predict_files, warned
 
     models = find_models(given.model)
     if limit is None and given.threshold:
         limit = by_name(given.threshold, models)
     loaded = [load_classifier(path) for path in models]
+    if told := warned(loaded):
+        print(f"WARNING: {told}", file=sys.stderr)
     if limit is None:
         limit = loaded[0].card.get("threshold", FIXED) if len(loaded) == 1 else FIXED
     needed = max(one.size for one in loaded)

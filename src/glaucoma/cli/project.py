@@ -12,6 +12,7 @@ from glaucoma import paths
 from glaucoma.data.names import many
 from glaucoma.errors import DataError, ParamsError
 from glaucoma.evaluate.summary import read_folds, readable
+from glaucoma.evaluate.symptoms import FILE, first_line, read_symptoms
 from glaucoma.files import atomic_path, read_json
 from glaucoma.params import load_params
 from glaucoma.pipeline.parallel_folds import crossval
@@ -85,22 +86,25 @@ def _check() -> None:
 
 
 def _results() -> None:
-    """Print the scores of the searches' winners and of all folds.
+    """Print what speaks against the networks, if anything does, then the scores of searches' winners and of all folds.
 
     Raises:
         DataError: a result is not there.
     """
+    folds = load_params(paths.PARAMS).crossval.folds
+    trainings = [paths.search_files(name) for name in (*STAGES, *paths.FREE)] + [paths.fold_files(i) for i in folds]
+    if warned := first_line(read_symptoms(files["report"] / FILE for files in trainings), len(folds)):
+        print(f"WARNING: {warned}")
     for name in (*STAGES, *paths.FREE):
         path = paths.search_files(name)["metrics"]
         if path.is_file():
-            found = read_json(path)
-            best, test = found["best"], found["test"]
-            what = Trial.of(best)
-            print(f"{name}: best of {many(found['trials'], 'trial')} is {what}, macro F1 {test['f1_macro']:.3f}")
-    folds = read_folds(load_params(paths.PARAMS).crossval.folds)
+            told = read_json(path)
+            what, test = Trial.of(told["best"]), told["test"]
+            print(f"{name}: best of {many(told['trials'], 'trial')} is {what}, macro F1 {test['f1_macro']:.3f}")
+    found = read_folds(folds)
     columns = [f"{split}_{score}" for split in ("test", "valid") for score in SHOWN]
-    print(folds.folds.set_index("fold")[columns].round(3).to_string())
-    print(readable(folds))
+    print(found.folds.set_index("fold")[columns].round(3).to_string())
+    print(readable(found))
     print(LOOK_NEXT)
 
 

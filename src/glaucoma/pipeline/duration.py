@@ -19,7 +19,7 @@ from glaucoma.model.backbones import build_backbone
 from glaucoma.model.cut import Cut, cut_all, cut_head, cut_last
 from glaucoma.model.network import build_network
 from glaucoma.model.runtime import fresh, keras, ready_to_predict
-from glaucoma.params import Augment, Params
+from glaucoma.params import Augment, Params, views_of
 from glaucoma.search.grid import Run, Trial, expand, fit_of, group
 from glaucoma.search.training import Follower, Snapshot, Trainer
 
@@ -58,11 +58,11 @@ def measure(params: Params, started: float) -> Speed:
         TrainingError: not even one batch fits into memory.
     """
     fresh(params.seed)
-    size, batch = params.data.image_size, params.batch_size
-    backbone = build_backbone(params.backbone.name, size, "none")
+    size, batch, views = params.data.image_size, params.batch_size, len(views_of(params.data.crop))
+    backbone = build_backbone(params.backbone.name, size, "none", views)
     network = build_network(backbone, dropout=params.head.dropout, blocks=params.head.blocks, seed=params.seed)
     images = BATCHES * batch
-    pixels = np.random.default_rng(0).integers(0, 256, (images, size, size, 3), np.uint8)
+    pixels = np.random.default_rng(0).integers(0, 256, (images, size, views * size, 3), np.uint8)
     every = _step(cut_all(network), [pixels], params, params.augment)
     start = time.perf_counter() - started - 2 * every * images
     predict = _predict(network, pixels, batch)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
@@ -60,12 +61,14 @@ def train_fold(params: Params, fold: int) -> None:
         }
         for name, split in held_out.items()
     }
-    write_training(snapshot, held_out, files["report"], f"fold {fold}, {final}")
-    write_json(files["metrics"], {"fold": fold, **result})
+    name, stops = f"fold {fold}", final.fit.early_stopping > 0
+    found = write_training(snapshot, splits["train"], held_out, files["report"], name, str(final), stops=stops)
+    write_json(files["metrics"], {"fold": fold, **result, "warnings": len(found)})
     write_csv(files["report"] / "selection.csv", pd.DataFrame(trainer.chosen(final)))
     about = {"stage": "crossval", "fold": fold, "configuration": final.as_dict(), **result}
     about |= {"model": params.crossval.model, "warm_start": params.crossval.warm_start}
     about |= {"nested": params.search.nested, **likeness(splits["train"])}
+    about["warnings"] = [asdict(symptom) for symptom in found]
     save_model(network, files["model"], model_card(params, about, params.crossval.model))
     write_json(files["timing"], {"seconds": sum(trainer.seconds), "final_seconds": snapshot.seconds})
     shown = "; ".join(f"{name} {_headline(result[name])}" for name in held_out)

@@ -1,30 +1,58 @@
-"""What a training leaves for people: curves, predictions, classification report, confusion matrix."""
+"""What a training leaves for people: warnings, curves, predictions, classification report, confusion matrix."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+from scipy.special import logit
 
 from glaucoma.data.splits import Split
 from glaucoma.evaluate.scores import classification_report, confusion, predictions_table
+from glaucoma.evaluate.symptoms import FILE, Symptom, symptoms, symptoms_table
 from glaucoma.files import write_csv
+from glaucoma.progress import say
 from glaucoma.report.training import confusion_figure, learning_curves
 from glaucoma.search.training import Snapshot
 
 __all__ = ["write_training"]
 
+EPSILON = 1e-7  # a softmax in float32 knows no probability nearer to 1
 
-def write_training(snapshot: Snapshot, splits: dict[str, Split], folder: Path, title: str) -> None:
+
+def write_training(
+    snapshot: Snapshot,
+    train: Split,
+    splits: dict[str, Split],
+    folder: Path,
+    name: str,
+    what: str,
+    *,
+    stops: bool = False,
+) -> list[Symptom]:
     """Write a training's history and its predictions, with their tables and figures, into `folder`.
+
+    What speaks against the network is said at once, and is warnings.csv.
 
     Args:
         snapshot: what the training ended with.
+        train: the split that was learnt from.
         splits: the splits to report on; `predictions.csv` holds them all (image, patient, source, split, label,
             predicted, probability of abnormal), the other tables are one per split.
         folder: where the files go.
-        title: of the figures.
+        name: of the training, such as `stage1` or `fold 3`.
+        what: was trained; both are the title of the figures and of what is said.
+        stops: whether the weights are those of the epoch with the lowest test loss, and not of the last.
+
+    Returns:
+        What speaks against the network.
     """
+    title = f"{name}, {what}"
+    found = _symptoms(snapshot, train, splits, stops)
+    for symptom in found:
+        say(f"WARNING: {title}: {symptom}")
+    write_csv(folder / FILE, symptoms_table({name: found}))
     write_csv(folder / "history.csv", snapshot.history)
     learning_curves(snapshot.history, folder / "curves.png", title)
     tables = []
@@ -42,3 +70,17 @@ def write_training(snapshot: Snapshot, splits: dict[str, Split], folder: Path, t
         write_csv(folder / f"confusion_{name}.csv", counts.rename_axis(columns=None).reset_index())
         confusion_figure(counts, folder / f"confusion_{name}.png", f"{title}: {name}")
     write_csv(folder / "predictions.csv", pd.concat(tables))
+    return found
+
+
+def _symptoms(snapshot: Snapshot, train: Split, splits: dict[str, Split], stops: bool) -> list[Symptom]:
+    history = snapshot.history
+    epoch = int(history["epoch"][history["test_loss"].idxmin()]) if stops else None
+    log_odds = {name: logit(np.clip(p, EPSILON, 1 - EPSILON)) for name, p in snapshot.probability.items()}
+    return symptoms(
+        np.concatenate([split.abnormal for split in splits.values()]),
+        np.concatenate([log_odds[name] for name in splits]),
+        train=(train.abnormal, log_odds["train"]),
+        history=history,
+        epoch=epoch,
+    )

@@ -71,7 +71,7 @@ class _Folds:
         self.environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
         self.children: dict[int, subprocess.Popen] = {}  # by fold
         self.starting, self.stopped = threading.Lock(), threading.Event()
-        self.telling, self.told = threading.Lock(), {}  # by fold, the last line that was shown
+        self.telling, self.told = threading.Lock(), set()  # each fold with each line that was shown
 
     def run(self, folds: Sequence[int]) -> dict[int, str]:
         """Run folds; why some failed, by fold. However it is left, nothing that it started goes on."""
@@ -105,6 +105,7 @@ class _Folds:
         while True:
             code = self._attempt(fold)
             if code == 0:
+                self._tell(fold, _last(fold, f"WARNING: fold {fold},"))
                 self._tell(fold, _last(fold, f"fold {fold}:") or f"fold {fold}: was up to date")
                 return ""
             printed = _log(fold).read_text(errors="replace")
@@ -119,10 +120,10 @@ class _Folds:
         return why
 
     def _tell(self, fold: int, line: str) -> None:
-        """Say what a fold printed last, once."""
+        """Say what a fold printed, once."""
         with self.telling:
-            if line and self.told.get(fold) != line:
-                self.told[fold] = line
+            if line and (fold, line) not in self.told:
+                self.told.add((fold, line))
                 say(line)
 
     def _attempt(self, fold: int) -> int:

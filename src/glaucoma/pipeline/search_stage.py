@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 
 from glaucoma import paths
 from glaucoma.data.likeness import learn
@@ -91,10 +92,13 @@ def search_stage(
     write_csv(files["table"], table)
     write_csv(files["timing"], timings(trials, finished))
     write_csv(files["report"] / "top5.csv", table.head(TOP))
-    write_training(winner, {"test": test}, files["report"], f"{name}, best of {len(trials)} trials ({best})")
+    what, stops = f"best of {len(trials)} trials ({best})", best.fit.early_stopping > 0
+    found = write_training(winner, splits["train"], {"test": test}, files["report"], name, what, stops=stops)
     result = {"best": best.as_dict(), "test": scores(test.abnormal, winner.probability["test"])}
-    write_json(files["metrics"], {**result, "trials": len(trials), "failed": len(trials) - len(finished)})
+    counts = {"trials": len(trials), "failed": len(trials) - len(finished), "warnings": len(found)}
+    write_json(files["metrics"], {**result, **counts})
     about = {"stage": name, "fold": params.search.fold, **result, **likeness(splits["train"])}
+    about["warnings"] = [asdict(symptom) for symptom in found]
     save_model(network, files["model"], model_card(params, about, name))
     shown = [
         "param_optimizer",

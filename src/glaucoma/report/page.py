@@ -13,6 +13,7 @@ from glaucoma.data.names import many
 from glaucoma.evaluate.controls import control_lines
 from glaucoma.evaluate.scores import ABNORMAL, NORMAL
 from glaucoma.evaluate.summary import SPLITS, mean_and_sd
+from glaucoma.evaluate.symptoms import FILE, first_line, read_symptoms
 from glaucoma.files import atomic_path, hash_json, sha256_file
 from glaucoma.params import Params
 from glaucoma.report import page_figures as figures
@@ -88,6 +89,7 @@ def gather(params: Params) -> dict[str, Any]:
     """All that the templates show; a `Missing` with its reason for what is not there."""
     return {
         "params": params,
+        "warned": _warned(params),
         "synthetic": Path(params.data.root) == paths.SAMPLE,
         "index": json_or_missing(paths.METRICS / "index.json"),
         "audit": json_or_missing(paths.METRICS / "audit.json"),
@@ -138,6 +140,12 @@ def gather(params: Params) -> dict[str, Any]:
 def _run() -> dict[str, str]:
     """The searches: stages 1 to 3, and what else was run."""
     return STAGES | {name: what for name, what in EXTRA.items() if paths.search_files(name)["metrics"].is_file()}
+
+
+def _warned(params: Params) -> str:
+    """What speaks against the networks, in one line; nothing where all is well, or nothing has been trained."""
+    folders = [*(paths.search_files(name)["report"] for name in _run()), paths.SUMMARY]
+    return first_line(read_symptoms(folder / FILE for folder in folders), len(params.crossval.folds))
 
 
 def _headline() -> Any:
