@@ -26,6 +26,7 @@ LAYERS = [
     {"evaluate"},
     {"model"},
     {"data"},
+    {"profiles"},
     {"params", "training_params"},
     {
         "backbone_table",

@@ -8,7 +8,7 @@ stands for. What params.yaml says about the photographs (`KEPT`) stays unless th
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -25,10 +25,10 @@ __all__ = [
     "PREVIOUS",
     "PROFILES",
     "SHIPPED",
-    "changes",
     "kept",
     "load_profile",
     "merge",
+    "nested",
     "read_profile",
     "rewrite",
     "shipped",
@@ -80,11 +80,18 @@ def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
 
 def kept(present: Params, root: str) -> dict[str, Any]:
     """What params.yaml says about the photographs, nested; waived findings only where they are those in `root`."""
+    there, same = present.model_dump(), present.data.root == root
+    keys = [key.split(".") for key in KEPT if same or not key.startswith("audit.")]
+    return nested({f"{section}.{name}": there[section][name] for section, name in keys})
+
+
+def nested(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values by dotted keys as sections: `{"a.b": 1}` → `{"a": {"b": 1}}`."""
     found: dict[str, Any] = {}
-    for key in KEPT:
-        section, name = key.split(".")
-        if section != "audit" or present.data.root == root:
-            found.setdefault(section, {})[name] = present.model_dump()[section][name]
+    for key, value in values.items():
+        for part in reversed(key.split(".")):
+            value = {part: value}
+        found = merge(found, value)
     return found
 
 
@@ -104,16 +111,6 @@ def rewrite(text: str, values: Mapping[str, Any]) -> str:
     written = io.StringIO()
     yaml.dump(content, written)
     return written.getvalue()
-
-
-def changes(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    """A line for each value that differs."""
-    for key, value in after.items():
-        old, name = before.get(key), f"{prefix}{key}"
-        if isinstance(value, Mapping) and isinstance(old, Mapping):
-            yield from changes(old, value, f"{name}.")
-        elif _differ(old, value):
-            yield f"{name}: {value}" + (f" (was {old})" if key in before else "")
 
 
 def _differ(one: Any, other: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Read YAML files by PyYAML's parser in C, with the plain values of YAML 1.2's core schema, as DVC reads and writes them.
+"""Read YAML files with PyYAML's parser in C and YAML 1.2's plain values, which are those that DVC reads and writes.
 
 PyYAML itself follows YAML 1.1, to which `1e-05` is text, `yes` a boolean, `012` ten and `1:30` ninety. Only what JSON
 knows is built (null, booleans, numbers, text, lists, mappings): timestamps stay text, and a tag that asks for any other

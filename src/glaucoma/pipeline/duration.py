@@ -67,7 +67,8 @@ def measure(params: Params, started: float) -> Speed:
     start = time.perf_counter() - started - 2 * every * images
     predict = _predict(network, pixels, batch)
     head, last = (
-        _frozen(cut, pixels, params, predict) for cut in (cut_head(network), cut_last(network, params.stage2.unfreeze_last))
+        _frozen(cut, pixels, params, predict)
+        for cut in (cut_head(network), cut_last(network, params.stage2.unfreeze_last))
     )
     fresh(params.seed)
     return Speed(max(start, 0.0), predict, head, last, every)

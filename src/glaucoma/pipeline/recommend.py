@@ -31,17 +31,28 @@ from glaucoma.errors import DataError, ParamsError
 from glaucoma.files import read_csv
 from glaucoma.params import Params, views_of
 
-__all__ = ["AUTO", "Choice", "Folder", "Photograph", "choose", "disc_crops", "is_auto", "look_at", "look_into", "resolve"]
+__all__ = [
+    "AUTO",
+    "Choice",
+    "Folder",
+    "Photograph",
+    "choose",
+    "disc_crops",
+    "look_at",
+    "look_into",
+    "take_auto_out",
+    "value_for",
+]
 
 AUTO = "auto"  # a profile's value that is chosen by the photographs
 
 LOOKED_AT = 60  # photographs; the share of a kind is then known within ±13 points (95 % interval), in seconds
 FEWEST = 20  # independent images of each class: ten folds then test on two of each
 
-# Measured on ACRIMA (703 disc crops), half of EyePACS-AIROGS-light (387 whole retinas) and 300 rendered eyes: 0 %, 100 %
-# and 0 % have three dark corners or more. Where no field is in sight, the finder's median radius, in shorter sides, is
-# 0.295 in ACRIMA and 0.207 in rendered eyes, its median way from the middle 0.03 and 0.11. Of 1 000 draws of 20
-# photographs of each, at least 99.9 % are told apart rightly; one photograph alone is in 82, 100 and 82 % of cases
+# Disc crop or whole retina, measured on ACRIMA (703 disc crops), half of EyePACS-AIROGS-light (387 whole retinas) and
+# 300 rendered eyes: 0, 100 and 0 % have three black corners or more. Where there is no such field, the median radius of
+# the discs found is 0.295 shorter sides in ACRIMA and 0.207 in rendered eyes, and they lie 0.03 and 0.11 from the
+# middle. 20 photographs drawn from one set are judged rightly in 99.9 % of 1 000 draws; one alone in 82, 100 and 82 %
 CORNER = 0.09  # of the longer side, a corner's square
 CORNERS = 3  # dark corners from which on the camera's round field is in sight
 LARGE = 0.25  # radius, in shorter sides, of a disc whose crop would hold three quarters of the photograph's width
@@ -127,9 +138,9 @@ def look_into(root: Path, params: Params) -> Folder:
     independent = {name: len(set(groups[(table["condition"] == name).to_numpy()])) for name in CONDITIONS}
     few = {name: count for name, count in independent.items() if count < FEWEST}
     if few:
-        of = "patients" if "patient" in table else "images"
-        problem = " and ".join(f"{count} {name} {of}" for name, count in few.items())
-        why = f"ten folds would test on fewer than {FEWEST // 10} of them each, and no score would mean anything"
+        problem = " and ".join(f"{count} {name}" for name, count in few.items())
+        problem += " patients" if "patient" in table else " images"
+        why = "with fewer, a fold of ten tests on one or none of them, and scores say little"
         remedy = "add photographs, or choose the parameters yourself: `glaucoma profile shipped`, then edit params.yaml"
         raise DataError(f"{shown(root)} has only {problem}; it takes {FEWEST} of each class: {why}", remedy)
 
@@ -198,39 +209,42 @@ def choose(folder: Folder, params: Params) -> dict[str, Choice]:
     return chosen
 
 
-def is_auto(change: Mapping[str, Any], prefix: str = "") -> bool:
-    """Whether a profile leaves any value to the photographs."""
-    return any(
-        is_auto(value, f"{prefix}{key}.") if isinstance(value, Mapping) else _is_auto(f"{prefix}{key}", value)
-        for key, value in change.items()
-    )
+def value_for(key: str, chosen: Mapping[str, Choice]) -> tuple[Any, str]:
+    """The value of a key that `take_auto_out` found, and why; in a grid, a list of that value."""
+    if key in RULES:
+        return chosen[key].value, chosen[key].reason
+    one = chosen[key.rpartition(".")[2]]
+    return [one.value], f"as {one.key}"
 
 
-def resolve(change: Mapping[str, Any], chosen: Mapping[str, Choice], name: str, prefix: str = "") -> dict[str, Any]:
-    """A profile with what the photographs recommend in place of each `auto`; in a grid, as a list of that value.
+def take_auto_out(change: Mapping[str, Any], name: str) -> tuple[dict[str, Any], list[str]]:
+    """What a profile fixes, and the dotted keys whose value it leaves to the photographs.
 
     Raises:
-        ParamsError: a key for which there is no rule is `auto`.
+        ParamsError: a key is `auto` for which there is no rule; `name` says in whose profile.
     """
-    found = {}
+    fixed, auto = _parted(change, "")
+    strange = [key for key in auto if key not in RULES and not (".grid." in key and key.rpartition(".")[2] in RULES)]
+    if strange:
+        rules = ", ".join(RULES)
+        raise ParamsError(
+            f"{name}: {strange[0]} is {AUTO}, and there is no rule for it", f"photographs decide {rules}; give a value"
+        )
+    return fixed, sorted(auto, key=lambda key: list(RULES).index(key) if key in RULES else len(RULES))
+
+
+def _parted(change: Mapping[str, Any], prefix: str) -> tuple[dict[str, Any], list[str]]:
+    fixed, auto = {}, []
     for part, value in change.items():
         key = f"{prefix}{part}"
         if isinstance(value, Mapping):
-            found[part] = resolve(value, chosen, name, f"{key}.")
-        elif not _is_auto(key, value):
-            found[part] = value
-        elif key in chosen:
-            found[part] = chosen[key].value
-        elif ".grid." in key and part in chosen:
-            found[part] = [chosen[part].value]
+            fixed[part], within = _parted(value, f"{key}.")
+            auto += within
+        elif value == AUTO and key != "data.layout":  # its `auto` is a value of params.yaml
+            auto.append(key)
         else:
-            rules = ", ".join(RULES)
-            raise ParamsError(f"{name}: {key} is {AUTO}, and there is no rule for it", f"there are rules for {rules}")
-    return found
-
-
-def _is_auto(key: str, value: Any) -> bool:
-    return value == AUTO and key != "data.layout"  # whose `auto` stands in params.yaml
+            fixed[part] = value
+    return fixed, auto
 
 
 def _folds(root: Path, table: pd.DataFrame, params: Params) -> tuple[tuple[int, ...], bool]:
