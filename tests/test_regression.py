@@ -49,7 +49,7 @@ def test_the_saved_network_predicts_what_the_regression_does(fitted, pixels, tmp
 
 
 def test_it_is_scikit_learns_on_the_views_and_flips_each_by_itself(fitted, pixels):
-    backbone, network, snapshot = fitted
+    _, network, snapshot = fitted
     inner = network.get_layer(FEATURES)
     views = [pixels[:, :, :SIZE], pixels[:, :, SIZE:]]
     turned = [[view, view[:, :, ::-1], view[:, ::-1], view[:, ::-1, ::-1]] for view in views]
