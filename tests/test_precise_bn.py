@@ -232,12 +232,12 @@ def test_a_network_that_ten_steps_leave_with_the_statistics_of_its_start_is_mend
 def test_other_backends_compute_the_same_and_train_as_well_with_them(backend):
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed")
-    ours = "they_are or called_as or trial_ends or knows_nothing or ten_steps"
+    ours = "they_are_the or called_as or knows_nothing or ten_steps"
     ran = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, "-k", ours],
         env={**os.environ, "KERAS_BACKEND": backend},
         capture_output=True,
         text=True,
-        timeout=400,
+        timeout=800,
     )
     assert ran.returncode == 0, ran.stdout[-4000:]
