@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
@@ -19,7 +20,7 @@ from glaucoma.search.activations import activations
 from glaucoma.search.history import followed
 from glaucoma.search.training import Snapshot
 
-__all__ = ["fit_regression"]
+__all__ = ["fit_features", "fit_regression"]
 
 
 def fit_regression(
@@ -43,21 +44,36 @@ def fit_regression(
     trunk = feature_trunk(backbone, name, params.flips)
     (features,) = activations(trunk, pixels, state / "activations")
     begin = time.perf_counter()
-    train = splits["train"]
-    flips = features.shape[1]
+    fitted, predicted = fit_features(features, splits, params.C)
+    seconds = time.perf_counter() - begin
+    row = {"epoch": 1, **followed(splits["train"], predicted["train"])}
+    row |= {f"test_{name}": value for name, value in followed(splits["test"], predicted["test"]).items()}
+    return regression_network(trunk, *fitted), Snapshot(1, [], predicted, pd.DataFrame([row]), seconds)
+
+
+def fit_features(
+    features: np.ndarray, splits: Mapping[str, Split], penalty: float
+) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray, float], dict[str, np.ndarray]]:
+    """Fit the regression on the features of `train`, and predict all splits.
+
+    Args:
+        features: float (images, flips, features).
+        splits: `train` and those to predict.
+        penalty: inverse strength of the L2 penalty, > 0.
+
+    Returns:
+        Mean and scale of the features, coefficients of the log odds of abnormal (float64 (features,) each) and their
+        intercept; and by split the probability of abnormal, float64 (n,).
+    """
+    train, flips = splits["train"], features.shape[1]
     taught = np.asarray(features[train.rows], np.float64).reshape(len(train) * flips, -1)
     scaler = StandardScaler().fit(taught)
-    regression = LogisticRegression(C=params.C / flips, max_iter=2000)
+    regression = LogisticRegression(C=penalty / flips, max_iter=2000)
     regression.fit(scaler.transform(taught), np.repeat(train.abnormal, flips))
-    mean, scale, weights = scaler.mean_, scaler.scale_, regression.coef_[0]
-    seconds = time.perf_counter() - begin
+    mean, scale, weights, intercept = scaler.mean_, scaler.scale_, regression.coef_[0], float(regression.intercept_[0])
 
     def probability(split: Split) -> np.ndarray:
         standard = (np.asarray(features[split.rows], np.float64) - mean) / scale
-        return 1 / (1 + np.exp(-(standard @ weights + regression.intercept_[0]).mean(axis=1)))
+        return expit((standard @ weights + intercept).mean(axis=1))
 
-    predicted = {split: probability(rows) for split, rows in splits.items()}
-    network = regression_network(trunk, mean, scale, weights, float(regression.intercept_[0]))
-    row = {"epoch": 1, **followed(train, predicted["train"])}
-    row |= {f"test_{name}": value for name, value in followed(splits["test"], predicted["test"]).items()}
-    return network, Snapshot(1, [], predicted, pd.DataFrame([row]), seconds)
+    return (mean, scale, weights, intercept), {name: probability(split) for name, split in splits.items()}
