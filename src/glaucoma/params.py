@@ -18,7 +18,7 @@ from glaucoma.refusals import refusals
 from glaucoma.training_params import Augment, Count, Fit, Fold, Grid, Optimizer, Positive, Section, distinct
 from glaucoma.yaml12 import read_yaml
 
-__all__ = ["VIEWS", "Augment", "Grid", "Head", "Params", "check_params", "load_params", "views_of"]
+__all__ = ["VIEWS", "Augment", "Grid", "Head", "Params", "Regression", "check_params", "load_params", "views_of"]
 
 Score = Literal[
     "sensitivity",
@@ -120,6 +120,13 @@ class Head(Section):
     dropout: Annotated[float, Field(ge=0, lt=1)]
 
 
+class Regression(Section):
+    """The logistic regression on the frozen backbone's features that a fold may be."""
+
+    flips: Literal["none", "horizontal", "both"]
+    C: Positive
+
+
 class Search(Section):
     """What every search selects on."""
 
@@ -153,7 +160,7 @@ class FreeModel(Stage):
 class Crossval(Section):
     """Which folds of which model are trained, from which weights, and how folds are drawn where there are none."""
 
-    model: Literal["final", "model4", "model5"]
+    model: Literal["final", "regression", "model4", "model5"]
     folds: Annotated[list[Fold], Field(min_length=1), AfterValidator(distinct)]
     warm_start: Literal["fold", "stage2", "none"]
     n_folds: Annotated[int, Field(ge=2, le=100)]
@@ -187,6 +194,7 @@ class Params(Section):
     sample: Sample
     backbone: Backbone
     head: Head
+    regression: Regression
     search: Search
     stage1: Stage
     stage2: Stage2

@@ -18,6 +18,7 @@ from glaucoma.data.splits import Split
 from glaucoma.model.backbones import build_backbone
 from glaucoma.model.cut import Cut, cut_all, cut_head, cut_last
 from glaucoma.model.network import build_network
+from glaucoma.model.regression import FLIPS
 from glaucoma.model.runtime import fresh, keras, ready_to_predict
 from glaucoma.params import Augment, Params, views_of
 from glaucoma.search.grid import Run, Trial, expand, fit_of, group
@@ -102,9 +103,13 @@ def estimate(params: Params, speed: Speed, images: int, reading: float) -> float
         for name in ("stage1", "stage2"):
             longest = max(grids[name], key=lambda trial: trial.epochs)
             fold += searches[name] if params.search.nested else training([longest], steps[name])
-    folds = len(params.crossval.folds)
+    folds, flips = len(params.crossval.folds), 0
+    if params.crossval.model == "regression":  # features of all images are computed once; fits take seconds
+        fold, flips = 0.0, len(FLIPS[params.regression.flips])
     starts = (len(searches) + folds + len(LONE)) * speed.start
-    passes = (len(LONE) + 2) * images * speed.predict  # controls, heat maps, and activations where stages 1 and 2 end
+    passes = (
+        (len(LONE) + 2 + flips) * images * speed.predict
+    )  # controls, heat maps, and activations where stages 1 and 2 end
     return starts + sum(searches.values()) + folds * fold + passes + 2 * images * reading  # the index reads, too
 
 
