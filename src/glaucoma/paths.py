@@ -22,6 +22,7 @@ FOLD_METRICS = METRICS / "crossval"
 SUMMARY_METRICS = METRICS / "summary.json"
 INTERVALS = METRICS / "intervals.json"
 CONTROLS_METRICS = METRICS / "controls.json"
+CONTROLS_TIMING = TIMING / "controls.json"
 
 REPORTS = Path("reports")
 EXPLORE = REPORTS / "explore"
@@ -29,8 +30,14 @@ AUDIT = REPORTS / "audit"
 PROBES = AUDIT / "probes.csv"  # how well the label can be told without looking at the eye
 EXPLAIN = REPORTS / "explain"
 CONTROLS = REPORTS / "controls"
+REGRESSION = "regression_average"  # the control that is a model, too: models/controls/
 FOLD_REPORTS = REPORTS / "crossval"
 SUMMARY = REPORTS / "summary"
+DECISIONS = {  # what a prediction needs beside the models of a folder in MODELS
+    "crossval": SUMMARY / "decision.json",
+    "controls": SUMMARY / "decision_controls.json",
+}
+COST_QUALITY = SUMMARY / "cost_quality.csv"  # of every rung of the ladder
 PAGE = REPORTS / "index.html"
 MODEL_CARD = REPORTS / "MODEL_CARD.md"
 CHECKLIST = REPORTS / "CHECKLIST.md"
@@ -43,14 +50,20 @@ FREE = ("model4", "model5")  # searches outside `dvc repro`, each with a backbon
 
 
 def search_files(stage: str) -> dict[str, Path]:
-    """The files of a search stage (`stage1` …): model, sidecar, metrics, table, report folder, timing."""
+    """The files of a search stage (`stage1` …): model, sidecar, metrics, table, report folder, timing, cost."""
     return {
         "model": MODELS / f"{stage}.keras",
         "metrics": METRICS / f"{stage}.json",
         "table": SEARCH_TABLES / f"{stage}.csv",
         "report": REPORTS / stage,
         "timing": TIMING / f"{stage}.csv",
+        "cost": TIMING / f"{stage}.json",  # of the winner of those in FREE
     }
+
+
+def control_file(fold: int) -> Path:
+    """The model of a fold's regression on the frozen backbone's features."""
+    return MODELS / "controls" / f"fold{fold}.keras"
 
 
 def fold_files(fold: int) -> dict[str, Path]:
