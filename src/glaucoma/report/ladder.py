@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from glaucoma.data.names import many
 from glaucoma.evaluate.ladder import MARGIN, RUNGS, cheapest
@@ -42,17 +43,20 @@ def ladder_figure(table: pd.DataFrame, path: Path | str) -> None:
         if any(drawn):
             axes.set_xscale("log")
             axes.margins(x=0.12)
+            axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0), numticks=8))
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axes.xaxis.set_minor_formatter(NullFormatter())
         else:
             axes.text(0.5, 0.5, "not measured", ha="center", color=GREY, transform=axes.transAxes)
             axes.set_xticks([])
-    panels[0].set_ylabel("AUROC on valid, mean over folds, with its 95 % interval")
+    panels[0].set_ylabel("AUROC on valid, mean over folds")
     handles = [
         axes.plot([], [], MARKERS[row["rung"]], color=DARK, label=f"{row['rung']}: {RUNGS[row['rung']]}")[0]
         for row in _rows(shown)
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=2)
     what = many(int(table["folds"].max()), "fold") if len(table) else "no fold"
-    note = f"Grey band: at most {MARGIN} below the best. {what}; where a rung has fewer, its interval is of those"
+    note = f"Bars: 95 % intervals, of {what} or those that a rung has. Grey band: at most {MARGIN} below the best"
     if chosen is not None:
         note += f"\nGreen: the cheapest rung that is shown not to be worse than that: {chosen['rung']}"
     heading(figure, "Cost beside quality", note)
