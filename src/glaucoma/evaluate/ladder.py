@@ -193,7 +193,7 @@ def ladder_lines(table: pd.DataFrame) -> list[str]:
     if chosen["rung"] != best["rung"]:
         lines[0] += f"; the best is {best['rung']}, AUROC {best['auroc']:.3f}{_cost(best)}"
     if chosen["rung"] == "regression":
-        lines.append("take it, with glaucoma predict controls PHOTOGRAPHS: training the network has gained nothing that is shown")
+        lines.append(f"take it, by glaucoma predict controls PHOTOGRAPHS: training the network gains {MARGIN} at most")
     elif chosen["rung"] == "thumbnail":
         lines.append("a thumbnail is enough to tell the label here: look for a shortcut in the photographs first")
     left = table[(table["verdict"] == OPEN) & (table["folds"] == table["folds"].max())]
