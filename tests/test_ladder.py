@@ -168,7 +168,7 @@ def test_every_rung_that_the_run_has_is_read_with_its_costs(run):
         "final": 9.0,
     }
     write_csv(paths.search_files("model4")["report"] / "ladder.csv", run[run["fold"] == 0].assign(rung="model4"))
-    write_json(paths.search_files("model4")["cost"], {"seconds": 70.0, "images_per_second": 10.0})
+    write_json(paths.cost_file("model4"), {"seconds": 70.0, "images_per_second": 10.0})
     assert "model4" in set(read_ladder(read_folds([0, 1]))["rung"])
     assert read_costs([0, 1]).set_index("rung").loc["model4", "seconds"] == 70.0
     named = read_ladder(read_folds([0, 1]), "model4")  # its folds are the final networks, its search is left out

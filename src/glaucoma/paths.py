@@ -50,15 +50,19 @@ FREE = ("model4", "model5")  # searches outside `dvc repro`, each with a backbon
 
 
 def search_files(stage: str) -> dict[str, Path]:
-    """The files of a search stage (`stage1` …): model, sidecar, metrics, table, report folder, timing, cost."""
+    """The files of a search stage (`stage1` …): model, sidecar, metrics, table, report folder, timing."""
     return {
         "model": MODELS / f"{stage}.keras",
         "metrics": METRICS / f"{stage}.json",
         "table": SEARCH_TABLES / f"{stage}.csv",
         "report": REPORTS / stage,
         "timing": TIMING / f"{stage}.csv",
-        "cost": TIMING / f"{stage}.json",  # of the winner of those in FREE
     }
+
+
+def cost_file(model: str) -> Path:
+    """What the winner of a search of one of `FREE` has cost."""
+    return TIMING / f"{model}.json"
 
 
 def control_file(fold: int) -> Path:

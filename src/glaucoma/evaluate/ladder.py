@@ -91,7 +91,7 @@ def read_costs(folds: list[int], final: str = "final") -> pd.DataFrame:
         for rung, seconds in told.get("ladder", {}).items():
             rows.append((final if rung == "final" else rung, seconds, told["images_per_second"]))
     for model in paths.FREE:
-        if model != final and (told := _json(paths.search_files(model)["cost"])):
+        if model != final and (told := _json(paths.cost_file(model))):
             rows.append((model, told["seconds"], told["images_per_second"]))
     table = pd.DataFrame(rows, columns=["rung", "seconds", "images_per_second"])
     return table.groupby("rung", as_index=False).agg({"seconds": "mean", "images_per_second": "median"})

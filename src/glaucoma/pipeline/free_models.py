@@ -34,14 +34,14 @@ def free_model(params: Params, model: str, jobs: int | None = None, executor: st
     """
     network = free_network(params, model)
     winner = search_stage(model, params, network, choose(jobs, executor), cut_all)
-    data, files = dataset(), paths.search_files(model)
+    data = dataset()
     splits = data.fold(params.search.fold)
     ready_to_predict(network)
     held_out = network.predict(Batches([data.pixels], splits["valid"].rows, None, batch_size=BATCH), verbose=0)
     probability = {**winner.probability, "valid": held_out[:, CLASSES.index("abnormal")].astype("float64")}
-    write_rungs({model: probability}, splits, params.search.fold, files["report"])
+    write_rungs({model: probability}, splits, params.search.fold, paths.search_files(model)["report"])
     rate = images_per_second(network, data.pixels, splits["valid"].rows)
-    write_json(files["cost"], {"seconds": winner.seconds, "images_per_second": rate})
+    write_json(paths.cost_file(model), {"seconds": winner.seconds, "images_per_second": rate})
 
 
 def free_network(params: Params, name: str) -> keras.Model:
