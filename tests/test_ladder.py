@@ -203,3 +203,24 @@ def test_predictions_of_other_images_are_refused(run, file: Path, said: str):
     with pytest.raises(DataError, match="other images") as error:
         read_ladder(read_folds([0, 1]))
     assert said in str(error.value)
+
+
+def test_a_real_run_keeps_every_rung_of_every_fold_and_says_which_to_take(finished):
+    for number in (0, 1):
+        report = finished / paths.fold_files(number)["report"]
+        ours = read_csv(report / "predictions.csv", dtype={"image": str})[["split", "image", "label"]]
+        kept = read_csv(report / "ladder.csv", dtype={"image": str})
+        assert kept["rung"].unique().tolist() == ["stage1", "stage2"]
+        for _, part in kept.groupby("rung"):
+            assert part[["split", "image", "label"]].to_numpy().tolist() == ours.to_numpy().tolist()
+        costs = finished.json(paths.fold_files(number)["timing"])["ladder"]
+        assert 0 < costs["stage1"] < costs["stage2"] < costs["final"]
+    table = read_csv(finished / paths.COST_QUALITY)
+    assert table["rung"].tolist() == ["thumbnail", "regression", "stage1", "stage2", "final"]
+    assert table[["seconds", "images_per_second"]].gt(0).all(axis=None)
+    valid = read_csv(finished / paths.SUMMARY / "folds.csv")["valid_auroc"].mean()
+    assert table.set_index("rung").loc["final", "auroc"] == pytest.approx(valid)
+    assert ladder_lines(table)[0] in finished.run("glaucoma", "results").stdout
+    page = (finished / paths.PAGE).read_text()
+    assert "The cheapest rung that is shown not to be worse" in page
+    assert not any(b"seconds" in content for content in finished.metrics().values())

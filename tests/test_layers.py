@@ -169,7 +169,7 @@ def test_paths_and_dvc_name_the_same_files():
     }
     for stage in ("stage1", "stage2", "stage3", "${item.model}"):
         known |= {path.as_posix() for path in paths.search_files(stage).values()}
-    more = [paths.control_file(0).parent, paths.CONTROLS_TIMING, paths.CONTROLS_METRICS, paths.cost_file("${item.model}")]
+    more = [paths.control_file(0).parent, paths.CONTROLS_TIMING, paths.cost_file("${item.model}")]
     known |= {path.as_posix() for path in more}
     known |= {path.as_posix() for path in paths.pretrain_files("${item.backbone}").values()}
     known |= {path.as_posix().replace("fold7", "fold${item.fold}") for path in paths.fold_files(7).values()}
