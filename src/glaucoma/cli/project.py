@@ -11,9 +11,10 @@ from ruamel.yaml import YAML
 from glaucoma import paths
 from glaucoma.data.names import many
 from glaucoma.errors import DataError, ParamsError
+from glaucoma.evaluate.ladder import ladder_lines
 from glaucoma.evaluate.summary import read_folds, readable
 from glaucoma.evaluate.symptoms import FILE, first_line, read_symptoms
-from glaucoma.files import atomic_path, read_json
+from glaucoma.files import atomic_path, read_csv, read_json
 from glaucoma.params import load_params
 from glaucoma.pipeline.parallel_folds import crossval
 from glaucoma.search.grid import Trial, expand, fit_of, group
@@ -105,6 +106,8 @@ def _results() -> None:
     columns = [f"{split}_{score}" for split in ("test", "valid") for score in SHOWN]
     print(found.folds.set_index("fold")[columns].round(3).to_string())
     print(readable(found))
+    if paths.COST_QUALITY.is_file():
+        print(ladder_lines(read_csv(paths.COST_QUALITY))[0])
     print(LOOK_NEXT)
 
 
