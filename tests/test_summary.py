@@ -25,6 +25,7 @@ from glaucoma.evaluate.summary import (
 from glaucoma.evaluate.symptoms import FILE, Symptom, symptoms_table
 from glaucoma.files import read_csv, read_json, write_csv, write_json
 from glaucoma.params import Params, load_params
+from glaucoma.profiles import load_profile
 
 ROOT = Path(__file__).resolve().parents[1]
 CONSTANT = Symptom("same_answer", 0.01, "answers the same", "too little was learnt", "raise lr")
@@ -197,7 +198,7 @@ def test_scores_are_set_beside_the_published_ones_where_the_protocol_is_theirs()
 
 
 def test_the_shipped_profile_is_compared_though_it_mends_the_leak_and_the_note_says_so():
-    params = load_params(ROOT / "profiles/published.yaml")
+    params = load_profile(ROOT / "profiles/published.yaml")
     protocol = protocol_table(params, published()["protocol"]["index"])
     assert protocol.loc[protocol["same"] == "no", "item"].tolist() == ["crossval.warm_start"]
     folds = published_folds()
