@@ -1,4 +1,4 @@
-"""Build a row of the table of backbones and give it its weights: random, Keras' own, or from a file.
+"""Build a row of the table of backbones and give it its weights: random, ImageNet's, or from a file.
 
 One graph whichever is taken: raw RGB values go in, and what prepares them is part of it.
 """
@@ -16,6 +16,7 @@ from glaucoma.backbone_table import BACKBONES, Backbone, nearest, recognise
 from glaucoma.errors import ParamsError, WeightsError
 from glaucoma.model.artifacts import load_model
 from glaucoma.model.bundled import take_bundled
+from glaucoma.model.efficientnet_lite import WIDTHS, build_lite, take_package
 from glaucoma.model.runtime import keras
 
 __all__ = ["build_backbone"]
@@ -34,7 +35,8 @@ def build_backbone(name: str, image_size: int, weights: str) -> keras.Model:
 
     Raises:
         ParamsError: no such backbone, or images that are too small for it.
-        WeightsError: a file that is missing, damaged or of another architecture, or no internet for `imagenet`.
+        WeightsError: a file that is missing, damaged or of another architecture, or for `imagenet` no internet, or not
+            the package that holds them.
     """
     if name not in BACKBONES:
         raise ParamsError(f"there is no backbone {name}", f"choose one of: {', '.join(nearest(name))}")
@@ -45,7 +47,9 @@ def build_backbone(name: str, image_size: int, weights: str) -> keras.Model:
             f"set data.image_size to {row.smallest_size} or more; its weights were trained at {row.native_size}",
         )
     backbone = _graph(name, image_size)
-    if weights == "imagenet":
+    if weights == "imagenet" and row.package:
+        take_package(name, backbone)
+    elif weights == "imagenet":
         _take_file(name, backbone, _imagenet_file(row))
     elif weights == "bundled":
         take_bundled(name, backbone)
@@ -56,12 +60,14 @@ def build_backbone(name: str, image_size: int, weights: str) -> keras.Model:
 
 def _graph(name: str, size: int) -> keras.Model:
     """The row's plain graph, its preprocessing included."""
-    row, build = BACKBONES[name], getattr(keras.applications, name)
+    row = BACKBONES[name]
     if row.scale is None:
-        return build(include_top=False, weights=None, input_shape=(size, size, 3))
+        return getattr(keras.applications, name)(include_top=False, weights=None, input_shape=(size, size, 3))
     inputs = keras.Input((size, size, 3))
     prepared = keras.layers.Rescaling(list(row.scale), list(row.offset), name=PREPARE)(inputs)
-    return build(include_top=False, weights=None, input_tensor=prepared)
+    if name in WIDTHS:
+        return build_lite(name, prepared)
+    return getattr(keras.applications, name)(include_top=False, weights=None, input_tensor=prepared)
 
 
 def _imagenet_file(row: Backbone) -> Path:
@@ -75,8 +81,8 @@ def _imagenet_file(row: Backbone) -> Path:
     except Exception as error:  # whatever the download meets: no route, a proxy, a broken file
         raise WeightsError(
             f"backbone.weights is imagenet, and {row.imagenet_url} could not be fetched: {_first_line(error)}",
-            f"on a machine without internet put that file at {cache / 'models' / file}, or set backbone.weights to a "
-            "path or to none",
+            f"on a machine without internet put that file at {cache / 'models' / file}, set backbone.weights to a path "
+            "or to none, or set backbone.name to EfficientNetLite0, whose ImageNet weights were installed with this",
         ) from None
     return Path(found)
 
