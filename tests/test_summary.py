@@ -295,6 +295,7 @@ def test_the_stage_writes_everything_twice_the_same_and_names_what_it_left_aside
         *["reliability.csv", "reliability.png", "decision_curve.csv", "decision_curve.png", "worst.csv"],
         *["precision_recall.png", "subgroups.csv", "predictions_valid.csv", "report_test.csv", "report_valid.csv"],
         *["published_searches.csv", "selection.csv", "controls.csv", "warnings.csv"],
+        *["cost_quality.csv", "cost_quality.png"],
     } == set(written[0])
     told = read_json(tmp_path / paths.INTERVALS)["test"]["auroc"]
     assert told["low"] <= told["value"] <= told["high"]

@@ -8,9 +8,10 @@ from pathlib import Path
 from glaucoma import paths
 from glaucoma.data.names import many
 from glaucoma.errors import DataError
+from glaucoma.evaluate.ladder import ladder_lines
 from glaucoma.evaluate.summary import read_folds, readable
 from glaucoma.evaluate.symptoms import FILE, first_line, read_symptoms
-from glaucoma.files import read_json
+from glaucoma.files import read_csv, read_json
 from glaucoma.params import load_params
 from glaucoma.pipeline.parallel_folds import crossval
 from glaucoma.search.grid import Trial, expand, fit_of, group
@@ -91,4 +92,6 @@ def _results() -> None:
     columns = [f"{split}_{score}" for split in ("test", "valid") for score in SHOWN]
     print(found.folds.set_index("fold")[columns].round(3).to_string())
     print(readable(found))
+    if paths.COST_QUALITY.is_file():
+        print(ladder_lines(read_csv(paths.COST_QUALITY))[0])
     print(LOOK_NEXT)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,6 +21,7 @@ from glaucoma.model.network import build_network
 from glaucoma.model.regression import FLIPS
 from glaucoma.model.runtime import fresh, keras, ready_to_predict
 from glaucoma.params import Augment, Params, views_of
+from glaucoma.pipeline.outputs import MEASURED
 from glaucoma.search.grid import Run, Trial, expand, fit_of, group
 from glaucoma.search.training import Follower, Snapshot, Trainer
 
@@ -97,20 +98,35 @@ def estimate(params: Params, speed: Speed, images: int, reading: float) -> float
     grids = {name: expand(getattr(params, name).grid, fit) for name in ("stage1", "stage2", "stage3")}
     steps = {"stage1": speed.head, "stage2": speed.last, "stage3": speed.all}
     searches = {name: training(trials, steps[name]) for name, trials in grids.items()}
+    if params.crossval.model == "regression":  # one pass of all images, and a timed one of some in each fold
+        turns = len(FLIPS[params.regression.flips])
+        fold = turns * MEASURED * speed.predict
+        once = turns * images * speed.predict
+    else:
+        fold, once = _network(params, speed, searches, grids, training, test + valid), 0.0
+    folds = len(params.crossval.folds)
+    starts = (len(searches) + folds + len(LONE)) * speed.start
+    passes = (len(LONE) + 2) * images * speed.predict  # controls, heat maps, and activations where stages 1 and 2 end
+    return starts + sum(searches.values()) + once + folds * fold + passes + 2 * images * reading  # the index reads, too
+
+
+def _network(
+    params: Params,
+    speed: Speed,
+    searches: dict[str, float],
+    grids: dict[str, list[Trial]],
+    training: Callable[[Sequence[Trial], float], float],
+    held_out: float,
+) -> float:
+    """Seconds of a fold whose network is trained."""
+    steps, fit = {"stage1": speed.head, "stage2": speed.last}, fit_of(params)
     final = training([Trial(params.lr, params.optimizer, params.batch_size, params.epochs, fit)], speed.all)
-    fold = final + speed.predict * (test + valid)
+    fold = final + speed.predict * held_out
     if params.crossval.warm_start == "fold":
         for name in ("stage1", "stage2"):
             longest = max(grids[name], key=lambda trial: trial.epochs)
             fold += searches[name] if params.search.nested else training([longest], steps[name])
-    folds, flips = len(params.crossval.folds), 0
-    if params.crossval.model == "regression":  # features of all images are computed once; fits take seconds
-        fold, flips = 0.0, len(FLIPS[params.regression.flips])
-    starts = (len(searches) + folds + len(LONE)) * speed.start
-    passes = (
-        (len(LONE) + 2 + flips) * images * speed.predict
-    )  # controls, heat maps, and activations where stages 1 and 2 end
-    return starts + sum(searches.values()) + folds * fold + passes + 2 * images * reading  # the index reads, too
+    return fold
 
 
 def _step(cut: Cut, arrays: Sequence[np.ndarray], params: Params, augment: Augment | None) -> float:

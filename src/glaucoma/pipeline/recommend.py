@@ -58,7 +58,7 @@ CORNERS = 3  # dark corners from which on the camera's round field is in sight
 LARGE = 0.25  # radius, in shorter sides, of a disc whose crop would hold three quarters of the photograph's width
 MEDIUM, CENTRED = 0.15, 0.06  # or of one that lies in the middle, as it does where somebody has cut it out
 MOST = 0.5  # share of whole retinas in which the disc has to be found
-DISC_FOUND = "disc+wide+retina"  # what models see of whole retinas then: benchmarks/recipe.md has what each is worth
+DISC_FOUND = "disc+wide+retina"  # then all three: together they beat each of them alone (benchmarks/recipe.md)
 
 LARGEST_SIZE, SMALLEST_SIZE, STEP = 224, 96, 32  # pixels a side; networks halve their input five times
 BATCH, SMALL_BATCH, STEPS = 16, 8, 10  # images; steps that an epoch should have
@@ -294,8 +294,9 @@ def _image_size(folder: Folder, params: Params, before: Mapping[str, Any]) -> tu
     view = max(sides, key=lambda view: sides[view])
     smallest = max(SMALLEST_SIZE, BACKBONES[params.backbone.name].smallest_size)
     size = int(max(smallest, min(LARGEST_SIZE, math.ceil(sides[view] / STEP) * STEP)))
-    what = {"disc": "crops around the disc", "wide": "crops around the disc", "retina": "retinas"}
-    what = what.get(view, "photographs")
+    what = {"disc": "crops around the disc", "wide": "crops around the disc", "retina": "retinas"}.get(
+        view, "photographs"
+    )
     why = "more would add pixels, no detail"
     if size == LARGEST_SIZE:
         why = "networks are trained on ImageNet at this size"
