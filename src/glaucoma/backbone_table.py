@@ -12,11 +12,12 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-__all__ = ["BACKBONES", "Backbone", "Package", "nearest", "recognise"]
+__all__ = ["BACKBONES", "BUNDLED_LICENCE", "Backbone", "Package", "nearest", "recognise", "weights_from"]
 
 GOOGLE = "https://storage.googleapis.com/"
 KERAS = f"{GOOGLE}tensorflow/keras-applications/"
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's channels, values 0–1
+BUNDLED_LICENCE = "Apache-2.0"  # as all of this project: nothing but its own renderer went in
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,26 @@ def recognise(layers: Iterable[str]) -> list[str]:
     rows = {name: row for name, row in BACKBONES.items() if row.excites is excites}
     found = {name: len(row.blocks) for name, row in rows.items() if all(map(has, row.blocks))}
     return [name for name, blocks in found.items() if blocks == max(found.values())]
+
+
+def weights_from(name: str, weights: str) -> dict[str, str | None]:
+    """Where a backbone's weights come from, for the card of what is made of them.
+
+    Args:
+        name: a key of `BACKBONES`.
+        weights: as `build_backbone` takes them.
+
+    Returns:
+        `origin`, and their `licence`; None where there is none to name, or a file's is not known.
+    """
+    row = BACKBONES[name]
+    known = {
+        "none": ("random, from the seed", None),
+        "imagenet": (f"ImageNet, {row.origin}", row.licence),
+        "bundled": ("trained by this project on rendered eyes", BUNDLED_LICENCE),
+    }
+    origin, licence = known.get(weights, (f"the file {weights}", None))
+    return {"origin": origin, "licence": licence}
 
 
 def _letters(repeats: Iterable[int]) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from glaucoma import paths
+from glaucoma.backbone_table import weights_from
 from glaucoma.data.likeness import learn
 from glaucoma.data.splits import Dataset, Split, load_dataset
 from glaucoma.evaluate.scores import scores
@@ -129,7 +130,7 @@ def model_card(params: Params, about: dict, model: str = "final") -> dict:
         "positive": "abnormal",
         "input": {"size": params.data.image_size, "crop": params.data.crop, "channels": "RGB", "range": [0, 255]},
         "threshold": 0.5,
-        "backbone": section.backbone.model_dump(),
+        "backbone": section.backbone.model_dump() | weights_from(section.backbone.name, section.backbone.weights),
         "head": section.head.model_dump(),
         "seed": params.seed,
         "versions": describe(),
