@@ -53,10 +53,9 @@ def export_model(
     The graph takes raw RGB values, float32 (batch, size, size, 3) in 0–255, and gives the probabilities; what prepares
     the values is part of it. Cropping, where the model wants it, and resizing are the caller's, and named in the
     sidecar: `classes` (in the order of the outputs), `positive`, `threshold`, `input` (size, crop, channels, range),
-    `likeness` (what the training images look like), `warnings` (what speaks against the network), `keras_sha256`,
-    `glaucoma` (version), and hashes of what was
-    written. The sidecar is FILE.json, or glaucoma.json inside a SavedModel's folder; ONNX holds all but these hashes as
-    metadata too.
+    `likeness` (what the training images look like), `warnings` (what speaks against the network), `backbone` (origin
+    and licence of its weights), `keras_sha256`, `glaucoma` (version), and hashes of what was written. The sidecar is
+    FILE.json, or glaucoma.json inside a SavedModel's folder; ONNX holds all but these hashes as metadata too.
 
     Args:
         model: a `.keras` file.
@@ -81,7 +80,7 @@ def export_model(
         "positive": "abnormal",
         "threshold": float(one.card.get("threshold", 0.5)) if threshold is None else threshold,
         "input": {"size": one.size, "crop": one.crop, "channels": "RGB", "range": [0, 255]},
-        **{name: one.card[name] for name in ("likeness", "warnings") if name in one.card},
+        **{name: one.card[name] for name in ("likeness", "warnings", "backbone") if name in one.card},
         "keras_sha256": sha256_file(model),
         "glaucoma": __version__,
     }
