@@ -55,7 +55,7 @@ def test_real_steps_are_timed():
         "batch_size": 8,
         "stage2__unfreeze_last": 20,
     }
-    found = measure(params(**values), begin)
+    found = measure(params(**values))
     taken = time.perf_counter() - begin
     assert 0 < found.predict < taken
     assert 0 < found.head < found.all < taken
