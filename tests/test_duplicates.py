@@ -1,8 +1,10 @@
 import io
 
+import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image, ImageFilter, ImageOps
+from scipy.ndimage import gaussian_filter
 from trees import picture
 
 from glaucoma.data.content import content_ids
