@@ -82,7 +82,7 @@ def judged(tmp_path, monkeypatch):
     def judge(gain: float) -> pd.DataFrame:
         moved = theirs["probability"] + gain * (theirs["label"] == "abnormal")
         ours = theirs.assign(probability=moved.clip(0, 1), source="")
-        results = FoldResults(pd.DataFrame(), ours, pd.Series(dtype=float), [])
+        results = FoldResults(pd.DataFrame(), ours, pd.Series(dtype=float), [], pd.DataFrame())
         return write_against_controls(results, seed=0)
 
     return judge
