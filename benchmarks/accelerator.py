@@ -21,12 +21,12 @@ from clock import Clock, clocked
 from material import network, pixels, splits
 from measuring import SEED, Scale, arguments, shown
 
-from glaucoma.files import write_json
+from glaucoma.base.files import write_json
+from glaucoma.base.progress import say
 from glaucoma.model.optimizers import make_optimizer
 from glaucoma.model.runtime import describe, keras
-from glaucoma.progress import say
-from glaucoma.search.batches import Batches
-from glaucoma.search.history import followed_metrics
+from glaucoma.train.batches import Batches
+from glaucoma.train.history import followed_metrics
 
 EPOCHS, FOLDS = 50, 10
 LR = 0.0001

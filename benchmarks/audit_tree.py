@@ -28,9 +28,9 @@ def planted(folder: Path, scale: Scale) -> dict[str, Any]:
     """Seconds of the audit, faults planted and found, and duplicates told that are none."""
     import pandas as pd
 
-    from glaucoma.data.audit import audit
-    from glaucoma.data.intake import build_index
-    from glaucoma.params import load_params
+    from glaucoma.audit.gate import audit
+    from glaucoma.base.params import load_params
+    from glaucoma.dataset.intake import build_index
 
     params = load_params(ROOT / "params.yaml")
     root, count = folder / "planted", 2 * EACH if scale.tiny else DISTINCT
@@ -59,9 +59,9 @@ def planted(folder: Path, scale: Scale) -> dict[str, Any]:
 
 def tree(folder: Path, scale: Scale) -> dict[str, Any]:
     """A tree of ten folds with its index; its number of files."""
-    from glaucoma.data.intake import build_index
-    from glaucoma.files import write_csv
-    from glaucoma.params import load_params
+    from glaucoma.base.files import write_csv
+    from glaucoma.base.params import load_params
+    from glaucoma.dataset.intake import build_index
 
     root = folder / f"tree{scale.images}"
     made = photographs(folder / f"photographs{scale.images}", scale)
@@ -80,9 +80,9 @@ def tree(folder: Path, scale: Scale) -> dict[str, Any]:
 
 def timed(folder: Path, scale: Scale) -> dict[str, Any]:
     """Seconds that the audit of a listed tree takes."""
-    from glaucoma.data.audit import audit
-    from glaucoma.data.index import read_index
-    from glaucoma.params import load_params
+    from glaucoma.audit.gate import audit
+    from glaucoma.base.params import load_params
+    from glaucoma.photos.index import read_index
 
     begin = time.perf_counter()
     index = read_index(folder / f"index{scale.images}.csv")

@@ -22,7 +22,7 @@ def both(folder: Path, scale: Scale) -> dict[str, Any]:
     import pandas as pd
     from PIL import Image
 
-    from glaucoma.data.pixels import write_pixels
+    from glaucoma.photos.pixels import write_pixels
 
     table = pd.DataFrame(photographs(folder / "photographs", scale), columns=["path", "image"])
     begin = time.perf_counter()

@@ -24,7 +24,7 @@ def plain(folder: Path, scale: Scale) -> dict[str, Any]:
     from obvious import train
 
     from glaucoma.model.cut import cut_all
-    from glaucoma.search.grid import Trial
+    from glaucoma.train.grid import Trial
 
     parts, trial = splits(scale, short=True), Trial(0.0001, "adam", BATCH, EPOCHS)
     ended = train(lambda: cut_all(network(scale)), pixels(folder, scale), parts, trial)
@@ -42,10 +42,10 @@ def both(folder: Path, scale: Scale) -> dict[str, Any]:
     from glaucoma.model.batch_norm import BatchStatistics
     from glaucoma.model.cut import cut_all
     from glaucoma.model.runtime import keras
-    from glaucoma.search.batches import Batches
-    from glaucoma.search.fitting import statistics_rows
-    from glaucoma.search.grid import Trial
-    from glaucoma.search.search import Searcher
+    from glaucoma.train.batches import Batches
+    from glaucoma.train.fitting import statistics_rows
+    from glaucoma.train.grid import Trial
+    from glaucoma.train.search import Searcher
 
     images, parts = pixels(folder, scale), splits(scale, short=True)
     trial, whole = Trial(0.0001, "adam", BATCH, EPOCHS), cut_all(network(scale))

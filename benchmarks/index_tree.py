@@ -52,12 +52,12 @@ def make_tree(root: Path, images: int, size: int, link: bool) -> int:
 
 def work(step: str, folder: Path) -> None:
     """One step, as its stage script does it; prints seconds and peak memory as JSON."""
-    from glaucoma.data.audit import audit
-    from glaucoma.data.index import read_index
-    from glaucoma.data.intake import build_index
-    from glaucoma.data.pixels import write_pixels
-    from glaucoma.files import write_csv
-    from glaucoma.params import load_params
+    from glaucoma.audit.gate import audit
+    from glaucoma.base.files import write_csv
+    from glaucoma.base.params import load_params
+    from glaucoma.dataset.intake import build_index
+    from glaucoma.photos.index import read_index
+    from glaucoma.photos.pixels import write_pixels
 
     params = load_params(Path(__file__).resolve().parents[1] / "params.yaml")
     tree, index_file = folder / "tree", folder / "index.csv"

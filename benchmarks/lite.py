@@ -26,9 +26,9 @@ def turns(folder: Path, scale: Scale) -> dict[str, Any]:
 
     from glaucoma.model.cut import cut_all
     from glaucoma.model.runtime import keras
-    from glaucoma.search.batches import Batches
-    from glaucoma.search.grid import Trial
-    from glaucoma.search.search import Searcher
+    from glaucoma.train.batches import Batches
+    from glaucoma.train.grid import Trial
+    from glaucoma.train.search import Searcher
 
     images, parts = pixels(folder, scale), splits(scale, short=True)
     train = parts["train"]

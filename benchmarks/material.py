@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 from measuring import ROOT, SEED, Scale
 
-from glaucoma.data.splits import Split
+from glaucoma.base.profiles import load_profile
+from glaucoma.dataset.splits import Split
 from glaucoma.model.backbones import build_backbone
 from glaucoma.model.network import build_network, reseed
 from glaucoma.model.runtime import fresh, keras
-from glaucoma.profiles import load_profile
-from glaucoma.search.grid import Trial, expand
+from glaucoma.train.grid import Trial, expand
 
 __all__ = ["network", "pixels", "splits", "trials"]
 

@@ -18,13 +18,13 @@ from clock import Clock, clocked, steady
 from material import network, pixels, splits
 from measuring import SEED, Scale
 
-from glaucoma.data.splits import Split
+from glaucoma.dataset.splits import Split
 from glaucoma.model.cut import Cut, through_trunk
 from glaucoma.model.network import CLASSES
 from glaucoma.model.runtime import keras
-from glaucoma.search.batches import Batches
-from glaucoma.search.grid import Trial
-from glaucoma.search.training import values
+from glaucoma.train.batches import Batches
+from glaucoma.train.grid import Trial
+from glaucoma.train.trainer import values
 
 __all__ = ["EPOCHS", "PLAIN", "Ended", "difference", "measure_short", "train", "whole_grid"]
 

@@ -19,23 +19,23 @@ import numpy as np
 import pandas as pd
 from measuring import ROOT, SEED, machine
 
-from glaucoma.data.crop import load_cropped
-from glaucoma.data.index import distinct
-from glaucoma.data.intake import build_index
-from glaucoma.data.splits import Dataset
+from glaucoma.base.files import atomic_path
+from glaucoma.base.params import load_params, views_of
+from glaucoma.dataset.intake import build_index
+from glaucoma.dataset.splits import Dataset
 from glaucoma.evaluate.over_folds import mean_differences
 from glaucoma.evaluate.scores import predictions_table
-from glaucoma.files import atomic_path
 from glaucoma.model.backbones import build_backbone
 from glaucoma.model.cut import cut_all, cut_head, cut_last
 from glaucoma.model.network import build_network
 from glaucoma.model.regression import feature_trunk
 from glaucoma.model.runtime import fresh, keras
-from glaucoma.params import load_params, views_of
-from glaucoma.search.activations import activations
-from glaucoma.search.grid import Fit, Trial
-from glaucoma.search.regression import fit_features
-from glaucoma.search.search import Searcher
+from glaucoma.photos.crop import load_cropped
+from glaucoma.photos.index import distinct
+from glaucoma.train.activations import activations
+from glaucoma.train.grid import Fit, Trial
+from glaucoma.train.regression import fit_features
+from glaucoma.train.search import Searcher
 
 LITE, SPLITS = "EfficientNetLite0", ("test", "valid")
 Predictions = dict[str, pd.DataFrame]  # by split

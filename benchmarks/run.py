@@ -22,8 +22,8 @@ from measuring import Row, arguments, machine, measured, shown, table
 
 import stage1
 import stage2
-from glaucoma.files import atomic_path, read_json, write_json
-from glaucoma.progress import say
+from glaucoma.base.files import atomic_path, read_json, write_json
+from glaucoma.base.progress import say
 
 ALL = {
     "stage1": stage1,

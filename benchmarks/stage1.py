@@ -32,7 +32,7 @@ def ours(folder: Path, scale: Scale) -> dict[str, Any]:
     from obvious import difference, short_trial
 
     from glaucoma.model.cut import cut_head
-    from glaucoma.search.search import Searcher
+    from glaucoma.train.search import Searcher
 
     grid, images = trials("stage1", scale), pixels(folder, scale)
     whole = cut_head(network(scale))

@@ -25,8 +25,8 @@ BESIDE = (1, MEASURED, MEASURED + 1)  # epochs with a snapshot where two workers
 
 def cut_end(whole: Any) -> Any:
     """Cut a network as the published protocol does."""
+    from glaucoma.base.profiles import load_profile
     from glaucoma.model.cut import cut_last
-    from glaucoma.profiles import load_profile
 
     layers = load_profile(ROOT / "profiles/published.yaml").stage2.unfreeze_last
     return cut_last(whole, min(layers, len(whole.layers) - 8))  # a tiny network has a trunk, too
@@ -48,8 +48,8 @@ def ours(folder: Path, scale: Scale) -> dict[str, Any]:
     from material import network, pixels, splits, trials
     from obvious import difference, short_trial
 
-    from glaucoma.search.grid import group
-    from glaucoma.search.search import Searcher
+    from glaucoma.train.grid import group
+    from glaucoma.train.search import Searcher
 
     grid, images, state = trials("stage2", scale), pixels(folder, scale), folder / "state"
     runs, chosen = group(grid), _chosen(grid, scale)
@@ -76,8 +76,8 @@ def two(folder: Path, scale: Scale) -> dict[str, Any]:
     from material import network, pixels, splits, trials
 
     from glaucoma.search.executors.processes import Processes
-    from glaucoma.search.grid import group
-    from glaucoma.search.search import Searcher
+    from glaucoma.train.grid import group
+    from glaucoma.train.search import Searcher
 
     grid = trials("stage2", scale)
     chosen = _chosen(grid, scale)
@@ -121,14 +121,14 @@ def measure(folder: Path, scale: Scale) -> list[Row]:
 
 def _chosen(grid: list[Any], scale: Scale) -> list[Any]:
     """What is trained: the grid, or of each optimizer and batch size one trial of a few epochs."""
-    from glaucoma.search.grid import Trial, group
+    from glaucoma.train.grid import Trial, group
 
     units = {(run.optimizer, run.batch_size): run for run in group(grid)}  # a second learning rate compiles nothing
     return grid if scale.full else [Trial(run.lr, *unit, MEASURED) for unit, run in units.items()]
 
 
 def _weights(found: dict[Any, Any]) -> str:
-    from glaucoma.search.identity import hash_arrays
+    from glaucoma.train.identity import hash_arrays
 
     return hash_arrays(array for one in found.values() for array in one.weights)
 

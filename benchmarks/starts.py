@@ -37,10 +37,10 @@ def ours(folder: Path, scale: Scale) -> dict[str, Any]:
     from clock import Clock, clocked
     from material import network, pixels, splits
 
-    import glaucoma.pipeline.fold_stage  # noqa: F401 - what the stage imports
+    import glaucoma.train.fold_stage  # noqa: F401 - what the stage imports
     from glaucoma.model.cut import cut_all
-    from glaucoma.search.grid import Trial
-    from glaucoma.search.search import Searcher
+    from glaucoma.train.grid import Trial
+    from glaucoma.train.search import Searcher
 
     scale = _small(scale)
     images, parts = pixels(folder, scale), splits(scale)
@@ -68,7 +68,7 @@ def _small(scale: Scale) -> Scale:
 
 
 def _labels(parts: Any) -> Any:
-    from glaucoma.search.batches import one_hot
+    from glaucoma.train.batches import one_hot
 
     return one_hot(parts["train"].abnormal)
 

@@ -45,10 +45,10 @@ def whole(folder: Path, scale: Scale) -> dict[str, Any]:
 def _seconds(folder: Path, scale: Scale, executor: Any, name: str) -> dict[str, Any]:
     from material import network, pixels, splits
 
-    from glaucoma.search.activations import activations
-    from glaucoma.search.grid import Trial
-    from glaucoma.search.identity import hash_arrays
-    from glaucoma.search.search import Searcher
+    from glaucoma.train.activations import activations
+    from glaucoma.train.grid import Trial
+    from glaucoma.train.identity import hash_arrays
+    from glaucoma.train.search import Searcher
 
     images, cut = pixels(folder, scale), cut_end(network(scale))
     state = folder / name

@@ -12,7 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 os.chdir(ROOT)
-gc.disable()  # until glaucoma.stage: nothing is garbage while libraries load, and to look for it is a fifth of the wait
+gc.disable()  # until glaucoma.base.stage: nothing is garbage while libraries load, and to look for it is a fifth of the wait
 
 
 def _stop(number: int, frame: object) -> None:
@@ -23,4 +23,4 @@ def _stop(number: int, frame: object) -> None:
 
 _STDERR = os.dup(2)  # what native code prints while it loads is kept from the other one
 if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    signal.signal(signal.SIGINT, _stop)  # until glaucoma.stage takes over
+    signal.signal(signal.SIGINT, _stop)  # until glaucoma.base.stage takes over

@@ -3,13 +3,13 @@
 from pathlib import Path
 
 import _checkout
-from glaucoma import paths
-from glaucoma.data.audit import audit, gate, told, write
-from glaucoma.data.index import read_index
-from glaucoma.params import Params
-from glaucoma.progress import say
+from glaucoma.audit.gate import audit, gate, told, write
+from glaucoma.base import paths
+from glaucoma.base.params import Params
+from glaucoma.base.progress import say
+from glaucoma.base.stage import command
+from glaucoma.photos.index import read_index
 from glaucoma.report.offenders import write_found
-from glaucoma.stage import command
 
 
 def main(params: Params) -> None:

@@ -1,10 +1,10 @@
 """Controls: a regression on the frozen backbone's features, which networks must beat, and learning from no meaning."""
 
 import _checkout
-from glaucoma import paths
-from glaucoma.params import Params
-from glaucoma.pipeline.controls import write_controls
-from glaucoma.stage import command
+from glaucoma.base import paths
+from glaucoma.base.params import Params
+from glaucoma.base.stage import command
+from glaucoma.train.control_stage import write_controls
 
 
 def main(params: Params) -> None:

@@ -1,10 +1,10 @@
 """Where the folds' networks looked in their worst errors, in reports/explain/; on the sample, how much on the disc."""
 
 import _checkout
-from glaucoma import paths
-from glaucoma.params import Params
-from glaucoma.pipeline.explain_stage import run_explain
-from glaucoma.stage import command
+from glaucoma.base import paths
+from glaucoma.base.params import Params
+from glaucoma.base.stage import command
+from glaucoma.report.explain_stage import run_explain
 
 
 def main(params: Params) -> None:

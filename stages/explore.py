@@ -3,16 +3,16 @@
 from pathlib import Path
 
 import _checkout
-from glaucoma import paths
-from glaucoma.data.index import read_index
-from glaucoma.files import write_csv
-from glaucoma.params import Params
+from glaucoma.base import paths
+from glaucoma.base.files import write_csv
+from glaucoma.base.params import Params
+from glaucoma.base.stage import command
+from glaucoma.photos.index import read_index
 from glaucoma.report import counts
 from glaucoma.report.appearance import appearance, appearance_chart
 from glaucoma.report.explore import folds_chart, sizes_chart, splits_chart
 from glaucoma.report.gallery import write_crops, write_mosaics
 from glaucoma.report.overlap import overlap, overlap_chart
-from glaucoma.stage import command
 
 
 def main(params: Params) -> None:

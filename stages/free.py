@@ -1,10 +1,10 @@
 """A free configuration (model 4, model 5): train every layer of a network of its own, from the backbone's weights."""
 
 import _checkout
-from glaucoma import paths
-from glaucoma.pipeline.free_models import free_model
+from glaucoma.base import paths
+from glaucoma.base.stage import command
 from glaucoma.search.executors.choose import FLAGS
-from glaucoma.stage import command
+from glaucoma.train.free_models import free_model
 
 if __name__ == "__main__":
     command(free_model, __doc__, model={"choices": paths.FREE, "required": True, "help": "section of params"}, **FLAGS)

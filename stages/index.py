@@ -3,12 +3,12 @@
 from pathlib import Path
 
 import _checkout
-from glaucoma import paths
-from glaucoma.data.frozen import folds_table
-from glaucoma.data.intake import build_index
-from glaucoma.files import write_csv, write_json
-from glaucoma.params import Params
-from glaucoma.stage import command
+from glaucoma.base import paths
+from glaucoma.base.files import write_csv, write_json
+from glaucoma.base.params import Params
+from glaucoma.base.stage import command
+from glaucoma.dataset.frozen import folds_table
+from glaucoma.dataset.intake import build_index
 
 
 def main(params: Params) -> None:

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import _checkout
-from glaucoma import paths
-from glaucoma.data.index import read_index
-from glaucoma.data.pixels import write_pixels
-from glaucoma.params import Params
-from glaucoma.stage import command
+from glaucoma.base import paths
+from glaucoma.base.params import Params
+from glaucoma.base.stage import command
+from glaucoma.photos.index import read_index
+from glaucoma.photos.pixels import write_pixels
 
 
 def main(params: Params) -> None:

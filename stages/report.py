@@ -1,10 +1,10 @@
 """One page of everything, reports/index.html, and beside it the model card and the reporting checklist."""
 
 import _checkout
-from glaucoma import paths
-from glaucoma.params import Params
+from glaucoma.base import paths
+from glaucoma.base.params import Params
+from glaucoma.base.stage import command
 from glaucoma.report.page import write_pages
-from glaucoma.stage import command
 
 
 def main(params: Params) -> None:

@@ -1,10 +1,10 @@
 """Make the embedded sample: synthetic fundus photographs as the report's ten-fold tree, and their truth."""
 
 import _checkout
-from glaucoma import paths
-from glaucoma.data.sample.tree import make_sample
-from glaucoma.params import Params
-from glaucoma.stage import command
+from glaucoma.base import paths
+from glaucoma.base.params import Params
+from glaucoma.base.stage import command
+from glaucoma.synthetic.tree import make_sample
 
 
 def main(params: Params) -> None:

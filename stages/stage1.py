@@ -1,9 +1,9 @@
 """Stage 1: search the head's hyperparameters on the frozen backbone."""
 
 import _checkout
-from glaucoma.pipeline.search_stage import stage1
+from glaucoma.base.stage import command
 from glaucoma.search.executors.choose import FLAGS
-from glaucoma.stage import command
+from glaucoma.train.search_stage import stage1
 
 if __name__ == "__main__":
     command(stage1, __doc__, **FLAGS)

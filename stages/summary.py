@@ -1,20 +1,20 @@
 """All folds of crossval.folds together: scores, pooled predictions, comparison with the published figures."""
 
 import _checkout
-from glaucoma import paths
-from glaucoma.data.names import many
+from glaucoma.base import paths
+from glaucoma.base.files import write_csv, write_json
+from glaucoma.base.params import Params
+from glaucoma.base.progress import say
+from glaucoma.base.stage import command
 from glaucoma.evaluate import summary, symptoms
+from glaucoma.evaluate.against_published import write_against_published
 from glaucoma.evaluate.controls import control_lines, write_against_controls
+from glaucoma.evaluate.judgement import interval_lines, write_judgement, write_ladder
 from glaucoma.evaluate.ladder import ladder_lines
 from glaucoma.evaluate.scores import ABNORMAL, confusion
-from glaucoma.files import write_csv, write_json
-from glaucoma.params import Params
-from glaucoma.pipeline.against_published import write_against_published
-from glaucoma.pipeline.judgement import interval_lines, write_judgement, write_ladder
-from glaucoma.progress import say
+from glaucoma.photos.names import many
 from glaucoma.report.folds import folds_figure, pooled_note, roc_figure, seen_note
 from glaucoma.report.training import confusion_figure
-from glaucoma.stage import command
 
 
 def main(params: Params) -> None:

@@ -8,12 +8,12 @@ from functools import cache
 
 import numpy as np
 
-from glaucoma.data.splits import Split
+from glaucoma.dataset.splits import Split
 from glaucoma.model.backbones import build_backbone
 from glaucoma.model.network import build_network, reseed
 from glaucoma.model.runtime import fresh, keras
-from glaucoma.search.grid import Run
-from glaucoma.search.training import Follower, Snapshot
+from glaucoma.train.grid import Run
+from glaucoma.train.trainer import Follower, Snapshot
 
 fresh(0)  # deterministic kernels, as every stage has them
 

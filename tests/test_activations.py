@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import small
 
-from glaucoma.errors import ParamsError
+from glaucoma.base.errors import ParamsError
 from glaucoma.model.cut import cut_last
 from glaucoma.model.runtime import keras
-from glaucoma.search.activations import CHUNK, activations
+from glaucoma.train.activations import CHUNK, activations
 
 PIXELS, _ = small.images()
 

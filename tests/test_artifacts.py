@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import small
 
-from glaucoma.errors import WeightsError
-from glaucoma.files import hash_json, read_json, sha256_file, write_json
+from glaucoma.base.errors import WeightsError
+from glaucoma.base.files import hash_json, read_json, sha256_file, write_json
 from glaucoma.model.artifacts import load_model, load_values, save_model
 from glaucoma.model.runtime import keras
 from glaucoma.model.sidecar import read_sidecar, sidecar_of
-from glaucoma.search.identity import hash_model
+from glaucoma.train.identity import hash_model
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def test_equal_models_are_equal_files_whichever_process_made_them(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(
         "import small, sys; from pathlib import Path\n"
-        "from glaucoma.model.artifacts import save_model; from glaucoma.search.identity import hash_model\n"
+        "from glaucoma.model.artifacts import save_model; from glaucoma.train.identity import hash_model\n"
         "network = small.tiny_network(); save_model(network, Path(sys.argv[1]), {})\n"
         "sys.stdout.write(hash_model(network))"
     )

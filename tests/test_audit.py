@@ -8,10 +8,10 @@ import pytest
 from PIL import Image, ImageOps
 from trees import CLASSES, ROOT, class_tree, fold_tree, jpeg, labelled, labels_tree, params_for
 
-from glaucoma.data.audit import audit, gate, told
-from glaucoma.data.intake import build_index
-from glaucoma.errors import AuditError, DataError, ParamsError
-from glaucoma.files import read_csv
+from glaucoma.audit.gate import audit, gate, told
+from glaucoma.base.errors import AuditError, DataError, ParamsError
+from glaucoma.base.files import read_csv
+from glaucoma.dataset.intake import build_index
 
 
 def index_of(root):

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import small
 
-from glaucoma.backbone_table import BACKBONES, nearest
-from glaucoma.errors import ParamsError, WeightsError
+from glaucoma.base.backbone_table import BACKBONES, nearest
+from glaucoma.base.errors import ParamsError, WeightsError
 from glaucoma.model.artifacts import load_model, save_model
 from glaucoma.model.backbones import build_backbone
 from glaucoma.model.cut import cut_last

@@ -4,7 +4,7 @@ import small
 
 from glaucoma.model.batch_norm import one_kernel
 from glaucoma.model.runtime import fresh, keras, tensorflow
-from glaucoma.search.training import values
+from glaucoma.train.trainer import values
 
 PIXELS, ABNORMAL = small.images()
 LABELS = np.stack([ABNORMAL == 0, ABNORMAL == 1], axis=1).astype("float32")

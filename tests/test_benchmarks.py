@@ -80,7 +80,7 @@ import sys
 sys.path.insert(0, {str(FOLDER)!r})
 from measuring import Row, Scale
 from obvious import whole_grid
-from glaucoma.search.grid import Trial
+from glaucoma.train.grid import Trial
 
 costs = {{"16": {{"setup": 5, "train": 0.01, "test": 0.001}}, "32": {{"setup": 7, "train": 0.02, "test": 0.002}}}}
 chosen = [Trial(0.1, "adam", 16, 10), Trial(0.1, "sgd", 32, 50)]
@@ -130,7 +130,7 @@ sys.path.insert(0, {str(FOLDER)!r})
 from measuring import Row
 from run import merged
 from dataclasses import asdict
-from glaucoma.files import write_json
+from glaucoma.base.files import write_json
 
 here = {{"processor": "a", "cores": 2, "versions": {{}}, "seconds": 9}}
 old = [Row("one", "s", 4.0, 2.0, ""), Row("one", "GB", None, 1.0, ""), Row("two", "s", None, 3.0, "")]

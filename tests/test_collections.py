@@ -12,14 +12,14 @@ import pytest
 from PIL import Image
 from trees import CLASSES, class_tree, fold_tree, jpeg, labelled, labels_tree, photograph, write_labels
 
-from glaucoma.data.folds import draw_folds
-from glaucoma.data.frozen import folds_table
-from glaucoma.data.images import Unreadable, decode, read_header
-from glaucoma.data.intake import build_index
-from glaucoma.data.layouts import scan
-from glaucoma.data.overlap import overlaps
-from glaucoma.errors import DataError
-from glaucoma.files import write_csv
+from glaucoma.audit.overlap import overlaps
+from glaucoma.base.errors import DataError
+from glaucoma.base.files import write_csv
+from glaucoma.dataset.folds import draw_folds
+from glaucoma.dataset.frozen import folds_table
+from glaucoma.dataset.intake import build_index
+from glaucoma.dataset.layouts import scan
+from glaucoma.photos.images import Unreadable, decode, read_header
 
 OPTIONS = {"layout": "auto", "classes": CLASSES, "n_folds": 3, "held_out": 0.15, "seed": 0}
 

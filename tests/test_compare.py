@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from glaucoma import paths
+from glaucoma.base import paths
+from glaucoma.base.files import read_csv, write_csv
 from glaucoma.cli import main
-from glaucoma.files import read_csv, write_csv
 
 
 def predictions(noise: float, seed: int = 0):

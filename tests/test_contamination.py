@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from glaucoma.data.splits import Split, contamination
+from glaucoma.dataset.splits import Split, contamination
 
 
 def split(images: str, patients: tuple[str, ...] = ()) -> Split:

@@ -16,19 +16,19 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from glaucoma import paths
+from glaucoma.base import paths
+from glaucoma.base.files import read_csv, read_json, write_csv, write_json
+from glaucoma.base.params import Params, load_params
 from glaucoma.cli import main
-from glaucoma.data.copies import COPIES
-from glaucoma.data.likeness import Likeness
+from glaucoma.dataset.copies import COPIES
 from glaucoma.evaluate.decisions import decisions
-from glaucoma.files import read_csv, read_json, write_csv, write_json
 from glaucoma.model.artifacts import load_model, save_model
 from glaucoma.model.network import CLASSES, build_regression
 from glaucoma.model.runtime import keras
 from glaucoma.model.sidecar import read_sidecar
-from glaucoma.params import Params, load_params
-from glaucoma.pipeline.controls import pooled_features, write_controls
-from glaucoma.pipeline.search_stage import dataset
+from glaucoma.photos.likeness import Likeness
+from glaucoma.train.control_stage import pooled_features, write_controls
+from glaucoma.train.search_stage import dataset
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDS = [0, 1]

@@ -4,14 +4,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from glaucoma import paths
+from glaucoma.base import paths
+from glaucoma.base.errors import DataError
+from glaucoma.base.files import write_csv, write_json
 from glaucoma.cli import main
-from glaucoma.data.splits import Dataset
-from glaucoma.errors import DataError
+from glaucoma.dataset.splits import Dataset
 from glaucoma.evaluate.controls import control_lines, write_against_controls
 from glaucoma.evaluate.summary import FoldResults
-from glaucoma.files import write_csv, write_json
-from glaucoma.pipeline.controls import PERMUTATIONS, chance_check, control_scores
+from glaucoma.train.control_stage import PERMUTATIONS, chance_check, control_scores
 
 IMAGES = 240
 

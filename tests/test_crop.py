@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from glaucoma.data.crop import cropped, find_boxes
-from glaucoma.data.discs import find_disc
-from glaucoma.data.sample.anatomy import draw_eyes
-from glaucoma.data.sample.render import render_eye
-from glaucoma.data.sample.truth import truth
+from glaucoma.photos.crop import cropped, find_boxes
+from glaucoma.photos.discs import find_disc
+from glaucoma.synthetic.anatomy import draw_eyes
+from glaucoma.synthetic.render import render_eye
+from glaucoma.synthetic.truth import truth
 
 SEED = 20260  # not the one that the finder was tuned on
 

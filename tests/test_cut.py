@@ -5,8 +5,8 @@ import small
 from glaucoma.model.cut import Cut, cut_all, cut_head, cut_last, through_trunk
 from glaucoma.model.network import HEAD, build_network
 from glaucoma.model.runtime import keras
-from glaucoma.search.grid import Run
-from glaucoma.search.training import Trainer, values
+from glaucoma.train.grid import Run
+from glaucoma.train.trainer import Trainer, values
 
 PIXELS, ABNORMAL = small.images()
 SPLITS = small.splits(ABNORMAL)

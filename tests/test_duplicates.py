@@ -7,11 +7,11 @@ from PIL import Image, ImageFilter, ImageOps
 from scipy.ndimage import gaussian_filter
 from trees import picture
 
-from glaucoma.data.content import content_ids
-from glaucoma.data.duplicates import fingerprint, link, number
-from glaucoma.data.images import decode
-from glaucoma.data.looks import clusters, look_at
-from glaucoma.data.quality import complaints, quality_of
+from glaucoma.photos.content import content_ids
+from glaucoma.photos.duplicates import fingerprint, link, number
+from glaucoma.photos.images import decode
+from glaucoma.photos.looks import clusters, look_at
+from glaucoma.photos.quality import complaints, quality_of
 
 
 def encoded(image, form="JPEG", **options):

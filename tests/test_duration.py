@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from glaucoma.params import Params, check_params
-from glaucoma.pipeline.duration import Speed, estimate, measure
-from glaucoma.profiles import merge, nested, shipped
-from glaucoma.yaml12 import parse_yaml
+from glaucoma.base.params import Params, check_params
+from glaucoma.base.profiles import merge, nested, shipped
+from glaucoma.base.yaml12 import parse_yaml
+from glaucoma.train.duration import Speed, estimate, measure
 
 SPEED = Speed(start=10, predict=0.02, head=0.001, last=0.01, all=0.06)
 STILL = Speed(start=0, predict=0, head=0, last=0, all=0)

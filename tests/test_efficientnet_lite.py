@@ -13,9 +13,10 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 from test_backbones import legacy, outputs, scramble
 
-from glaucoma import paths
-from glaucoma.backbone_table import BACKBONES, recognise, weights_from
-from glaucoma.errors import WeightsError
+from glaucoma.base import paths
+from glaucoma.base.backbone_table import BACKBONES, recognise, weights_from
+from glaucoma.base.errors import WeightsError
+from glaucoma.base.params import load_params
 from glaucoma.model import efficientnet_lite
 from glaucoma.model.artifacts import load_model, save_model
 from glaucoma.model.backbones import build_backbone
@@ -26,9 +27,8 @@ from glaucoma.model.network import build_network
 from glaucoma.model.runtime import keras
 from glaucoma.model.sidecar import read_sidecar
 from glaucoma.model.torch_file import read_pinned
-from glaucoma.params import load_params
-from glaucoma.pipeline.backbone_stage import make_backbone
-from glaucoma.pipeline.search_stage import model_card
+from glaucoma.train.backbone_stage import make_backbone
+from glaucoma.train.search_stage import model_card
 
 NAME = "EfficientNetLite0"
 ROOT = Path(__file__).resolve().parents[1]

@@ -13,12 +13,12 @@ from sklearn.metrics import roc_auc_score
 from small import images, tiny_network
 from trees import picture
 
-from glaucoma import paths
+from glaucoma.base import paths
+from glaucoma.base.files import read_csv, read_json, write_csv
 from glaucoma.cli import main
-from glaucoma.data.content import content_ids
-from glaucoma.files import read_csv, read_json, write_csv
 from glaucoma.model.artifacts import save_model
 from glaucoma.model.network import CLASSES
+from glaucoma.photos.content import content_ids
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -12,19 +12,19 @@ import numpy as np
 import pytest
 from small import images, same, splits, tiny_network
 
-from glaucoma.errors import DataError, ParamsError
+from glaucoma.base.errors import DataError, ParamsError
 from glaucoma.model.cut import cut_all, cut_head, cut_last
-from glaucoma.search import journal
 from glaucoma.search.executors import dispatch
 from glaucoma.search.executors.choose import choose
 from glaucoma.search.executors.cores import pin, share
 from glaucoma.search.executors.local import InProcess
 from glaucoma.search.executors.processes import Processes, _map
 from glaucoma.search.executors.work import Event, Work, pack, travelling, unpack
-from glaucoma.search.grid import Fit, Run, Trial
-from glaucoma.search.journal import Journal
-from glaucoma.search.search import Searcher
-from glaucoma.search.training import Follower, Snapshot
+from glaucoma.train import journal
+from glaucoma.train.grid import Fit, Run, Trial
+from glaucoma.train.journal import Journal
+from glaucoma.train.search import Searcher
+from glaucoma.train.trainer import Follower, Snapshot
 
 FITS = {1e-2: Fit(), 1e-3: Fit(precise_bn=True)}  # by learning rate
 TRIALS = [Trial(lr, "adam", 8, epochs, fit) for lr, fit in FITS.items() for epochs in (1, 4)]
@@ -290,7 +290,7 @@ def test_ray_that_is_not_installed_is_an_error_with_its_remedy(monkeypatch):
 
 
 def test_threads_that_are_no_number_are_a_sentence():
-    code = "import sys; from glaucoma.stage import guarded; from glaucoma.model.runtime import fresh;"
+    code = "import sys; from glaucoma.base.stage import guarded; from glaucoma.model.runtime import fresh;"
     code += "sys.exit(guarded(lambda: fresh(0)))"
     ran = subprocess.run(
         [sys.executable, "-c", code],

@@ -14,17 +14,17 @@ import pytest
 import small
 from PIL import Image
 
+from glaucoma.base.errors import WeightsError
+from glaucoma.base.files import read_json, sha256_file
 from glaucoma.cli import main
-from glaucoma.errors import WeightsError
-from glaucoma.files import read_json, sha256_file
 from glaucoma.model import formats
 from glaucoma.model.artifacts import save_model
 from glaucoma.model.backbones import build_backbone
 from glaucoma.model.network import build_network
 from glaucoma.model.portable import Portable
 from glaucoma.model.runtime import keras
-from glaucoma.pipeline import export
-from glaucoma.pipeline.export import export_model
+from glaucoma.predict import export
+from glaucoma.predict.export import export_model
 
 ALONE = """
 import sys

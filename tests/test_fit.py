@@ -9,15 +9,15 @@ import pytest
 import small
 from test_training import SPLITS, trainer
 
-from glaucoma.data.splits import Split
-from glaucoma.errors import ParamsError
+from glaucoma.base.errors import ParamsError
+from glaucoma.base.params import Augment, Grid
+from glaucoma.dataset.splits import Split
 from glaucoma.model.cut import cut_all, cut_head
-from glaucoma.params import Augment, Grid
 from glaucoma.search.executors.processes import Processes
-from glaucoma.search.fitting import class_weights, learning_rate
-from glaucoma.search.grid import Fit, Run, Trial, columns, expand, group
-from glaucoma.search.ranking import rank
-from glaucoma.search.search import Searcher
+from glaucoma.train.fitting import class_weights, learning_rate
+from glaucoma.train.grid import Fit, Run, Trial, columns, expand, group
+from glaucoma.train.ranking import rank
+from glaucoma.train.search import Searcher
 
 PIXELS, _ = small.images()
 RUN = Run(0.01, "adam", 16, (4,))

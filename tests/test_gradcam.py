@@ -11,19 +11,19 @@ import small
 from PIL import Image
 from trees import params_for
 
-from glaucoma import paths
+from glaucoma.base import paths
+from glaucoma.base.errors import WeightsError
+from glaucoma.base.files import write_csv
 from glaucoma.cli import main
-from glaucoma.errors import WeightsError
 from glaucoma.evaluate.localisation import disc_mask, heat_share
-from glaucoma.files import write_csv
 from glaucoma.model.artifacts import save_model
 from glaucoma.model.gradcam import channel_weights, gradcam
 from glaucoma.model.network import CLASSES, HEAD, build_network
 from glaucoma.model.portable import Portable
 from glaucoma.model.runtime import keras
-from glaucoma.pipeline.explain_stage import run_explain
-from glaucoma.pipeline.explanations import explainers
-from glaucoma.pipeline.inference import Classifier
+from glaucoma.predict.inference import Classifier
+from glaucoma.report.explain_stage import run_explain
+from glaucoma.report.explanations import explainers
 from glaucoma.report.heat import heat_overlay
 
 SPOT = 8  # pixels a side of the planted patch

@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from glaucoma.params import Grid
-from glaucoma.profiles import load_profile
-from glaucoma.search.grid import Run, Trial, expand, group
+from glaucoma.base.params import Grid
+from glaucoma.base.profiles import load_profile
+from glaucoma.train.grid import Run, Trial, expand, group
 
 PUBLISHED = Path(__file__).parents[1] / "profiles" / "published.yaml"
 

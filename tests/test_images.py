@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, ImageOps
 from trees import jpeg, photograph
 
-from glaucoma.data.images import SUFFIXES, Unreadable, decode, decode_for, read_header, to_pixels
+from glaucoma.photos.images import SUFFIXES, Unreadable, decode, decode_for, read_header, to_pixels
 
 SIZE = (60, 40)  # width, height
 RED, GREY = (200, 30, 40), 100

@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trees import CLASSES, class_tree, fold_tree, jpeg, labelled, labels_tree
 
-from glaucoma.data.folds import draw_folds, groups_of
-from glaucoma.data.index import distinct, read_index
-from glaucoma.data.intake import build_index
-from glaucoma.errors import DataError
-from glaucoma.files import write_csv
+from glaucoma.base.errors import DataError
+from glaucoma.base.files import write_csv
+from glaucoma.dataset.folds import draw_folds, groups_of
+from glaucoma.dataset.intake import build_index
+from glaucoma.photos.index import distinct, read_index
 
 OPTIONS = {"layout": "auto", "classes": CLASSES, "n_folds": 4, "held_out": 0.1, "seed": 0}
 

@@ -10,13 +10,13 @@ import pytest
 from PIL import Image
 from small import SIZE, images, tiny_backbone, tiny_network
 
-from glaucoma import paths
-from glaucoma.data.content import content_ids
-from glaucoma.data.pixels import write_pixels
-from glaucoma.errors import WeightsError
+from glaucoma.base import paths
+from glaucoma.base.errors import WeightsError
 from glaucoma.model.artifacts import save_model
 from glaucoma.model.network import CLASSES
-from glaucoma.pipeline.inference import find_models, load_classifier, predict_files
+from glaucoma.photos.content import content_ids
+from glaucoma.photos.pixels import write_pixels
+from glaucoma.predict.inference import find_models, load_classifier, predict_files
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from glaucoma import interrupts
-from glaucoma.progress import Progress
+from glaucoma.base import interrupts
+from glaucoma.base.progress import Progress
 
 
 @pytest.fixture(autouse=True)

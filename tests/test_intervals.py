@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest, norm
 from sklearn import metrics
 
-from glaucoma.confidence import auroc_interval, proportion_interval
-from glaucoma.errors import DataError
+from glaucoma.base.confidence import auroc_interval, proportion_interval
+from glaucoma.base.errors import DataError
 from glaucoma.evaluate.calibration import (
     apply_isotonic,
     apply_temperature,

@@ -7,18 +7,18 @@ import pandas as pd
 import pytest
 import small
 
-from glaucoma.data.splits import Split
-from glaucoma.errors import ParamsError
+from glaucoma.base.errors import ParamsError
+from glaucoma.dataset.splits import Split
 from glaucoma.model.artifacts import load_model, save_model
 from glaucoma.model.cut import cut_all, cut_head, cut_last
 from glaucoma.model.network import reseed
 from glaucoma.model.runtime import keras
-from glaucoma.search import identity, journal
-from glaucoma.search.grid import Trial
-from glaucoma.search.identity import hash_model
-from glaucoma.search.journal import Journal
-from glaucoma.search.search import Searcher
-from glaucoma.search.training import Snapshot
+from glaucoma.train import identity, journal
+from glaucoma.train.grid import Trial
+from glaucoma.train.identity import hash_model
+from glaucoma.train.journal import Journal
+from glaucoma.train.search import Searcher
+from glaucoma.train.trainer import Snapshot
 
 PIXELS, ABNORMAL = small.images()
 SPLITS = small.splits(ABNORMAL)

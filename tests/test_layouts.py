@@ -4,8 +4,8 @@ import shutil
 import pytest
 from trees import CLASSES, class_tree, fold_tree, jpeg, labelled, labels_tree, write_labels
 
-from glaucoma.data.layouts import condition_of, scan
-from glaucoma.errors import DataError
+from glaucoma.base.errors import DataError
+from glaucoma.dataset.layouts import condition_of, scan
 
 
 def refusal(root, layout="auto", classes=CLASSES):

@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 import small
 
-from glaucoma.data.splits import Split
-from glaucoma.errors import TrainingError
+from glaucoma.base.errors import TrainingError
+from glaucoma.dataset.splits import Split
 from glaucoma.model.runtime import keras
-from glaucoma.search.grid import Run
-from glaucoma.search.memory import check_memory, least_memory, memory_there
-from glaucoma.search.training import Trainer
+from glaucoma.train.grid import Run
+from glaucoma.train.memory import check_memory, least_memory, memory_there
+from glaucoma.train.trainer import Trainer
 
 
 def test_a_training_that_fits_is_let_through():

@@ -9,13 +9,13 @@ import pytest
 from ruamel.yaml import YAML
 from small import images, splits, tiny_backbone
 
-from glaucoma import paths
-from glaucoma.data.inner import inner_splits
-from glaucoma.data.splits import Split
-from glaucoma.errors import DataError, ParamsError
+from glaucoma.base import paths
+from glaucoma.base.errors import DataError, ParamsError
+from glaucoma.base.params import load_params
+from glaucoma.dataset.inner import inner_splits
+from glaucoma.dataset.splits import Split
 from glaucoma.model.artifacts import save_model
-from glaucoma.params import load_params
-from glaucoma.pipeline.fold_stage import _FoldTrainer
+from glaucoma.train.fold_stage import _FoldTrainer
 
 GRID = {"lr": [0.0001, 0.01], "optimizer": ["adam"], "batch_size": [16], "epochs": [2]}
 

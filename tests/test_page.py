@@ -13,9 +13,9 @@ from ruamel.yaml import YAML
 from test_summary import CONSTANT, fold
 from trees import probes
 
-from glaucoma import paths
+from glaucoma.base import paths
+from glaucoma.base.files import read_json, write_csv, write_json
 from glaucoma.evaluate.symptoms import FILE, symptoms_table
-from glaucoma.files import read_json, write_csv, write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = (paths.PAGE, paths.MODEL_CARD, paths.CHECKLIST)

@@ -49,7 +49,7 @@ stages:
     deps: [fold0.json, fold1.json, fold2.json]
     outs: [all]
 """
-CALL = "import sys; from glaucoma.pipeline.parallel_folds import crossval; from glaucoma.stage import guarded;"
+CALL = "import sys; from glaucoma.pipeline.parallel_folds import crossval; from glaucoma.base.stage import guarded;"
 CALL += "sys.exit(guarded(lambda: crossval([0, 1, 2], int(sys.argv[1]))))"
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from glaucoma.errors import ParamsError
-from glaucoma.params import load_params
+from glaucoma.base.errors import ParamsError
+from glaucoma.base.params import load_params
 
 ROOT = Path(__file__).resolve().parents[1]
 SHIPPED = (ROOT / "params.yaml").read_text()

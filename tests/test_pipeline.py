@@ -17,7 +17,7 @@ import pytest
 from conftest import TINY, Project
 from ruamel.yaml import YAML
 
-from glaucoma.params import load_params
+from glaucoma.base.params import load_params
 
 SEARCHES = ["stage1", "stage2", "stage3"]
 PREPARATION = ["index", "audit", "explore", "pixels"]

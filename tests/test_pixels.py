@@ -10,11 +10,11 @@ import pytest
 from PIL import Image
 from trees import CLASSES, class_tree, fold_tree
 
-from glaucoma.data.intake import build_index
-from glaucoma.data.pixels import write_pixels
-from glaucoma.data.workers import in_threads
-from glaucoma.errors import DataError
-from glaucoma.files import read_csv, write_csv
+from glaucoma.base.errors import DataError
+from glaucoma.base.files import read_csv, write_csv
+from glaucoma.base.workers import in_threads
+from glaucoma.dataset.intake import build_index
+from glaucoma.photos.pixels import write_pixels
 
 OPTIONS = {"size": 32, "max_megapixels": 10, "drop_unreadable": False}
 
@@ -91,8 +91,8 @@ def test_a_run_killed_half_way_leaves_the_old_files(tmp_path):
     child = f"""
 import os, signal
 from pathlib import Path
-from glaucoma.data import pixels
-from glaucoma.data.index import read_index
+from glaucoma.photos import pixels
+from glaucoma.photos.index import read_index
 
 folder, load, calls = Path({str(tmp_path)!r}), pixels.load_cropped, []
 
@@ -112,7 +112,7 @@ pixels.write_pixels(read_index(folder / "index.csv"), folder / "data", folder / 
 
 
 def test_the_intake_does_not_import_tensorflow():
-    modules = "glaucoma.data.intake, glaucoma.data.audit, glaucoma.data.pixels"
+    modules = "glaucoma.dataset.intake, glaucoma.audit.gate, glaucoma.photos.pixels"
     child = f"import sys, {modules}; print(sorted({{'tensorflow', 'keras', 'matplotlib'}} & set(sys.modules)))"
     environment = {**os.environ, "PYTHONPATH": ""}
     done = subprocess.run([sys.executable, "-c", child], check=True, capture_output=True, text=True, env=environment)

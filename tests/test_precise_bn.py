@@ -12,18 +12,18 @@ import numpy as np
 import pytest
 import small
 
-from glaucoma.data.splits import Split
-from glaucoma.errors import TrainingError
+from glaucoma.base.errors import TrainingError
+from glaucoma.base.params import Augment
+from glaucoma.dataset.splits import Split
 from glaucoma.evaluate.scores import scores
 from glaucoma.model.batch_norm import BatchStatistics, one_kernel
 from glaucoma.model.cut import cut_all, cut_head, cut_last
 from glaucoma.model.runtime import keras
-from glaucoma.params import Augment
-from glaucoma.search.batches import Batches
-from glaucoma.search.fitting import statistics_rows
-from glaucoma.search.grid import Fit, Run, Trial, columns
-from glaucoma.search.search import Searcher
-from glaucoma.search.training import Trainer, values
+from glaucoma.train.batches import Batches
+from glaucoma.train.fitting import statistics_rows
+from glaucoma.train.grid import Fit, Run, Trial, columns
+from glaucoma.train.search import Searcher
+from glaucoma.train.trainer import Trainer, values
 
 PIXELS, ABNORMAL = small.images()
 FEATURES = small.features(PIXELS)

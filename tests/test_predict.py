@@ -14,13 +14,13 @@ import small
 from PIL import Image, ImageOps, PngImagePlugin
 from trees import photograph
 
-from glaucoma import paths
+from glaucoma.base import paths
+from glaucoma.base.files import write_csv, write_json
 from glaucoma.cli import main
-from glaucoma.data.likeness import learn
 from glaucoma.evaluate.decisions import decisions
 from glaucoma.evaluate.scores import predictions_table, scores
-from glaucoma.files import write_csv, write_json
 from glaucoma.model.artifacts import save_model
+from glaucoma.photos.likeness import learn
 
 
 @pytest.fixture(scope="module")

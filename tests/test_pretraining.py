@@ -12,15 +12,15 @@ import pytest
 from conftest import Project
 from small import efficientnet, images, tiny_network
 
-from glaucoma.data.sample.anatomy import draw_eyes
-from glaucoma.data.sample.eyes import TARGETS, measures, write_eyes
-from glaucoma.data.sample.render import render_eye
-from glaucoma.errors import WeightsError
-from glaucoma.files import read_csv, write_json
+from glaucoma.base.errors import WeightsError
+from glaucoma.base.files import read_csv, write_json
+from glaucoma.base.paths import pretrain_files
 from glaucoma.model import bundled
 from glaucoma.model.backbones import build_backbone
 from glaucoma.model.bundled import read_half, write_half
-from glaucoma.paths import pretrain_files
+from glaucoma.synthetic.anatomy import draw_eyes
+from glaucoma.synthetic.eyes import TARGETS, measures, write_eyes
+from glaucoma.synthetic.render import render_eye
 
 TINY = {
     "pretrain": {"backbones": [], "images": 60, "image_size": 64, "lr": 0.001, "batch_size": 8, "epochs": 4},

@@ -8,13 +8,13 @@ import pytest
 from PIL import Image
 from trees import CLASSES, class_tree, jpeg, labelled, labels_tree, params_for, photograph
 
-from glaucoma.data import looks
-from glaucoma.data.audit import audit
-from glaucoma.data.duplicates import Fingerprint
-from glaucoma.data.intake import build_index
-from glaucoma.data.looks import Look, look_at
-from glaucoma.data.probes import COLUMNS, probe_all
-from glaucoma.data.quality import Quality
+from glaucoma.audit.gate import audit
+from glaucoma.audit.probes import COLUMNS, probe_all
+from glaucoma.dataset.intake import build_index
+from glaucoma.photos import looks
+from glaucoma.photos.duplicates import Fingerprint
+from glaucoma.photos.looks import Look, look_at
+from glaucoma.photos.quality import Quality
 
 QUALITY = Quality(0.4, 0.1, 0.0, 0.001, 0.1, 0.8, 0.5)
 
@@ -188,7 +188,7 @@ def test_the_quality_of_a_jpeg_is_read_from_its_tables(quality, tmp_path):
 
 
 def content(path):
-    from glaucoma.files import sha256_file
+    from glaucoma.base.files import sha256_file
 
     return sha256_file(path)
 

@@ -12,13 +12,13 @@ import pytest
 from conftest import ROOT
 from PIL import Image, ImageDraw
 
+from glaucoma.base.errors import ParamsError
+from glaucoma.base.params import check_params
+from glaucoma.base.profiles import load_profile, merge, nested, read_profile, rewrite, shipped
+from glaucoma.base.yaml12 import parse_yaml, read_yaml
 from glaucoma.cli import main
-from glaucoma.errors import ParamsError
-from glaucoma.params import check_params
-from glaucoma.pipeline.recommend import RULES, take_auto_out
-from glaucoma.profiles import load_profile, merge, nested, read_profile, rewrite, shipped
-from glaucoma.search.grid import expand
-from glaucoma.yaml12 import parse_yaml, read_yaml
+from glaucoma.train.grid import expand
+from glaucoma.train.recommend import RULES, take_auto_out
 
 FILES = sorted(file for file in (ROOT / "profiles").glob("*.yaml") if file.stem != "previous")
 SHIPPED = parse_yaml(shipped(), "shipped.yaml")

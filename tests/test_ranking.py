@@ -2,12 +2,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from glaucoma.data.splits import Split
-from glaucoma.errors import DataError
+from glaucoma.base.errors import DataError
+from glaucoma.dataset.splits import Split
 from glaucoma.evaluate.scores import SCORES
-from glaucoma.search.grid import Trial
-from glaucoma.search.ranking import rank, timings
-from glaucoma.search.training import Snapshot
+from glaucoma.train.grid import Trial
+from glaucoma.train.ranking import rank, timings
+from glaucoma.train.trainer import Snapshot
 
 ABNORMAL = np.array([True, True, True, False, False, False, False, False])
 TEST = Split(tuple("abcdefgh"), np.arange(8), ABNORMAL)

@@ -8,16 +8,16 @@ from pathlib import Path
 import pytest
 from small import images, same, splits, tiny_network
 
-from glaucoma.errors import ParamsError, TrainingError
+from glaucoma.base.errors import ParamsError, TrainingError
 from glaucoma.model.cut import cut_all, cut_head
 from glaucoma.search.executors.choose import choose
 from glaucoma.search.executors.cluster import Actor, Cluster
 from glaucoma.search.executors.local import InProcess
 from glaucoma.search.executors.work import Work, pack
-from glaucoma.search.grid import Trial
-from glaucoma.search.identity import code_version
-from glaucoma.search.search import Searcher
-from glaucoma.search.training import Follower
+from glaucoma.train.grid import Trial
+from glaucoma.train.identity import code_version
+from glaucoma.train.search import Searcher
+from glaucoma.train.trainer import Follower
 
 ray = pytest.importorskip("ray", reason="Ray is not installed (pip install -e '.[ray]')")
 from ray.cluster_utils import Cluster as Nodes  # noqa: E402
@@ -111,7 +111,7 @@ def test_arrays_lie_in_the_object_store_not_in_the_actor(on_cluster):
 
 
 def test_nodes_with_other_code_are_refused_before_they_train(on_cluster, tmp_path, monkeypatch):
-    monkeypatch.setattr("glaucoma.search.identity.code_version", lambda: "another")
+    monkeypatch.setattr("glaucoma.train.identity.code_version", lambda: "another")
     with pytest.raises(TrainingError, match=r"no worker can start on the cluster: .* in another version than here"):
         search(tmp_path, on_cluster, cut_head)
 

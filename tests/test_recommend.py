@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from glaucoma.data.sample.anatomy import draw_eyes
-from glaucoma.data.sample.render import disc_axes, render_eye
-from glaucoma.errors import DataError
-from glaucoma.params import Params, check_params
-from glaucoma.pipeline.recommend import DISC_FOUND, Folder, Photograph, choose, disc_crops, look_at, look_into
-from glaucoma.profiles import merge, nested, shipped
-from glaucoma.yaml12 import parse_yaml
+from glaucoma.base.errors import DataError
+from glaucoma.base.params import Params, check_params
+from glaucoma.base.profiles import merge, nested, shipped
+from glaucoma.base.yaml12 import parse_yaml
+from glaucoma.synthetic.anatomy import draw_eyes
+from glaucoma.synthetic.render import disc_axes, render_eye
+from glaucoma.train.recommend import DISC_FOUND, Folder, Photograph, choose, disc_crops, look_at, look_into
 
 SHARED = Path(__file__).resolve().parents[2] / "shared/data"
 WHOLE = Photograph(side=1000, field=True, disc=0.08, away=0.2, retina=900)

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from sklearn import metrics
 
-from glaucoma.files import read_csv
+from glaucoma.base.files import read_csv
 
 COLUMNS = ["image", "patient", "source", "split", "label", "predicted", "probability"]
 

@@ -5,14 +5,14 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from glaucoma.data.splits import Split
+from glaucoma.base.params import Regression
+from glaucoma.dataset.splits import Split
 from glaucoma.model.artifacts import load_model, save_model
 from glaucoma.model.backbones import build_backbone
 from glaucoma.model.gradcam import gradcam
 from glaucoma.model.regression import FEATURES, feature_trunk, pools_of, regression_network
 from glaucoma.model.runtime import fresh, keras
-from glaucoma.params import Regression
-from glaucoma.search.regression import fit_regression
+from glaucoma.train.regression import fit_regression
 
 SIZE, ROWS = 64, {"train": range(24), "test": range(24, 30), "valid": range(30, 36)}
 

@@ -14,8 +14,8 @@ from glaucoma.model.backbones import build_backbone
 from glaucoma.model.cut import cut_all, cut_head, cut_last
 from glaucoma.model.network import build_network
 from glaucoma.model.runtime import keras
-from glaucoma.search.grid import Trial
-from glaucoma.search.search import Searcher
+from glaucoma.train.grid import Trial
+from glaucoma.train.search import Searcher
 
 TRIAL = Trial(0.01, "sgd", 20, 1)  # in two batches, with little to trace
 STAGES = {"stage1": cut_head, "stage2": lambda network: cut_last(network, 4), "stage3": cut_all}

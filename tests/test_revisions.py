@@ -10,11 +10,11 @@ import small
 from conftest import Project
 from ruamel.yaml import YAML
 
-from glaucoma.errors import WeightsError
-from glaucoma.files import sha256_file
+from glaucoma.base.errors import WeightsError
+from glaucoma.base.files import sha256_file
 from glaucoma.model.artifacts import save_model
-from glaucoma.pipeline.inference import find_models, load_classifier
-from glaucoma.pipeline.revisions import FETCHED, parse
+from glaucoma.predict.inference import find_models, load_classifier
+from glaucoma.predict.revisions import FETCHED, parse
 
 ROOT = Path(__file__).resolve().parents[1]
 OUTS = ["models/stage3.keras", "models/stage3.json"]

@@ -24,18 +24,18 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from glaucoma.data.intake import build_index
-from glaucoma.data.looks import look_at
-from glaucoma.data.probes import probe_all
-from glaucoma.data.sample.anatomy import CONDITIONS, NUISANCES, Eye, draw_eye, draw_eyes, rim_width
-from glaucoma.data.sample.camera import encode_jpeg
-from glaucoma.data.sample.render import render_eye
-from glaucoma.data.sample.tree import make_sample
-from glaucoma.data.sample.truth import truth
-from glaucoma.data.workers import in_threads
-from glaucoma.errors import DataError, ParamsError
-from glaucoma.files import read_csv, sha256_file
-from glaucoma.params import load_params
+from glaucoma.audit.probes import probe_all
+from glaucoma.base.errors import DataError, ParamsError
+from glaucoma.base.files import read_csv, sha256_file
+from glaucoma.base.params import load_params
+from glaucoma.base.workers import in_threads
+from glaucoma.dataset.intake import build_index
+from glaucoma.photos.looks import look_at
+from glaucoma.synthetic.anatomy import CONDITIONS, NUISANCES, Eye, draw_eye, draw_eyes, rim_width
+from glaucoma.synthetic.camera import encode_jpeg
+from glaucoma.synthetic.render import render_eye
+from glaucoma.synthetic.tree import make_sample
+from glaucoma.synthetic.truth import truth
 
 ROOT = Path(__file__).resolve().parents[1]
 SPLITS = ("train", "test", "valid")
@@ -344,7 +344,7 @@ def test_a_run_that_stops_leaves_the_earlier_sample_and_no_half_one(small, tmp_p
             raise KeyboardInterrupt
         return render_eye(eye, size)
 
-    monkeypatch.setattr("glaucoma.data.sample.tree.render_eye", stops_soon)
+    monkeypatch.setattr("glaucoma.synthetic.tree.render_eye", stops_soon)
     with pytest.raises(KeyboardInterrupt):
         make_sample(root, images=40, size=96, seed=1)
     assert contents(root) == contents(small)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics
 
-from glaucoma.errors import TrainingError
+from glaucoma.base.errors import TrainingError
 from glaucoma.evaluate.scores import COUNTS, SCORES, classification_report, confusion, cost, predictions_table, scores
 
 # by hand: 3 of 4 abnormal found, 3 of 5 normal left alone; of 20 pairs 15 are in order and one is tied

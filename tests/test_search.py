@@ -2,13 +2,13 @@ import numpy as np
 import pytest
 import small
 
-from glaucoma.errors import TrainingError
+from glaucoma.base.errors import TrainingError
 from glaucoma.model.artifacts import load_model, save_model
 from glaucoma.model.cut import cut_all, cut_head, cut_last
-from glaucoma.search.grid import Trial
-from glaucoma.search.ranking import rank
-from glaucoma.search.search import Searcher
-from glaucoma.search.training import values
+from glaucoma.train.grid import Trial
+from glaucoma.train.ranking import rank
+from glaucoma.train.search import Searcher
+from glaucoma.train.trainer import values
 
 PIXELS, ABNORMAL = small.images()
 SPLITS = small.splits(ABNORMAL)

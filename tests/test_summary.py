@@ -9,8 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from glaucoma import paths
-from glaucoma.errors import DataError
+from glaucoma.base import paths
+from glaucoma.base.errors import DataError
+from glaucoma.base.files import read_csv, read_json, write_csv, write_json
+from glaucoma.base.params import Params, load_params
+from glaucoma.base.profiles import load_profile
 from glaucoma.evaluate.published import comparable, comparison_table, protocol_table, published, readings_table
 from glaucoma.evaluate.scores import predictions_table, scores
 from glaucoma.evaluate.summary import (
@@ -23,9 +26,6 @@ from glaucoma.evaluate.summary import (
     selection_note,
 )
 from glaucoma.evaluate.symptoms import FILE, Symptom, symptoms_table
-from glaucoma.files import read_csv, read_json, write_csv, write_json
-from glaucoma.params import Params, load_params
-from glaucoma.profiles import load_profile
 
 ROOT = Path(__file__).resolve().parents[1]
 CONSTANT = Symptom("same_answer", 0.01, "answers the same", "too little was learnt", "raise lr")

@@ -12,6 +12,7 @@ import pytest
 import small
 from PIL import Image
 
+from glaucoma.base.files import write_csv
 from glaucoma.cli import main
 from glaucoma.evaluate.symptoms import (
     FILE,
@@ -22,12 +23,11 @@ from glaucoma.evaluate.symptoms import (
     symptoms_of,
     symptoms_table,
 )
-from glaucoma.files import write_csv
 from glaucoma.model.artifacts import save_model
 from glaucoma.model.runtime import keras
-from glaucoma.pipeline.outputs import write_training
-from glaucoma.search.grid import Run
-from glaucoma.search.training import Trainer
+from glaucoma.train.grid import Run
+from glaucoma.train.outputs import write_training
+from glaucoma.train.trainer import Trainer
 
 ABNORMAL = np.arange(40) % 2 == 0
 HISTORY = pd.DataFrame({"epoch": [1, 2], "loss": [0.7, 0.4], "accuracy": [0.5, 0.9]})

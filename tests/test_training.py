@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 import small
 
-from glaucoma.errors import TrainingError
+from glaucoma.base.errors import TrainingError
 from glaucoma.evaluate.scores import scores
-from glaucoma.search.grid import Run
-from glaucoma.search.training import Trainer, values
+from glaucoma.train.grid import Run
+from glaucoma.train.trainer import Trainer, values
 
 PIXELS, ABNORMAL = small.images()
 FEATURES = small.features(PIXELS)

@@ -12,8 +12,8 @@ from dvc.utils.serialize import dumps_yaml, loads_yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glaucoma.errors import ParamsError
-from glaucoma.yaml12 import parse_yaml, read_yaml
+from glaucoma.base.errors import ParamsError
+from glaucoma.base.yaml12 import parse_yaml, read_yaml
 
 SHIPPED = (Path(__file__).parents[1] / "params.yaml").read_text()
 TEXTS = [

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from glaucoma.params import Params, load_params
+from glaucoma.base.params import Params, load_params
 
 CLASSES = {"normal": "normal", "abnormal": "abnormal", "glaucoma": "abnormal", "0": "normal", "1": "abnormal"}
 CONDITIONS = ("normal", "abnormal")

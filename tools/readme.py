@@ -17,8 +17,8 @@ from pathlib import Path
 import networkx
 from dvc.repo import Repo
 
+from glaucoma.base.files import read_json
 from glaucoma.evaluate.summary import HEADLINE, SPLITS
-from glaucoma.files import read_json
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"

@@ -6,8 +6,8 @@ import argparse
 import sys
 
 from glaucoma import __version__
+from glaucoma.base.stage import guarded
 from glaucoma.cli import audit, compare, evaluate, export, predict, profile, project
-from glaucoma.stage import guarded
 
 __all__ = ["main"]
 

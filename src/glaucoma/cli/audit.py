@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from glaucoma import paths
-from glaucoma.params import load_params
-from glaucoma.profiles import shipped_params
+from glaucoma.base import paths
+from glaucoma.base.params import load_params
+from glaucoma.base.profiles import shipped_params
 
 __all__ = ["add"]
 
@@ -29,8 +29,8 @@ def _audit(folder: Path, output: Path, params_file: str | None) -> None:
         DataError, ParamsError: the folder or params.yaml cannot be used.
         AuditError: what would mislead.
     """
-    from glaucoma.data.audit import audit, gate, told, write
-    from glaucoma.data.intake import build_index
+    from glaucoma.audit.gate import audit, gate, told, write
+    from glaucoma.dataset.intake import build_index
     from glaucoma.report.offenders import write_found
 
     if params_file is None and not paths.PARAMS.is_file():

@@ -7,8 +7,8 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from glaucoma import paths
-from glaucoma.errors import DataError, ParamsError
+from glaucoma.base import paths
+from glaucoma.base.errors import DataError, ParamsError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,9 +47,9 @@ def _compare(first: str, second: str, split: str, file: str | None) -> None:
         ParamsError: no such revision.
         DataError: a run has no predictions, or the two share no image.
     """
-    from glaucoma.data.copies import COPIES, read_clusters
+    from glaucoma.base.files import write_csv
+    from glaucoma.dataset.copies import COPIES, read_clusters
     from glaucoma.evaluate.comparison import compare, paired
-    from glaucoma.files import write_csv
 
     tables = [_predictions(name, split) for name in (first, second)]
     pairs = paired(*tables)
@@ -73,7 +73,7 @@ def _compare(first: str, second: str, split: str, file: str | None) -> None:
 
 def _predictions(name: str, split: str) -> pd.DataFrame:
     """A run's predictions: from a CSV file, the workspace, or what DVC knows of a revision."""
-    from glaucoma.files import read_csv
+    from glaucoma.base.files import read_csv
 
     here = Path(name) if name.endswith(".csv") else FILES[split]
     try:

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from glaucoma import paths
-from glaucoma.data.names import listed, many
-from glaucoma.errors import DataError, TrainingError
+from glaucoma.base import paths
+from glaucoma.base.errors import DataError, TrainingError
+from glaucoma.base.files import read_csv, read_json
+from glaucoma.base.params import load_params
 from glaucoma.evaluate.controls import control_lines
-from glaucoma.files import read_csv, read_json
-from glaucoma.params import load_params
+from glaucoma.photos.names import listed, many
 
 __all__ = ["add"]
 
@@ -41,7 +41,7 @@ def _evaluate(model: str, collection: Path, output: Path | None) -> None:
         ParamsError, WeightsError, DataError: what is given cannot be used.
     """
     params = load_params(paths.PARAMS)
-    from glaucoma.pipeline.external import evaluate_external  # Keras takes seconds
+    from glaucoma.predict.external import evaluate_external  # Keras takes seconds
 
     root = collection.expanduser()
     output = output or paths.REPORTS / "external" / root.absolute().name

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from glaucoma.base.errors import ParamsError
 from glaucoma.cli.predict import by_name, number
-from glaucoma.data.names import many, shown
-from glaucoma.errors import ParamsError
+from glaucoma.photos.names import many, shown
 
 __all__ = ["add"]
 
@@ -43,7 +43,7 @@ def _export(given: argparse.Namespace) -> None:
         WeightsError, DataError: what `export_model` raises.
     """
     limit = None if given.threshold is None else number(given.threshold)
-    from glaucoma.pipeline.inference import find_models
+    from glaucoma.predict.inference import find_models
 
     models = find_models(given.model)
     if given.threshold is not None and limit is None:
@@ -52,7 +52,7 @@ def _export(given: argparse.Namespace) -> None:
     one_file = given.out is not None and given.out.suffix == suffix
     if one_file and len(models) > 1:
         raise ParamsError(f"--out is one file, for {many(len(models), 'model')}", "name a folder")
-    from glaucoma.pipeline.export import export_model
+    from glaucoma.predict.export import export_model
 
     for model in models:
         out = given.out if one_file else (given.out or model.parent) / f"{model.stem}{suffix}"

@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from glaucoma import paths
-from glaucoma.data.names import listed, many, shown
-from glaucoma.errors import DataError, ParamsError
+from glaucoma.base import paths
+from glaucoma.base.errors import DataError, ParamsError
+from glaucoma.photos.names import listed, many, shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,7 +57,7 @@ def _predict(given: argparse.Namespace) -> int:
 
     files = _files(given.images)
     limit = given.threshold and number(given.threshold)  # before TensorFlow starts, which takes seconds
-    from glaucoma.pipeline.inference import find_models, load_classifier, predict_files, warned
+    from glaucoma.predict.inference import find_models, load_classifier, predict_files, warned
 
     models = find_models(given.model)
     if limit is None and given.threshold:
@@ -72,7 +72,7 @@ def _predict(given: argparse.Namespace) -> int:
     if given.explain:
         if given.explain.exists() and not given.explain.is_dir():
             raise ParamsError(f"--explain is {shown(given.explain)}, which is no folder", "name a folder")
-        from glaucoma.pipeline.explanations import explain_files, explainers
+        from glaucoma.report.explanations import explain_files, explainers
 
         explain = explainers(loaded)  # before the work: a head of another kind is refused
     found = predict_files(loaded, files, look=None if given.no_quality else lambda image: _quality(image, needed))
@@ -96,7 +96,7 @@ def _predict(given: argparse.Namespace) -> int:
 
 
 def _files(names: list[str]) -> list[Path]:
-    from glaucoma.data.walk import walk
+    from glaucoma.dataset.walk import walk
 
     files: list[Path] = []
     for name in names:
@@ -152,7 +152,7 @@ def by_name(threshold: str, models: list[Path]) -> float:
 
 def _entry(models: list[Path]) -> dict[str, Any] | None:
     """The decisions fitted for these models: those of the one fold, or of all folds pooled; None for other models."""
-    from glaucoma.files import read_json
+    from glaucoma.base.files import read_json
 
     home = _home(models)
     if home is None or not paths.DECISIONS[home].is_file():
@@ -203,7 +203,7 @@ def _warnings(found: Any) -> list[str]:
 
 
 def _quality(image: Image.Image, needed: int) -> str:
-    from glaucoma.data.quality import complaints, quality_of
+    from glaucoma.photos.quality import complaints, quality_of
 
     return "; ".join(complaints(quality_of(image), *image.size, needed).values())
 
@@ -246,7 +246,7 @@ def _sentence(models: int, judged: dict[str, tuple[int, int, str]]) -> str:
 
 
 def _show(table: pd.DataFrame, form: str, out: Path | None, judged: str) -> None:
-    from glaucoma.files import atomic_path
+    from glaucoma.base.files import atomic_path
 
     if form == "csv":
         text = table.to_csv(index=False, lineterminator="\n")

@@ -6,14 +6,14 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from glaucoma import paths
-from glaucoma.data.names import many, shown
-from glaucoma.errors import DataError, ParamsError
-from glaucoma.files import atomic_path
-from glaucoma.params import Params, check_params, load_params
-from glaucoma.pipeline.recommend import Folder, choose, look_into, take_auto_out, value_for
-from glaucoma.profiles import PREVIOUS, PROFILES, SHIPPED, kept, merge, nested, read_profile, rewrite, shipped
-from glaucoma.yaml12 import parse_yaml
+from glaucoma.base import paths
+from glaucoma.base.errors import DataError, ParamsError
+from glaucoma.base.files import atomic_path
+from glaucoma.base.params import Params, check_params, load_params
+from glaucoma.base.profiles import PREVIOUS, PROFILES, SHIPPED, kept, merge, nested, read_profile, rewrite, shipped
+from glaucoma.base.yaml12 import parse_yaml
+from glaucoma.photos.names import many, shown
+from glaucoma.train.recommend import Folder, choose, look_into, take_auto_out, value_for
 
 __all__ = ["add"]
 
@@ -141,7 +141,7 @@ def _say_how_long(params: Params, folder: Folder) -> None:
         TrainingError: a batch does not fit into memory.
     """
     print("timing a few training steps (about half a minute) …", flush=True)
-    from glaucoma.pipeline.duration import estimate, measure  # Keras takes seconds
+    from glaucoma.train.duration import estimate, measure  # Keras takes seconds
 
     speed = measure(params)
     seconds = estimate(params, speed, folder.images, folder.seconds)

@@ -5,16 +5,16 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from glaucoma import paths
-from glaucoma.data.names import many
-from glaucoma.errors import DataError
+from glaucoma.base import paths
+from glaucoma.base.errors import DataError
+from glaucoma.base.files import read_csv, read_json
+from glaucoma.base.params import load_params
 from glaucoma.evaluate.ladder import ladder_lines
 from glaucoma.evaluate.summary import read_folds, readable
 from glaucoma.evaluate.symptoms import FILE, first_line, read_symptoms
-from glaucoma.files import read_csv, read_json
-from glaucoma.params import load_params
+from glaucoma.photos.names import many
 from glaucoma.pipeline.parallel_folds import crossval
-from glaucoma.search.grid import Trial, expand, fit_of, group
+from glaucoma.train.grid import Trial, expand, fit_of, group
 
 __all__ = ["add"]
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binomtest, norm, rankdata
 
-from glaucoma.errors import DataError
+from glaucoma.base.errors import DataError
 from glaucoma.evaluate.intervals import RESAMPLES, independent, resampled
 from glaucoma.evaluate.scores import ABNORMAL, SCORES, THRESHOLD, scores
 

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from glaucoma import paths
-from glaucoma.data.copies import read_clusters
-from glaucoma.errors import DataError
+from glaucoma.base import paths
+from glaucoma.base.errors import DataError
+from glaucoma.base.files import read_csv, write_csv
+from glaucoma.dataset.copies import read_clusters
 from glaucoma.evaluate.over_folds import mean_differences
 from glaucoma.evaluate.summary import FoldResults
-from glaucoma.files import read_csv, write_csv
 
 __all__ = ["control_lines", "read_controls", "write_against_controls"]
 

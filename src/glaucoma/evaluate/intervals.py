@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import pandas as pd
 
-from glaucoma.confidence import auroc_interval, proportion_interval
-from glaucoma.data.folds import groups_of
+from glaucoma.base.confidence import auroc_interval, proportion_interval
+from glaucoma.dataset.folds import groups_of
 from glaucoma.evaluate.scores import BINS, SCORES, THRESHOLD, checked, scores
 
 __all__ = ["LEVEL", "RESAMPLES", "arrays", "draws", "independent", "intervals", "resampled", "weighted_scores"]

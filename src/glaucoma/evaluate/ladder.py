@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from glaucoma import paths
-from glaucoma.errors import DataError
+from glaucoma.base import paths
+from glaucoma.base.errors import DataError
+from glaucoma.base.files import read_csv, read_json
 from glaucoma.evaluate.controls import read_controls
 from glaucoma.evaluate.intervals import LEVEL, RESAMPLES, arrays, draws, independent
 from glaucoma.evaluate.summary import FoldResults
-from glaucoma.files import read_csv, read_json
 
 __all__ = ["COLUMNS", "MARGIN", "RUNGS", "cheapest", "cost_quality", "ladder_lines", "read_costs", "read_ladder"]
 

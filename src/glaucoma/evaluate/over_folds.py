@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from glaucoma.errors import DataError
+from glaucoma.base.errors import DataError
 from glaucoma.evaluate.intervals import LEVEL, RESAMPLES, arrays, draws, independent, intervals, weighted_scores
 from glaucoma.evaluate.scores import SCORES, scores
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pandas as pd
 
-from glaucoma.confidence import proportion_interval
+from glaucoma.base.confidence import proportion_interval
+from glaucoma.base.params import Params
+from glaucoma.base.yaml12 import parse_yaml
 from glaucoma.evaluate.scores import ABNORMAL, NORMAL
-from glaucoma.params import Params
-from glaucoma.yaml12 import parse_yaml
 
 __all__ = ["comparable", "comparison_table", "protocol_table", "published", "readings_table"]
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from sklearn import metrics
 
-from glaucoma.errors import TrainingError
+from glaucoma.base.errors import TrainingError
 
 __all__ = [
     "ABNORMAL",

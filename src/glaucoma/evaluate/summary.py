@@ -10,12 +10,12 @@ from typing import Any
 
 import pandas as pd
 
-from glaucoma import paths
-from glaucoma.errors import DataError
+from glaucoma.base import paths
+from glaucoma.base.errors import DataError
+from glaucoma.base.files import read_csv, read_json
+from glaucoma.base.params import Params
 from glaucoma.evaluate.scores import ABNORMAL, COUNTS, NORMAL, SCORES
 from glaucoma.evaluate.symptoms import FILE, read_symptoms
-from glaucoma.files import read_csv, read_json
-from glaucoma.params import Params
 
 __all__ = [
     "HEADLINE",

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from glaucoma.data.names import many
+from glaucoma.base.files import read_csv
 from glaucoma.evaluate.scores import THRESHOLD
-from glaucoma.files import read_csv
+from glaucoma.photos.names import many
 
 __all__ = ["FILE", "Symptom", "first_line", "read_symptoms", "symptoms", "symptoms_of", "symptoms_table"]
 

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from glaucoma.errors import WeightsError
-from glaucoma.files import atomic_path, sha256_file
+from glaucoma.base.errors import WeightsError
+from glaucoma.base.files import atomic_path, sha256_file
 from glaucoma.model.contents import check_contents
 from glaucoma.model.runtime import keras
 from glaucoma.model.sidecar import sidecar_of, write_sidecar

@@ -6,8 +6,8 @@ signs of glaucoma are left out on purpose.
 
 from __future__ import annotations
 
+from glaucoma.base.params import Augment
 from glaucoma.model.runtime import keras
-from glaucoma.params import Augment
 
 __all__ = ["augmented", "augmenting_layers"]
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from glaucoma.backbone_table import BACKBONES, Backbone, nearest, recognise
-from glaucoma.errors import ParamsError, WeightsError
+from glaucoma.base.backbone_table import BACKBONES, Backbone, nearest, recognise
+from glaucoma.base.errors import ParamsError, WeightsError
 from glaucoma.model.artifacts import load_model
 from glaucoma.model.bundled import take_bundled
 from glaucoma.model.efficientnet_lite import WIDTHS, build_lite, take_package

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from glaucoma.errors import WeightsError
-from glaucoma.files import atomic_path, read_json, sha256_file, write_json
+from glaucoma.base.errors import WeightsError
+from glaucoma.base.files import atomic_path, read_json, sha256_file, write_json
 from glaucoma.model.runtime import keras
 
 __all__ = ["BUNDLED", "BUNDLED_BACKBONE", "read_half", "take_bundled", "write_half"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from glaucoma.errors import ParamsError
+from glaucoma.base.errors import ParamsError
 from glaucoma.model.network import HEAD
 from glaucoma.model.runtime import keras
 

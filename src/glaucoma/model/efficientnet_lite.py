@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from glaucoma.backbone_table import BACKBONES
-from glaucoma.errors import WeightsError
+from glaucoma.base.backbone_table import BACKBONES
+from glaucoma.base.errors import WeightsError
 from glaucoma.model.runtime import keras
 from glaucoma.model.torch_file import read_pinned
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from glaucoma.errors import GlaucomaError, ParamsError
+from glaucoma.base.errors import GlaucomaError, ParamsError
 from glaucoma.model.portable import INSTALL, Portable, Runner
 from glaucoma.model.runtime import keras, tensorflow
 

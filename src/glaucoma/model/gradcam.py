@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from PIL import Image
 
-from glaucoma.errors import WeightsError
+from glaucoma.base.errors import WeightsError
 from glaucoma.model.network import CLASSES, HEAD
 from glaucoma.model.regression import FEATURES, FLIPS, LOGITS, pools_of
 from glaucoma.model.runtime import keras

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from joblib import cpu_count
 
-from glaucoma.errors import GlaucomaError, WeightsError
+from glaucoma.base.errors import GlaucomaError, WeightsError
 
 __all__ = ["INSTALL", "SUFFIX", "Portable", "Runner"]
 

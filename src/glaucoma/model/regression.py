@@ -12,7 +12,7 @@ import re
 
 import numpy as np
 
-from glaucoma.backbone_table import BACKBONES
+from glaucoma.base.backbone_table import BACKBONES
 from glaucoma.model.network import CLASSES, HEAD
 from glaucoma.model.runtime import keras
 

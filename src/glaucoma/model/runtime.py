@@ -16,7 +16,7 @@ from typing import Any
 
 from joblib import cpu_count
 
-from glaucoma.errors import ParamsError
+from glaucoma.base.errors import ParamsError
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # what matters arrives as a Python exception

@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from glaucoma.data.names import shown
-from glaucoma.errors import WeightsError
-from glaucoma.files import hash_json, read_json, sha256_file, write_json
+from glaucoma.base.errors import WeightsError
+from glaucoma.base.files import hash_json, read_json, sha256_file, write_json
+from glaucoma.photos.names import shown
 
 __all__ = ["read_sidecar", "sidecar_of", "write_sidecar"]
 

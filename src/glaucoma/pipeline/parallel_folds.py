@@ -23,10 +23,10 @@ from pathlib import Path
 
 from joblib import cpu_count
 
-from glaucoma import paths
-from glaucoma.data.names import many
-from glaucoma.errors import ParamsError, TrainingError
-from glaucoma.progress import LOG_INTERVAL, say
+from glaucoma.base import paths
+from glaucoma.base.errors import ParamsError, TrainingError
+from glaucoma.base.progress import LOG_INTERVAL, say
+from glaucoma.photos.names import many
 from glaucoma.search.executors.cores import pin
 
 __all__ = ["crossval"]

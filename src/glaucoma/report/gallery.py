@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from glaucoma import paths
-from glaucoma.files import read_csv
-from glaucoma.params import Params
+from glaucoma.base import paths
+from glaucoma.base.files import read_csv
+from glaucoma.base.params import Params
 from glaucoma.report.crops import crops_chart
 from glaucoma.report.mosaic import mosaic, mosaic_by
 from glaucoma.report.sources import named_sources, sources_chart

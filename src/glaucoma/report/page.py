@@ -8,15 +8,15 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-from glaucoma import paths
-from glaucoma.data.names import many
+from glaucoma.base import paths
+from glaucoma.base.files import atomic_path, hash_json, sha256_file
+from glaucoma.base.params import Params
 from glaucoma.evaluate.controls import control_lines
 from glaucoma.evaluate.ladder import ladder_lines
 from glaucoma.evaluate.scores import ABNORMAL, NORMAL
 from glaucoma.evaluate.summary import SPLITS, mean_and_sd
 from glaucoma.evaluate.symptoms import FILE, first_line, read_symptoms
-from glaucoma.files import atomic_path, hash_json, sha256_file
-from glaucoma.params import Params
+from glaucoma.photos.names import many
 from glaucoma.report import page_figures as figures
 from glaucoma.report.page_errors import overlays, worst
 from glaucoma.report.page_parts import (

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from glaucoma import paths
+from glaucoma.base import paths
 from glaucoma.evaluate.scores import ABNORMAL, NORMAL
 from glaucoma.report.page_parts import Missing, frame, photograph, picture
 

@@ -14,7 +14,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image
 
-from glaucoma.files import read_csv, read_json
+from glaucoma.base.files import read_csv, read_json
 
 __all__ = [
     "Missing",

@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
 from matplotlib.ft2font import FT2Font
 
-from glaucoma.data.names import shown
-from glaucoma.files import atomic_path
+from glaucoma.base.files import atomic_path
+from glaucoma.photos.names import shown
 
 __all__ = [
     "CONDITION_COLOURS",

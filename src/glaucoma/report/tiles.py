@@ -8,7 +8,7 @@ from textwrap import wrap
 from matplotlib.axes import Axes
 from PIL import Image, ImageOps
 
-from glaucoma.data.images import Unreadable, decode
+from glaucoma.photos.images import Unreadable, decode
 from glaucoma.report.style import DARK, PALE, plain_name
 
 __all__ = ["TILE", "tile"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from glaucoma import paths
+from glaucoma.base import paths
 from glaucoma.evaluate.ladder import cheapest
 from glaucoma.evaluate.scores import ABNORMAL, NORMAL
 from glaucoma.report.page_parts import Missing, frame

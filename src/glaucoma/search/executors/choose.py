@@ -15,14 +15,14 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from glaucoma.environment import number
-from glaucoma.errors import ParamsError
+from glaucoma.base.environment import number
+from glaucoma.base.errors import ParamsError
 from glaucoma.search.executors.cluster import Cluster
 from glaucoma.search.executors.local import InProcess
 from glaucoma.search.executors.processes import Processes
 from glaucoma.search.executors.work import Work
-from glaucoma.search.grid import Run
-from glaucoma.search.training import Follower
+from glaucoma.train.grid import Run
+from glaucoma.train.trainer import Follower
 
 __all__ = ["EXECUTORS", "FLAGS", "Executor", "choose"]
 

@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import glaucoma
-from glaucoma.data.names import many
-from glaucoma.errors import ParamsError, TrainingError
-from glaucoma.progress import say
-from glaucoma.search.grid import Run
+from glaucoma.base.errors import ParamsError, TrainingError
+from glaucoma.base.progress import say
+from glaucoma.photos.names import many
+from glaucoma.train.grid import Run
 
 if TYPE_CHECKING:
     from glaucoma.search.executors.work import Event, Work
-    from glaucoma.search.training import Follower
+    from glaucoma.train.trainer import Follower
 
 __all__ = ["Cluster"]
 
@@ -74,7 +74,7 @@ class Cluster:
         from glaucoma.model.runtime import keras, threads
         from glaucoma.search.executors.dispatch import dispatch
         from glaucoma.search.executors.work import pack
-        from glaucoma.search.identity import code_version
+        from glaucoma.train.identity import code_version
 
         environment = {"GLAUCOMA_THREADS": str(threads()), "KERAS_BACKEND": keras.backend.backend()}
         # A memory map would be pickled as a copy; the array it is a view of goes to the store without one
@@ -93,7 +93,7 @@ class Actor:
     def __init__(self, environment: dict[str, str], code: str, packed: bytes, *arrays: np.ndarray):
         os.environ.update(environment)
         from glaucoma.search.executors.work import unpack
-        from glaucoma.search.identity import code_version
+        from glaucoma.train.identity import code_version
 
         if code != code_version():
             raise RuntimeError("this project, Keras or its backend is there in another version than here")

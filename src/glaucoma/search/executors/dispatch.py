@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from glaucoma.errors import TrainingError
-from glaucoma.interrupts import released
-from glaucoma.progress import say
+from glaucoma.base.errors import TrainingError
+from glaucoma.base.interrupts import released
+from glaucoma.base.progress import say
 from glaucoma.search.executors.work import Event
-from glaucoma.search.grid import Run
-from glaucoma.search.training import Follower
+from glaucoma.train.grid import Run
+from glaucoma.train.trainer import Follower
 
 __all__ = ["RETRIES", "Worker", "WorkerDiedError", "dispatch"]
 

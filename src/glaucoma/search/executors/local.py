@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from glaucoma.search.executors.work import Work
-from glaucoma.search.grid import Run
-from glaucoma.search.training import Follower, assign
+from glaucoma.train.grid import Run
+from glaucoma.train.trainer import Follower, assign
 
 __all__ = ["InProcess"]
 

@@ -26,8 +26,8 @@ from glaucoma.search.executors.cores import pin
 from glaucoma.search.executors.dispatch import WorkerDiedError, dispatch
 from glaucoma.search.executors.local import InProcess
 from glaucoma.search.executors.work import Event, Work, pack, teller, travelling, unpack
-from glaucoma.search.grid import Run
-from glaucoma.search.training import Follower
+from glaucoma.train.grid import Run
+from glaucoma.train.trainer import Follower
 
 __all__ = ["Processes"]
 

@@ -9,14 +9,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from glaucoma.data.splits import Split
-from glaucoma.errors import GlaucomaError, TrainingError
+from glaucoma.base.errors import GlaucomaError, TrainingError
+from glaucoma.base.params import Augment
+from glaucoma.dataset.splits import Split
 from glaucoma.model.cut import Cut, through_trunk
 from glaucoma.model.runtime import fresh, keras
-from glaucoma.params import Augment
-from glaucoma.search.grid import Run
-from glaucoma.search.heads import HeadsTrainer
-from glaucoma.search.training import Follower, Trainer, assign, values
+from glaucoma.train.grid import Run
+from glaucoma.train.heads import HeadsTrainer
+from glaucoma.train.trainer import Follower, Trainer, assign, values
 
 __all__ = ["Event", "Work", "pack", "reason", "teller", "travelling", "unpack"]
 

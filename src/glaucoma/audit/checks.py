@@ -1,0 +1,224 @@
+"""What the audit looks for: one small function per finding, named as `audit.waive` names it."""
+
+from __future__ import annotations
+
+import itertools
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import pandas as pd
+
+from glaucoma.audit.overlap import overlaps
+from glaucoma.photos.index import CONDITIONS, distinct
+from glaucoma.photos.names import many, shown
+
+__all__ = ["CHECKS", "LINKS", "UNWAIVABLE", "Case", "Finding"]
+
+# The last two are content ids
+LINKS = ["first_path", "second_path", "mirrored", "correlation", "same_pixels", "first", "second"]
+WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing found.
+
+    Attributes:
+        finding: the check's name.
+        severity: error stops the pipeline unless waived.
+        count: files concerned.
+        where: fold, file or patient.
+        message: what is wrong there.
+        remedy: what to do about it.
+    """
+
+    finding: str
+    severity: Literal["error", "warning", "info"]
+    count: int
+    where: str
+    message: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True)
+class Case:
+    """What the checks look at.
+
+    Attributes:
+        index: as `read_index` gives it.
+        faults: why an image cannot be read, by content id.
+        drop_unreadable: whether such images are to be left out (data.unreadable: drop).
+        links: pairs of images of one photograph, a row each: `LINKS`.
+        clusters: number of each readable image's photograph, by content id.
+        poor: what is wrong with a photograph, by content id, a sentence by its fault.
+        probes: what tells the label, as `probe_all` gives it.
+    """
+
+    index: pd.DataFrame
+    faults: dict[str, str]
+    drop_unreadable: bool
+    links: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=LINKS))
+    clusters: dict[str, int] = field(default_factory=dict)
+    poor: dict[str, dict[str, str]] = field(default_factory=dict)
+    probes: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=["skipped"]))
+
+
+def unreadable(case: Case) -> list[Finding]:
+    """Images that cannot be decoded: an error, or a warning where they are to be dropped."""
+    severity = "warning" if case.drop_unreadable else "error"
+    remedy = "" if case.drop_unreadable else "replace or remove them, or set data.unreadable to drop"
+    copies = case.index.groupby("image")["path"].nunique()
+    rows = distinct(case.index[case.index["image"].isin(case.faults)]).sort_values("path")
+    return [
+        Finding("unreadable", severity, int(copies[image]), shown(path), case.faults[image], remedy)
+        for path, image in zip(rows["path"], rows["image"], strict=True)
+    ]
+
+
+def split_without_class(case: Case) -> list[Finding]:
+    """Splits that lose all images of a class when unreadable ones are dropped."""
+    if not case.drop_unreadable:
+        return []
+    usable = case.index[~case.index["image"].isin(case.faults)]
+    before = case.index.groupby(["fold", "split", "condition"]).size()
+    lost = before.index.difference(usable.groupby(["fold", "split", "condition"]).size().index)
+    remedy = "replace the unreadable images"
+    return [
+        Finding("split_without_class", "error", int(before[key]), f"fold {key[0]}, {key[1]}", message, remedy)
+        for key in lost
+        for message in [f"all images of class {key[2]} are unreadable"]
+    ]
+
+
+def split_leak(case: Case) -> list[Finding]:
+    """An image in two splits of one fold: it is scored by a model that has seen it, or selects what it judges."""
+    splits = case.index.groupby(["fold", "image"])["split"].transform("nunique")
+    remedy = "leave each such image in one split of a fold"
+    return [
+        Finding("split_leak", "error", len(files), where, f"the same image is {_places(files)}", remedy)
+        for where, files in _by_image(case.index[splits > 1])
+    ]
+
+
+def test_overlap(case: Case) -> list[Finding]:
+    """An image in the test sets of two folds: pooled over folds it counts twice, and intervals come out too narrow."""
+    remedy = "test each image in one fold only, or read scores fold by fold"
+    found = overlaps(case.index)
+    return [Finding("test_overlap", "warning", count, where, message, remedy) for where, count, message in found]
+
+
+def repeated_in_split(case: Case) -> list[Finding]:
+    """An image more than once in one split: it is counted once, and weighs no more than others."""
+    repeated = case.index.duplicated(["fold", "split", "image"], keep=False)
+    remedy = "remove the copies; until then, each image counts once"
+    # The paths of a fold tree name the split; drawn folds differ in it, and would repeat the finding for each
+    return [
+        Finding("repeated_in_split", "warning", len(files), where, f"the same image is there {_places(files)}", remedy)
+        for where, files in _by_image(case.index[repeated].assign(split=""))
+    ]
+
+
+def label_conflict(case: Case) -> list[Finding]:
+    """An image under both classes, in whatever folds: one of the labels is wrong."""
+    labels = case.index.groupby("image")["condition"].transform("nunique")
+    remedy = "find out which label is right, and remove the other files"
+    files = defaultdict(set)
+    for row in case.index[labels > 1].itertuples():
+        files[row.image].add((row.condition, row.path))
+    return [
+        Finding("label_conflict", "error", len(places), shown(path), f"the same image is {_places(places)}", remedy)
+        for path, places in sorted((min(path for _, path in places), sorted(places)) for places in files.values())
+    ]
+
+
+def patient_leak(case: Case) -> list[Finding]:
+    """A patient in two splits of one fold: two photographs of one eye are nearly the same image."""
+    if "patient" not in case.index:
+        return []
+    known = case.index[case.index["patient"] != ""]
+    splits = known.groupby(["fold", "patient"])["split"].transform("nunique")
+    remedy = "leave all images of a patient in one split of a fold"
+    files = defaultdict(list)
+    for row in known[splits > 1].itertuples():
+        files[row.fold, row.patient].append((row.split, row.path))
+    return [
+        Finding("patient_leak", "error", len(places), f"fold {fold}, patient {shown(patient)}", message, remedy)
+        for (fold, patient), places in sorted(files.items())
+        for message in [f"images of one patient are {_places(sorted(places))}"]
+    ]
+
+
+def copies(case: Case) -> list[Finding]:
+    """How many images the files are: ten copies of an image are no ten samples."""
+    files, images = case.index["path"].nunique(), case.index["image"].nunique()
+    folds = case.index.groupby("image")["fold"].nunique()
+    counts = sorted(set(folds))
+    each = _word(counts[0]) if len(counts) == 1 else f"{_word(counts[0])} to {_word(counts[-1])}"
+    verb = "is" if files == 1 else "are"
+    message = f"{many(files, 'file')} {verb} {many(images, 'image')}, each in {each} {_folds(counts[-1])}"
+    return [Finding("copies", "info", files, "all folds", message)]
+
+
+def class_balance(case: Case) -> list[Finding]:
+    """Images of each class, and how far the share of `abnormal` differs from split to split."""
+    images = case.index.drop_duplicates(["image", "condition"])["condition"].value_counts()
+    normal, abnormal = (int(images.get(name, 0)) for name in CONDITIONS)
+    shares = (case.index["condition"] == "abnormal").groupby([case.index["fold"], case.index["split"]]).mean()
+    message = (
+        f"{many(normal, 'normal and', 'normal and')} {many(abnormal, 'abnormal image')}, "
+        f"{abnormal / (normal + abnormal):.1%} abnormal; in the splits {shares.min():.1%} to {shares.max():.1%}"
+    )
+    return [Finding("class_balance", "info", normal + abnormal, "all folds", message)]
+
+
+CHECKS: dict[str, Callable[[Case], list[Finding]]] = {
+    check.__name__: check
+    for check in (
+        unreadable,
+        split_without_class,
+        split_leak,
+        label_conflict,
+        patient_leak,
+        test_overlap,
+        repeated_in_split,
+        copies,
+        class_balance,
+    )
+}
+# Findings that no later stage could work with, and what to do instead
+UNWAIVABLE = {
+    "unreadable": "set data.unreadable to drop to leave such images out",
+    "split_without_class": "replace the unreadable images",
+}
+
+
+def _by_image(rows: pd.DataFrame) -> Iterator[tuple[str, tuple[tuple[str, str], ...]]]:
+    """Where an image is, and its (split, path)s there; folds that have the same ones are one finding."""
+    files = defaultdict(list)
+    for row in rows.itertuples():
+        files[row.image, row.fold].append((row.split, row.path))
+    folds = defaultdict(list)
+    for (_, fold), places in sorted(files.items()):
+        folds[tuple(sorted(places))].append(fold)
+    for places, there in sorted(folds.items(), key=lambda item: (item[1], item[0])):
+        yield f"fold{'s' if len(there) > 1 else ''} {', '.join(map(str, there))}", places
+
+
+def _places(files: Sequence[tuple[str, str]]) -> str:
+    """`in train as a.jpg and in test as b.jpg`; of several files in one place, the first two and how many more."""
+    parts = []
+    for place, group in itertools.groupby(files, key=lambda file: file[0]):
+        names = [shown(path) for _, path in group]
+        more = f" and {len(names) - 2} more" if len(names) > 2 else ""
+        parts.append((f"in {place} " if place else "") + f"as {', '.join(names[:2])}{more}")
+    return " and ".join(parts)
+
+
+def _word(count: int) -> str:
+    return WORDS[count] if count < len(WORDS) else str(count)
+
+
+def _folds(count: int) -> str:
+    return "fold" if count == 1 else "folds"

@@ -1,0 +1,219 @@
+"""The audit: every distinct image is decoded, every check is run, and what nobody waived stops the pipeline."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from glaucoma.audit.checks import CHECKS as LISTED_CHECKS
+from glaucoma.audit.checks import LINKS, UNWAIVABLE, Case, Finding
+from glaucoma.audit.photographs import PHOTOGRAPH_CHECKS
+from glaucoma.audit.probes import probe_all
+from glaucoma.audit.shortcuts import SHORTCUT_CHECKS
+from glaucoma.base.errors import AuditError, ParamsError
+from glaucoma.base.files import write_csv, write_json
+from glaucoma.base.params import Params
+from glaucoma.base.workers import in_threads
+from glaucoma.photos.content import read_content
+from glaucoma.photos.images import decode
+from glaucoma.photos.index import distinct
+from glaucoma.photos.looks import Look, clusters, look_at
+from glaucoma.photos.names import listed, many
+from glaucoma.photos.quality import complaints
+
+__all__ = ["Findings", "audit", "examine", "gate", "told", "write"]
+
+CHECKS = {**LISTED_CHECKS, **PHOTOGRAPH_CHECKS, **SHORTCUT_CHECKS}
+DESCRIBING = ("copies", "class_balance", "source_balance")  # find nothing wrong, and are no counts
+SEVERITIES = ("error", "warning", "info")
+NEARLY = 0.99  # correlation of thumbnails that equal pixels have at least, whatever a decoder's shortcut rounds
+
+
+@dataclass(frozen=True)
+class Findings:
+    """All that an audit found.
+
+    Attributes:
+        found: in the order of the checks.
+        waived: names of findings the user accepts.
+        images: distinct images looked at.
+        dropped: unreadable images that the next stages leave out.
+        duplicates: pairs of images of one photograph: `LINKS` and the `cluster` they are part of.
+        probes: what tells the label, as `probe_all` gives it.
+    """
+
+    found: tuple[Finding, ...]
+    waived: frozenset[str]
+    images: int
+    dropped: int
+    duplicates: pd.DataFrame
+    probes: pd.DataFrame
+
+    @property
+    def errors(self) -> list[Finding]:
+        """Errors that nobody waived."""
+        return [one for one in self.found if one.severity == "error" and one.finding not in self.waived]
+
+    def table(self) -> pd.DataFrame:
+        """One row per finding: `finding, severity, waived (yes or no), count, where, message, remedy`."""
+        rows = [asdict(one) for one in self.found]
+        table = pd.DataFrame(rows, columns=["finding", "severity", "count", "where", "message", "remedy"])
+        waived = table["finding"].isin(self.waived) & (table["severity"] == "error")
+        table.insert(2, "waived", waived.map({True: "yes", False: "no"}))
+        return table
+
+    def metrics(self) -> dict[str, int | float | str | None]:
+        """Findings by name (0 where none), unwaived errors, warnings, waived errors and which, images seen, dropped.
+
+        And the probe that tells the label best, with its AUROC; None where none could be tried.
+        """
+        by_name = Counter(one.finding for one in self.found if one.severity != "info")
+        tried = self.probes[(self.probes["target"] == "label") & (self.probes["skipped"] == "")]
+        best = tried.sort_values("auroc", ascending=False, kind="stable").head(1).to_dict("records")
+        (strongest,) = best or [dict.fromkeys(tried.columns)]
+        return {
+            **{name: by_name[name] for name in CHECKS if name not in DESCRIBING},
+            "errors": len(self.errors),
+            "warnings": sum(one.severity == "warning" for one in self.found),
+            "waived": sum(one.severity == "error" for one in self.found) - len(self.errors),
+            "waived_findings": ", ".join(
+                sorted({one.finding for one in self.found if one.severity == "error"} & self.waived)
+            ),
+            "strongest_probe": strongest["probe"],
+            **{f"strongest_probe_{name}": strongest[name] for name in ("auroc", "low", "high")},
+            "images": self.images,
+            "dropped": self.dropped,
+        }
+
+
+def audit(index: pd.DataFrame, root: Path, params: Params, kept: Path | None = None) -> Findings:
+    """Look for what would make a score mislead.
+
+    Args:
+        index: as `read_index` gives it.
+        root: data.root.
+        params: `audit.waive`, `data.unreadable` and `data.max_megapixels` are read.
+        kept: file in which looks at images are kept, as `look_at` has it.
+
+    Raises:
+        ParamsError: `audit.waive` names no finding, or one that cannot be waived.
+        DataError: an image changed since it was indexed.
+    """
+    _check_waived(params.audit.waive)
+    drop = params.data.unreadable == "drop"
+    case = examine(index, root, params, kept)
+    faults = case.faults
+    found = tuple(finding for check in CHECKS.values() for finding in check(case))
+    dropped = len(faults) if drop else 0
+    duplicates = case.links.assign(cluster=case.links["first"].map(case.clusters))
+    return Findings(
+        found,
+        frozenset(params.audit.waive),
+        images=index["image"].nunique(),
+        dropped=dropped,
+        duplicates=duplicates,
+        probes=case.probes,
+    )
+
+
+def write(findings: Findings, folder: Path, metrics_file: Path) -> Path:
+    """Write findings.csv, duplicates.csv and probes.csv into a folder, and the metrics; returns the first's path."""
+    write_csv(folder / "findings.csv", findings.table())
+    write_csv(folder / "duplicates.csv", findings.duplicates)
+    write_csv(folder / "probes.csv", findings.probes)
+    write_json(metrics_file, findings.metrics())
+    return folder / "findings.csv"
+
+
+def examine(index: pd.DataFrame, root: Path, params: Params, kept: Path | None = None) -> Case:
+    """Decode every distinct image once: whether it can be read, what is wrong with it, which others it is a copy of."""
+    limit = params.data.max_megapixels
+    looks = look_at(index, root, "audit", max_megapixels=limit, kept=kept)
+    images = distinct(index).set_index("image")
+    numbers, links = clusters(looks)
+    places = images["path"]
+    links = links.assign(first_path=links["first"].map(places), second_path=links["second"].map(places))
+    links["same_pixels"] = _same_pixels(links, images, root, limit)
+    seen = {image: one for image, one in looks.items() if isinstance(one, Look)}
+    sizes = images[["width", "height"]]
+    poor = {image: complaints(one.quality, *sizes.loc[image], params.data.image_size) for image, one in seen.items()}
+    return Case(
+        index,
+        {image: one for image, one in looks.items() if isinstance(one, str)},
+        drop_unreadable=params.data.unreadable == "drop",
+        links=links[LINKS],
+        clusters={image: numbers[image] for image in seen},
+        poor={image: wrong for image, wrong in poor.items() if wrong},
+        probes=probe_all(index, looks, numbers),
+    )
+
+
+def _same_pixels(links: pd.DataFrame, images: pd.DataFrame, root: Path, limit: float) -> list[bool]:
+    """Which linked images are equal in every pixel; only those that may be are decoded whole."""
+    sizes = images[["width", "height"]].apply(tuple, axis=1)
+    alike = [
+        not row.mirrored and row.correlation > NEARLY and sizes[row.first] == sizes[row.second]
+        for row in links.itertuples()
+    ]
+    rows = links[np.array(alike, dtype=bool)]
+    named = sorted({*rows["first"], *rows["second"]})
+
+    def pixels(image: str) -> str:
+        decoded = decode(read_content(root, images["path"][image], image), max_megapixels=limit)
+        return hashlib.sha256(decoded.tobytes()).hexdigest()
+
+    digests = dict(zip(named, in_threads(pixels, named, "compare pixels"), strict=True)) if named else {}
+    return [
+        may and digests[first] == digests[second]
+        for may, first, second in zip(alike, links["first"], links["second"], strict=True)
+    ]
+
+
+def told(findings: Findings, table_file: Path) -> str:
+    """What was found, a line each: the gravest first, of each kind the first 3, so that none hides others."""
+    order = sorted(findings.found, key=lambda one: SEVERITIES.index(one.severity))
+    by_name: dict[tuple[str, str], list[Finding]] = {}
+    for one in order:
+        by_name.setdefault((one.finding, one.severity), []).append(one)
+    lines = []
+    for (name, severity), some in by_name.items():
+        what = f"{'waived ' * (severity == 'error' and name in findings.waived)}{severity}, {name}"
+        rest = f" of {name}, all in {table_file}"
+        lines.append(listed([f"{what}, {one.where}: {one.message}" for one in some], most=3, rest=rest))
+    return "".join(lines)
+
+
+def gate(findings: Findings, table_file: Path) -> None:
+    """Stop for errors that nobody waived.
+
+    Raises:
+        AuditError: all of them by name, the first 20 of each in full.
+    """
+    errors = findings.errors
+    if not errors:
+        return
+    names = list(dict.fromkeys(one.finding for one in errors))
+    paragraphs = []
+    for name in names:
+        some = [one for one in errors if one.finding == name]
+        lines = listed([f"{one.where}: {one.message}" for one in some], most=20, rest=f", all in {table_file}")
+        paragraphs.append(f"\n  {name}, {many(len(some), 'time')}:{lines}\n    → {some[0].remedy}")
+    waivable = [name for name in names if name not in UNWAIVABLE]
+    accept = f", or accept {' and '.join(waivable)} by name under audit.waive in params.yaml" if waivable else ""
+    raise AuditError(f"the audit found what would mislead:{''.join(paragraphs)}", f"mend the data{accept}")
+
+
+def _check_waived(names: Sequence[str]) -> None:
+    unknown = [name for name in names if name not in CHECKS]
+    if unknown:
+        known = ", ".join(name for name in CHECKS if name not in UNWAIVABLE)
+        raise ParamsError(f"audit.waive names no finding of the audit: {', '.join(unknown)}", f"known are: {known}")
+    for name in names:
+        if name in UNWAIVABLE:
+            raise ParamsError(f"audit.waive: {name} cannot be waived", UNWAIVABLE[name])

@@ -1,0 +1,280 @@
+"""The schema of params.yaml: what each key means, its range, and a sentence for whatever does not fit.
+
+Frozen; an unknown key, a wrong type, an empty list, NaN and infinity are refused by name. Comments for users stand in
+params.yaml itself.
+"""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, PlainValidator, ValidationError
+
+from glaucoma.base.backbone_table import BACKBONES, nearest
+from glaucoma.base.errors import ParamsError
+from glaucoma.base.refusals import refusals
+from glaucoma.base.training_params import Augment, Count, Fit, Fold, Grid, Optimizer, Positive, Section, distinct
+from glaucoma.base.yaml12 import read_yaml
+
+__all__ = ["VIEWS", "Augment", "Grid", "Head", "Params", "Regression", "check_params", "load_params", "views_of"]
+
+Score = Literal[
+    "sensitivity",
+    "specificity",
+    "auroc",
+    "partial_auroc",
+    "sensitivity_at_95_specificity",
+    "average_precision",
+    "accuracy",
+    "f1_macro",
+    "mcc",
+    "brier",
+    "log_loss",
+    "ece",
+    "cost",
+]
+Condition = Literal["normal", "abnormal"]
+VIEWS = ("none", "retina", "disc", "wide")  # parts of a photograph that a network may see
+
+
+def _known_backbone(name: str) -> str:
+    if name not in BACKBONES:
+        raise ValueError(f"there is no such backbone; known are, the nearest first, {', '.join(nearest(name))}")
+    return name
+
+
+def views_of(crop: str) -> tuple[str, ...]:
+    """The parts that a value of `data.crop` asks for, left to right: `disc+retina` → disc, retina.
+
+    Raises:
+        ValueError: an unknown part, one named twice, or `none` beside another.
+    """
+    views = tuple(crop.split("+"))
+    unknown = [view for view in views if view not in VIEWS]
+    if unknown:
+        raise ValueError(f"{unknown[0]!r} is none of {', '.join(VIEWS)}, or several of them joined by +")
+    if len(set(views)) < len(views):
+        raise ValueError("names a part twice")
+    if "none" in views and len(views) > 1:
+        raise ValueError("none stands alone; all that is not black is `retina`")
+    return views
+
+
+def _known_crop(crop: str) -> str:
+    views_of(crop)
+    return crop
+
+
+KnownBackbone = Annotated[str, AfterValidator(_known_backbone)]
+
+
+def _freeze_point(value: Any) -> int | str:
+    if (isinstance(value, str) and value) or (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
+        return value
+    raise ValueError("should be a whole number from 1, or the name of a block")
+
+
+class Data(Section):
+    """Where the photographs are and how they are read."""
+
+    root: Annotated[str, Field(min_length=1)]
+    layout: Literal["auto", "folds", "labels", "classes", "collection", "sources"]
+    image_size: Annotated[int, Field(ge=32, le=1024)]
+    crop: Annotated[str, AfterValidator(_known_crop)]
+    classes: Annotated[dict[str, Condition], Field(min_length=2)]
+    unreadable: Literal["stop", "drop"]
+    max_megapixels: Positive
+
+
+class Sample(Section):
+    """The embedded synthetic photographs."""
+
+    images: Annotated[int, Field(ge=40, le=5000)]
+    size: Annotated[int, Field(ge=96, le=1024)]
+
+
+class Pretrain(Section):
+    """The pretraining of backbones on rendered eyes, a pipeline of its own."""
+
+    backbones: Annotated[list[KnownBackbone], AfterValidator(distinct)]
+    images: Annotated[int, Field(ge=40, le=1_000_000)]
+    image_size: Annotated[int, Field(ge=64, le=512)]
+    lr: Positive
+    batch_size: Count
+    epochs: Count
+
+
+class Backbone(Section):
+    """The pretrained part of the network."""
+
+    name: KnownBackbone
+    weights: Annotated[str, Field(min_length=1)]
+
+
+class Head(Section):
+    """The trained top of the network: `blocks` times (pooling, batch normalisation, dropout), then softmax."""
+
+    blocks: Annotated[int, Field(ge=1, le=10)]
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+
+
+class Regression(Section):
+    """The logistic regression on the frozen backbone's features that a fold may be."""
+
+    flips: Literal["none", "horizontal", "both"]
+    C: Positive
+
+
+class Search(Section):
+    """What every search selects on."""
+
+    fold: Fold
+    split: Literal["test"]
+    metric: Score
+    miss_cost: Positive
+    cache: bool
+    nested: bool
+
+
+class Stage(Section):
+    """A search stage."""
+
+    grid: Grid
+
+
+class Stage2(Stage):
+    """The search that also trains the end of the backbone."""
+
+    unfreeze_last: Annotated[int | str, PlainValidator(_freeze_point)]
+
+
+class FreeModel(Stage):
+    """A search with every layer trained, on a backbone and with a head of its own."""
+
+    backbone: Backbone
+    head: Head
+
+
+class Crossval(Section):
+    """Which folds of which model are trained, from which weights, and how folds are drawn where there are none."""
+
+    model: Literal["final", "regression", "model4", "model5"]
+    folds: Annotated[list[Fold], Field(min_length=1), AfterValidator(distinct)]
+    warm_start: Literal["fold", "stage2", "none"]
+    n_folds: Annotated[int, Field(ge=2, le=100)]
+    held_out: Annotated[float, Field(gt=0, lt=0.5)]
+
+
+class Thresholds(Section):
+    """What thresholds are chosen for, beside 0.5, Youden's J and the least cost."""
+
+    sensitivity: Annotated[float, Field(gt=0, le=1)]
+    specificity: Annotated[float, Field(gt=0, le=1)]
+
+
+class Audit(Section):
+    """Findings that the user accepts, by name."""
+
+    waive: list[str]
+
+
+class Params(Section):
+    """Everything that decides a result. `lr` … `epochs` are the final configuration that every fold is trained with."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**31)]
+    lr: Positive
+    optimizer: Optimizer
+    batch_size: Count
+    epochs: Count
+    fit: Fit
+    augment: Augment
+    data: Data
+    sample: Sample
+    backbone: Backbone
+    head: Head
+    regression: Regression
+    search: Search
+    stage1: Stage
+    stage2: Stage2
+    stage3: Stage
+    free_models: Annotated[list[Literal["model4", "model5"]], AfterValidator(distinct)]
+    model4: FreeModel
+    model5: FreeModel
+    pretrain: Pretrain
+    crossval: Crossval
+    thresholds: Thresholds
+    audit: Audit
+
+
+def load_params(path: Path | str) -> Params:
+    """Read and check params.yaml.
+
+    Raises:
+        ParamsError: the file cannot be read; else as `check_params`.
+    """
+    return check_params(read_yaml(path), str(path))
+
+
+def check_params(raw: Any, name: str) -> Params:
+    """Check parameters as a YAML file holds them; `name` says in messages where they come from.
+
+    Raises:
+        ParamsError: naming every key that does not fit, what was found there and what fits.
+    """
+    if not isinstance(raw, dict):
+        raise ParamsError(f"{name} holds no keys", "`git checkout` the shipped version and edit that")
+    try:
+        params = Params.model_validate(raw)
+    except ValidationError as error:
+        lines = refusals(error, Params)
+    else:
+        lines = _conflicts(params)
+        if not lines:
+            return params
+    raise ParamsError(f"{name}: " + "\n  ".join(lines), "each key's meaning stands beside it in params.yaml")
+
+
+def _listed(value: Any) -> list:
+    """What a key gives: one value, a grid's list, or nothing."""
+    return value if isinstance(value, list) else [] if value is None else [value]
+
+
+def _conflicts(params: Params) -> list[str]:
+    """Values that do not go together."""
+    name, size, end = params.backbone.name, params.data.image_size, params.stage2.unfreeze_last
+    row = BACKBONES[name]
+    used = dict.fromkeys([name, params.model4.backbone.name, params.model5.backbone.name])
+    lines = [
+        f"data.image_size is {size}: {used_name} takes {BACKBONES[used_name].smallest_size} or more"
+        for used_name in used
+        if size < BACKBONES[used_name].smallest_size
+    ]
+    if params.search.cache and params.augment.is_on():
+        lines.append(
+            "augment changes images while they are trained on, and search.cache is true: activations of frozen layers "
+            "are computed once, from unchanged images; set search.cache to false"
+        )
+    if params.crossval.model != "final" and params.crossval.warm_start != "none":
+        lines.append(
+            f"crossval.warm_start is {params.crossval.warm_start!r}: crossval.model is {params.crossval.model}, which "
+            "starts from its backbone's weights; set crossval.warm_start to none"
+        )
+    if params.search.nested and params.crossval.warm_start != "fold":
+        lines.append(
+            f"search.nested is true: only crossval.warm_start: fold searches within each fold, and it is "
+            f"{params.crossval.warm_start!r}; set it to fold, or search.nested to false"
+        )
+    followed = [params.fit, params.stage1.grid, params.stage2.grid]
+    stops = any(stop for one in followed for stop in _listed(one.early_stopping))
+    if params.search.nested and (stops or any("plateau" in _listed(one.schedule) for one in followed)):
+        lines.append(
+            "search.nested is true: early_stopping and the schedule plateau follow the loss on the fold's test split, "
+            "which nested selection leaves alone; set them to 0 and constant, or search.nested to false"
+        )
+    if isinstance(end, str) and end not in row.blocks:
+        near = difflib.get_close_matches(end, row.blocks, n=1)
+        meant = f"did you mean {near[0]}? " if near else ""
+        lines.append(f"stage2.unfreeze_last is {end!r}: {meant}the blocks of {name} are {', '.join(row.blocks)}")
+    return lines

@@ -1,0 +1,81 @@
+"""Progress with time left: a bar in a terminal, a plain line now and then in a log file."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+from tqdm import tqdm
+
+from glaucoma.base import interrupts
+
+__all__ = ["Progress", "say", "track"]
+
+Item = TypeVar("Item")
+LOG_INTERVAL = 15.0  # seconds between lines in a log file
+
+
+def say(message: str) -> None:
+    """Print a line for people, without breaking a bar that is being drawn."""
+    tqdm.write(message, file=sys.stderr)
+    sys.stderr.flush()
+
+
+class Progress:
+    """Counts steps of known total; `note` says what is going on now (trial, epoch, loss).
+
+    Args:
+        title: what is being done.
+        total: how many steps there are.
+        unit: what a step is.
+    """
+
+    def __init__(self, title: str, total: int, unit: str = "step"):
+        self.title, self.total, self.unit = title, total, unit
+        self.done, self.last, self.note_text = 0, time.monotonic(), ""
+        self.start = self.last
+        terminal = sys.stderr.isatty()
+        self.bar = tqdm(total=total, desc=title, unit=unit, file=sys.stderr, dynamic_ncols=True) if terminal else None
+
+    def step(self, count: int = 1, note: str = "") -> None:
+        """Count `count` steps; `note` replaces what is shown beside the bar."""
+        interrupts.check()
+        self.done += count
+        self.note_text = note or self.note_text
+        if self.bar is not None:
+            self.bar.set_postfix_str(self.note_text, refresh=False)
+            self.bar.update(count)
+        elif time.monotonic() - self.last >= LOG_INTERVAL:
+            self._line()
+
+    def close(self) -> None:
+        """Finish: remove the bar, or write the closing line."""
+        if self.bar is not None:
+            self.bar.close()
+        else:
+            self._line()
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _line(self) -> None:
+        self.last = time.monotonic()
+        elapsed = self.last - self.start
+        left = elapsed / self.done * (self.total - self.done) if self.done else None
+        clock = tqdm.format_interval
+        times = f"{clock(elapsed)} gone" + (f", {clock(left)} left" if left else "")
+        note = f" | {self.note_text}" if self.note_text else ""
+        print(f"{self.title}: {self.done}/{self.total} {self.unit}s, {times}{note}", file=sys.stderr, flush=True)
+
+
+def track(items: Iterable[Item], title: str, total: int, unit: str) -> Iterator[Item]:
+    """Yield from `items`, counting each one."""
+    with Progress(title, total, unit) as progress:
+        for item in items:
+            yield item
+            progress.step()

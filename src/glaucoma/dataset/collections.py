@@ -1,0 +1,184 @@
+"""The published collections of fundus photographs: how each names its files, and which table holds its labels.
+
+A collection tells the class in file names (ACRIMA, the training part of REFUGE), in folder names (RIM-ONE DL,
+EyePACS-AIROGS-light) or in a table (REFUGE, Drishti-GS, ORIGA, PAPILA, SMDG-19). Names and columns are those of the
+archives as their authors, or Kaggle for ORIGA and SMDG-19, hand them out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from glaucoma.base.errors import DataError
+from glaucoma.dataset.tables import read_rows
+from glaucoma.dataset.walk import Found
+from glaucoma.photos.names import listed, shown
+
+__all__ = ["COLLECTIONS", "Collection", "read_collection", "recognise"]
+
+# Masks, outlines and second, cropped copies of the photographs, which most archives bring along
+BESIDE = re.compile(
+    r"mask|segment|annotation|ground.?truth|^gt$|contour|optic-(cup|disc)|artery|^vein|vessel|_(cropped|square)$", re.I
+)
+UNSURE = {"2", "-1", "suspect"}  # suspected glaucoma (PAPILA, SMDG-19): neither class, left out and counted
+
+
+@dataclass(frozen=True)
+class Collection:
+    """One collection.
+
+    Attributes:
+        name: as `source` says it.
+        image: matches the path of an image below the root, by its end; the groups `label`, `patient`, `eye`, `part`
+            (of the source) and `key` (what tables call the image; else its stem) say what the name tells.
+        labels: class of each label, in lower case.
+        table: matches the name of the label table, or None.
+        columns: what the table calls the image, the label, and, if at all, `patient` and `eye`; in lower case, several
+            spellings apart by `|`.
+        key: from a table's cell and the table's name to the image's key.
+        source: from an image's key to its source, where the collection is itself a compilation.
+        instead: of two folders that hold the same images, the one to leave out.
+    """
+
+    name: str
+    image: re.Pattern[str]
+    labels: Mapping[str, str]
+    table: re.Pattern[str] | None = None
+    columns: Mapping[str, str] | None = None
+    key: Callable[[str, str], str] = lambda cell, table: Path(cell.replace("\\", "/")).stem
+    source: Callable[[str], str] | None = None
+    instead: str = ""
+
+
+def _pattern(text: str) -> re.Pattern[str]:
+    return re.compile(rf"(?:^|/){text}\.[a-z]+$", re.I)
+
+
+def _papila(cell: str, table: str) -> str:
+    """`#002` in patient_data_od.xlsx is RET002OD."""
+    digits = re.fullmatch(r"#?(\d+)(?:\.0)?", cell)
+    return f"RET{int(digits[1]):03}{Path(table).stem[-2:].upper()}" if digits else ""
+
+
+COLLECTIONS = (
+    Collection("ACRIMA", _pattern(r"im\d+(?P<label>_g)?_acrima"), {"_g": "abnormal", "": "normal"}),
+    Collection(
+        "RIM-ONE DL",
+        _pattern(r"(?P<label>normal|glaucoma)/(?P<part>r[123])_im\d+"),
+        {"normal": "normal", "glaucoma": "abnormal"},
+        instead="partitioned_randomly",  # than partitioned_by_hospital; the same 485 images
+    ),
+    Collection(
+        "PAPILA",
+        _pattern(r"(?P<patient>ret\d+)(?P<eye>od|os)"),
+        {"0": "normal", "1": "abnormal"},
+        table=re.compile(r"patient_data_o[ds]\.(xlsx|csv)", re.I),
+        columns={"image": "id|", "label": "diagnosis"},
+        key=_papila,
+    ),
+    Collection(
+        "REFUGE",
+        # g0001, n0001 of the training part tell their class; V0001, T0001 and 0001 stand in tables
+        _pattern(r"(?P<label>[gn])?(?:[vt])?\d{4}"),
+        {"g": "abnormal", "n": "normal", "1": "abnormal", "0": "normal"},
+        table=re.compile(r"(glaucoma_label_and_)?fovea_locations?\.(xlsx|csv)|index\.json", re.I),
+        columns={"image": "imgname", "label": "label(glaucoma=1)|glaucoma label|label"},
+    ),
+    Collection(
+        "Drishti-GS",
+        _pattern(r"drishtigs_\d+"),
+        {"normal": "normal", "glaucomatous": "abnormal"},
+        table=re.compile(r"drishti-gs1_diagnosis\.(xlsx|csv)", re.I),
+        columns={"image": "drishti-gs file", "label": "total", "patient": "patient id"},
+        key=lambda cell, table: cell.strip("' "),
+    ),
+    Collection(
+        "ORIGA",
+        _pattern(r"\d{3}"),
+        {"0": "normal", "1": "abnormal"},
+        table=re.compile(r"origalist\.(csv|xlsx)", re.I),
+        columns={"image": "filename", "label": "glaucoma", "eye": "eye"},
+    ),
+    Collection("EyePACS-AIROGS-light", _pattern(r"(?P<label>n?rg)/eyepacs-[^/]*"), {"rg": "abnormal", "nrg": "normal"}),
+    Collection(
+        "SMDG-19",
+        _pattern(r"full-fundus/[^/]+"),
+        {"0": "normal", "1": "abnormal"},
+        table=re.compile(r"metadata.*\.csv", re.I),
+        columns={"image": "names", "label": "types"},
+        key=lambda cell, table: cell,
+        source=lambda key: key.rpartition("-")[0] or key,  # PAPILA-12 is of PAPILA
+    ),
+)
+
+
+def recognise(root: Path, found: Found) -> Collection | None:
+    """The collection that a walk of a folder met, or None: its label table is there, or most images bear its names."""
+    images = [path.relative_to(root).as_posix() for path in found.images if not _beside(path, root)]
+    for one in COLLECTIONS:
+        matches = [match for name in images if (match := one.image.search(name))]
+        tables = one.table and any(one.table.fullmatch(path.name) for path in found.tables)
+        told = one.table is None or (one.name == "REFUGE" and any(match["label"] for match in matches))
+        if matches and (tables or told) and 2 * len(matches) > len(images):
+            return one
+    return None
+
+
+def read_collection(one: Collection, root: Path, found: Found) -> tuple[pd.DataFrame, int]:
+    """Label the images of a collection.
+
+    Returns:
+        `path`, `condition`, `source` and, where known, `patient`, `eye`, one row per labelled image; and how many
+        photographs have no label or only a suspicion.
+
+    Raises:
+        DataError: a table cannot be read, or labels are unknown.
+    """
+    known = _known(one, root, found)
+    rows, without, strange = [], 0, []
+    inside = [path for path in found.images if not _beside(path, root)]
+    if one.instead and any(one.instead not in path.parts for path in inside):
+        inside = [path for path in inside if one.instead not in path.parts]
+    for path in inside:
+        match = one.image.search(path.relative_to(root).as_posix())
+        if not match:
+            without += 1
+            continue
+        groups = match.groupdict()
+        told = {**groups, **known.get(path.stem.lower(), {})}
+        label = (told.get("label") or "").lower().removesuffix(".0")  # as a spreadsheet may write 1
+        if (one.table and not label) or label in UNSURE:
+            without += 1
+        elif label not in one.labels:
+            strange.append(f"{shown(path.relative_to(root))} is {shown(label)!r}")
+        else:
+            source = one.source(path.stem) if one.source else f"{one.name} {told.get('part') or ''}".strip()
+            row = {"path": path, "condition": one.labels[label], "source": source}
+            rows.append({**row, **{name: told[name].upper() for name in ("patient", "eye") if told.get(name)}})
+    if strange:
+        labels = ", ".join(one.labels)
+        remedy = "mend the table, or list the images in a labels.csv"
+        raise DataError(f"{one.name} has labels other than {labels}:{listed(strange)}", remedy)
+    table = pd.DataFrame(rows, columns=["path", "condition", "source", "patient", "eye"]).fillna("")
+    return table.drop(columns=[name for name in ("patient", "eye") if not (table[name] != "").any()]), without
+
+
+def _known(one: Collection, root: Path, found: Found) -> dict[str, dict[str, str]]:
+    """What the collection's tables tell of each image, by the image's key in lower case."""
+    known: dict[str, dict[str, str]] = {}
+    for path in found.tables:
+        if one.table and one.table.fullmatch(path.name):
+            for row in read_rows(path, one.columns or {}):
+                key = one.key(row.pop("image"), path.name).lower()
+                if key:
+                    known.setdefault(key, {}).update({name: cell for name, cell in row.items() if cell})
+    return known
+
+
+def _beside(path: Path, root: Path) -> bool:
+    return any(BESIDE.search(part) for part in path.relative_to(root).parts[:-1])

@@ -1,0 +1,114 @@
+"""From a folder of labelled photographs to its index."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from glaucoma.base.progress import say
+from glaucoma.base.workers import in_threads
+from glaucoma.dataset.folds import draw_folds
+from glaucoma.dataset.frozen import apply_folds, find_frozen
+from glaucoma.dataset.layouts import Listing, scan
+from glaucoma.photos.content import content_ids
+from glaucoma.photos.images import Unreadable, read_header
+from glaucoma.photos.index import COLUMNS, CONDITIONS
+from glaucoma.photos.looks import clusters, look_at
+from glaucoma.photos.names import many, shown
+
+__all__ = ["build_index"]
+
+
+def build_index(
+    root: Path,
+    *,
+    layout: str,
+    classes: Mapping[str, str],
+    n_folds: int | None,
+    held_out: float,
+    seed: int,
+    max_megapixels: float = 100.0,
+    kept: Path | None = None,
+) -> tuple[pd.DataFrame, dict[str, int | str]]:
+    """List a folder of labelled images, identify each file by its bytes, and draw folds where there are none.
+
+    Folds come from the layout, else from a frozen file beside the images, else from a draw.
+
+    Args:
+        root: data.root.
+        layout: auto, folds, labels, classes, collection or sources.
+        classes: class of each folder or label name.
+        n_folds: folds to draw, where they are drawn; None: instead of a draw, all is `train` of fold 0.
+        held_out: share of all images in each drawn `valid`.
+        seed: of the draw, which leaves a patient's images, and copies of one photograph, in one split.
+        max_megapixels: larger images are compared with none.
+        kept: file in which looks at images are kept, as `look_at` has it.
+
+    Returns:
+        The index, as `read_index` gives it, and its metrics (flat).
+
+    Raises:
+        DataError: what does not fit the layout; files that cannot be opened; too few images for the folds.
+    """
+    listing = scan(root, layout, classes)
+    table = listing.table.sort_values("path", ignore_index=True)
+    table["image"] = content_ids(root, table["path"])
+    table[["width", "height"]] = _sizes(root, table)
+    if "fold" not in table:
+        frozen = find_frozen(root)
+        if frozen:
+            say(f"index: folds as they are frozen in {shown(frozen)}")
+            table = apply_folds(table, frozen)
+            listing.ignored_files -= 1
+        elif n_folds is None:
+            table = table.assign(fold=0, split="train")
+        else:
+            looks = look_at(table, root, "look for copies", max_megapixels=max_megapixels, kept=kept)
+            copies = table["image"].map(clusters(looks)[0]).to_numpy()
+            table = draw_folds(table, n_folds=n_folds, held_out=held_out, seed=seed, clusters=copies)
+    extra = [name for name in ("patient", "eye", "source") if name in table]
+    table = table[[*COLUMNS, *extra, "width", "height"]]
+    table = table.sort_values(["fold", "split", "condition", "path"], ignore_index=True).astype({"fold": "int64"})
+    metrics = _metrics(table, listing)
+    _tell(metrics)
+    return table, metrics
+
+
+def _metrics(index: pd.DataFrame, listing: Listing) -> dict[str, int | str]:
+    """Counts of an index: files, distinct images in all and of each class, folds, and what was left out."""
+    return {
+        "layout": listing.layout,
+        "files": index["path"].nunique(),
+        "images": index["image"].nunique(),
+        "folds": index["fold"].nunique(),
+        **{name: index.loc[index["condition"] == name, "image"].nunique() for name in CONDITIONS},
+        "ignored_files": listing.ignored_files,
+        "unlabelled_images": listing.unlabelled_images,
+    }
+
+
+def _sizes(root: Path, table: pd.DataFrame) -> pd.DataFrame:
+    """Width and height of each file, NA where its header cannot be read; the audit says why."""
+
+    def size(name: str) -> tuple[int | None, int | None]:
+        try:
+            return read_header(root / name)
+        except Unreadable:
+            return None, None
+
+    first = table.drop_duplicates("image")
+    sizes = list(in_threads(size, list(first["path"]), "read headers"))
+    known = pd.DataFrame(sizes, index=first["image"], columns=["width", "height"], dtype="Int64")
+    return known.loc[table["image"]].set_index(table.index)
+
+
+def _tell(metrics: Mapping[str, int | str]) -> None:
+    files, images, folds = (many(metrics[f"{name}s"], name) for name in ("file", "image", "fold"))
+    balance = f"{metrics['normal']} normal, {metrics['abnormal']} abnormal"
+    say(f"index: {files}, which are {images} ({balance}), in {folds}; layout {metrics['layout']}")
+    if metrics["ignored_files"]:
+        say(f"index: {many(metrics['ignored_files'], 'file')} ignored, being no images or outside the layout")
+    if metrics["unlabelled_images"]:
+        say(f"index: {many(metrics['unlabelled_images'], 'image')} left out, having no label, or only a suspicion")

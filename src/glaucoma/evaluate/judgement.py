@@ -1,0 +1,157 @@
+"""What the summary says beyond means over folds: intervals, thresholds, calibration, net benefit, failures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from glaucoma.base import paths
+from glaucoma.base.files import read_csv, write_csv, write_json
+from glaucoma.base.params import Params
+from glaucoma.dataset.copies import read_clusters
+from glaucoma.evaluate.calibration import reliability
+from glaucoma.evaluate.controls import read_controls
+from glaucoma.evaluate.decision import decision_curve
+from glaucoma.evaluate.decisions import METHODS, calibration_table, decisions, thresholds_table
+from glaucoma.evaluate.intervals import intervals
+from glaucoma.evaluate.ladder import cost_quality, read_costs, read_ladder
+from glaucoma.evaluate.scores import ABNORMAL, classification_report
+from glaucoma.evaluate.subgroups import qualities, subgroup_scores, worst_errors
+from glaucoma.evaluate.summary import SPLITS, FoldResults, read_selection
+from glaucoma.evaluate.thresholds import rules
+from glaucoma.photos.index import distinct, read_index
+from glaucoma.report.judgement import (
+    decision_figure,
+    intervals_figure,
+    precision_recall_figure,
+    reliability_figure,
+)
+from glaucoma.report.ladder import ladder_figure
+
+__all__ = ["interval_lines", "write_judgement", "write_ladder"]
+
+HEADLINE = ("sensitivity", "specificity", "auroc", "f1_macro", "accuracy")
+
+
+def write_judgement(results: FoldResults, params: Params, note: str = "") -> pd.DataFrame:
+    """Write metrics/intervals.json and, into reports/summary/, the tables and figures of pooled predictions.
+
+    Args:
+        results: of the folds.
+        params: `seed`, `search.miss_cost` and `thresholds` are read.
+        note: below each figure's title.
+
+    Returns:
+        The intervals: columns split, score, value, low, high, n, groups, resamples, method.
+    """
+    clusters = read_clusters() if paths.INDEX.is_file() else {}
+    folder, predictions = paths.SUMMARY, results.predictions
+    table = _intervals(results, params.seed, clusters)
+    write_csv(folder / "intervals.csv", table)
+    write_csv(folder / "selection.csv", read_selection(results.folds["fold"].tolist()))
+    intervals_figure(table, folder / "intervals.png", "Scores of all folds' predictions, pooled", note)
+
+    wanted = rules(params.thresholds.sensitivity, params.thresholds.specificity)
+    found = decisions(predictions, params.search.miss_cost, wanted)
+    write_json(paths.DECISIONS["crossval"], found)
+    regression = read_controls(results.folds["fold"].tolist())
+    regression = regression[regression["control"] == paths.REGRESSION]
+    if len(regression):
+        write_json(paths.DECISIONS["controls"], decisions(regression, params.search.miss_cost, wanted))
+    write_csv(folder / "thresholds.csv", thresholds_table(predictions, found))
+    judged, valid = calibration_table(predictions, found)
+    abnormal = (valid["label"] == ABNORMAL).to_numpy()
+    write_csv(folder / "calibration.csv", judged)
+    curves = {method: (abnormal, valid[method].to_numpy()) for method in METHODS}
+    for name, make in (("reliability", reliability), ("decision_curve", decision_curve)):
+        tables = [make(*arrays).assign(method=method) for method, arrays in curves.items()]
+        write_csv(folder / f"{name}.csv", pd.concat(tables))
+    of = "valid predictions, calibration fitted on test" + (f"\n{note}" if note else "")
+    reliability_figure(valid, folder / "reliability.png", "Do probabilities mean what they say?", of)
+    decision_figure(valid, folder / "decision_curve.png", "Decision curve: is the model worth acting on?", of)
+
+    test = results.pooled("test")
+    precision_recall_figure(test, folder / "precision_recall.png", "Precision and recall of the test splits", note)
+    about, by = _about(test)
+    write_csv(folder / "subgroups.csv", subgroup_scores(about, by, seed=params.seed, clusters=clusters))
+    write_csv(folder / "worst.csv", worst_errors(about))
+    return table
+
+
+def write_ladder(results: FoldResults, params: Params) -> pd.DataFrame:
+    """Write cost_quality.csv and cost_quality.png: what each rung of the ladder costs, and how good it is on `valid`.
+
+    Args:
+        results: of the folds.
+        params: `seed` and `crossval.model` are read.
+
+    Returns:
+        The table, as `glaucoma.evaluate.ladder.cost_quality` gives it.
+
+    Raises:
+        DataError: a rung predicts other images than the folds.
+    """
+    clusters = read_clusters() if paths.INDEX.is_file() else {}
+    final = params.crossval.model if params.crossval.model in paths.FREE else "final"
+    costs = read_costs(results.folds["fold"].tolist(), final)
+    table = cost_quality(read_ladder(results, final), costs, seed=params.seed, clusters=clusters)
+    write_csv(paths.COST_QUALITY, table)
+    ladder_figure(table, paths.COST_QUALITY.with_suffix(".png"))
+    return table
+
+
+def interval_lines(table: pd.DataFrame) -> str:
+    """The headline scores with their intervals, for people; `table` as `write_judgement` returns it."""
+    lines = [f"{'pooled, with 95 % interval':<32}{'test':>24}{'valid':>24}"]
+    for score in HEADLINE:
+        rows = table[table["score"] == score].set_index("split")
+        cells = [_cell(rows.loc[split]) for split in SPLITS]
+        lines.append(f"  {score:<30}{cells[0]:>24}{cells[1]:>24}")
+    return "\n".join(lines)
+
+
+def _cell(row: pd.Series) -> str:
+    if row["value"] != row["value"]:
+        return "not defined"
+    return f"{row['value']:.3f} [{row.low:.3f}, {row.high:.3f}]" if row.low == row.low else f"{row['value']:.3f}"
+
+
+def _intervals(results: FoldResults, seed: int, clusters: Mapping[str, str]) -> pd.DataFrame:
+    """Of both splits; metrics/intervals.json is written on the way, null where a score is not defined."""
+    tables, told = [], {}
+    for split in SPLITS:
+        pooled = results.pooled(split)
+        table = intervals(pooled, seed=seed, clusters=clusters)
+        tables.append(table.assign(split=split))
+        told[split] = {
+            row.score: {name: _plain(getattr(row, name)) for name in ("value", "low", "high")}
+            for row in table.itertuples()
+        }
+        abnormal, probability = (pooled["label"] == ABNORMAL).to_numpy(), pooled["probability"].to_numpy(float)
+        report = classification_report(abnormal, probability)
+        write_csv(paths.SUMMARY / f"report_{split}.csv", report.rename_axis("class").reset_index())
+    write_json(paths.INTERVALS, told)
+    whole = pd.concat(tables, ignore_index=True)
+    return whole[["split", *[name for name in whole if name != "split"]]]
+
+
+def _about(predictions: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """Predictions with what is known of each image, and the columns to look at them by."""
+    by = ["source"]
+    if paths.INDEX.is_file():
+        known = distinct(read_index(paths.INDEX))
+        known["size"] = known[["width", "height"]].min(axis=1).astype(float)  # pixels of the shorter side
+        predictions = predictions.merge(known[["image", "path", "size"]], on="image", how="left")
+        by.append("size")
+    if paths.PIXELS.is_file() and paths.PIXELS_TABLE.is_file():
+        measured = qualities(np.load(paths.PIXELS, mmap_mode="r"))
+        measured.insert(0, "image", read_csv(paths.PIXELS_TABLE, usecols=["image"])["image"])
+        predictions = predictions.merge(measured, on="image", how="left")
+        by += ["brightness", "sharpness"]
+    return predictions, by
+
+
+def _plain(value: float) -> float | None:
+    return None if value != value else float(value)

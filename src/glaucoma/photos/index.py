@@ -1,0 +1,51 @@
+"""index.csv, the table all stages share: every listed file once per fold, with its split, class and content id."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from glaucoma.base.errors import DataError
+from glaucoma.base.files import read_csv
+
+__all__ = ["COLUMNS", "CONDITIONS", "SPLITS", "distinct", "read_index"]
+
+COLUMNS = ("path", "fold", "split", "condition", "image")  # then patient, eye, source where known, then width, height
+SPLITS = ("train", "test", "valid")
+CONDITIONS = ("normal", "abnormal")
+TYPES = {
+    **dict.fromkeys(("path", "split", "condition", "image", "patient", "eye", "source"), str),
+    "fold": "int64",
+    **dict.fromkeys(("width", "height"), "Int64"),
+}
+
+
+def read_index(path: Path | str) -> pd.DataFrame:
+    """Read index.csv.
+
+    Returns:
+        `path`, `split`, `condition`, `image` and, where known, `patient`, `eye`, `source` as str ("" where a row has
+        none); `fold` int64; `width`, `height` Int64 (NA where no header could be read).
+
+    Raises:
+        DataError: there is no index, or it is none.
+    """
+    try:
+        # Only sizes can be missing: an empty patient stays text
+        table = read_csv(path, dtype=TYPES, na_values={"width": [""], "height": [""]})
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist", "make it with `dvc repro index`") from None
+    except ValueError as error:  # pandas' own parsing errors are ValueErrors
+        raise DataError(f"{path} is no index: {error}", "make it again with `dvc repro -f index`") from error
+    missing = [name for name in (*COLUMNS, "width", "height") if name not in table]
+    if missing:
+        raise DataError(f"{path} lacks the columns {', '.join(missing)}", "make it again with `dvc repro -f index`")
+    if table.empty:
+        raise DataError(f"{path} lists no file", "make it again with `dvc repro -f index`")
+    return table
+
+
+def distinct(index: pd.DataFrame) -> pd.DataFrame:
+    """The first row of each distinct image, sorted by content id."""
+    return index.sort_values(["image", "path"], kind="stable").drop_duplicates("image").reset_index(drop=True)

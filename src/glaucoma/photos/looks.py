@@ -1,0 +1,157 @@
+"""One look at each distinct image: it is decoded once, and all that is asked of its pixels is taken from that.
+
+The index looks for copies and the audit for far more, in two processes. What they saw is kept between them by content
+id, so that no image is decoded twice; the file is safe to delete.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from dataclasses import astuple, dataclass
+from pathlib import Path
+
+import imagehash
+import numpy as np
+import pandas as pd
+import PIL
+from PIL import Image
+
+from glaucoma.base.files import atomic_path, hash_json
+from glaucoma.base.workers import in_threads
+from glaucoma.photos.content import read_content
+from glaucoma.photos.duplicates import DECODED, Fingerprint, fingerprint, link, number
+from glaucoma.photos.images import Unreadable, decode, quantisation
+from glaucoma.photos.index import distinct
+from glaucoma.photos.quality import Quality, quality_of
+
+__all__ = ["THUMBNAIL", "Look", "clusters", "look_at"]
+
+THUMBNAIL = 7  # pixels a side
+VERSION = 3  # of what is kept; to be raised when a measure changes
+# Luminance table of quality 50: ITU-T T.81 (1992), table K.1
+LUMINANCE = np.array([
+    16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55, 14, 13, 16, 24, 40, 57, 69, 56, 14, 17, 22, 29, 51,
+    87, 80, 62, 18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92, 49, 64, 78, 87, 103, 121, 120, 101,
+    72, 92, 95, 98, 112, 100, 103, 99,
+])  # fmt: skip
+SCALES = [5000 // quality if quality < 50 else 200 - 2 * quality for quality in range(1, 101)]
+SUMS = np.array([((LUMINANCE * scale + 50) // 100).clip(1, 255).sum() for scale in SCALES])
+
+
+@dataclass(frozen=True)
+class Look:
+    """What is known of one image's pixels and file.
+
+    Attributes:
+        print: its fingerprint.
+        quality: measures of the photograph.
+        thumbnail: uint8, (7, 7, 3), RGB; its mean is the image's mean colour.
+        bytes: of the file.
+        jpeg: quality that it was saved with as JPEG, 1–100, estimated; NaN where it is none.
+    """
+
+    print: Fingerprint
+    quality: Quality
+    thumbnail: np.ndarray
+    bytes: int
+    jpeg: float
+
+
+def look_at(
+    index: pd.DataFrame, root: Path, title: str, *, max_megapixels: float, kept: Path | None = None
+) -> dict[str, Look | str]:
+    """Look at every distinct image of an index, in the order of content ids.
+
+    Args:
+        index: `path` and `image` (content id) at least.
+        root: folder that paths start from.
+        title: of the progress bar.
+        max_megapixels: larger images count as unreadable.
+        kept: file of earlier looks, used and written anew; None: none is kept.
+
+    Returns:
+        By content id the look, or one sentence on why the image cannot be read.
+
+    Raises:
+        DataError: an image is gone, or changed since it was indexed.
+    """
+    images = distinct(index)
+    key = hash_json([VERSION, max_megapixels, DECODED, PIL.__version__, imagehash.__version__])
+    known = _load(kept, key) if kept else {}
+
+    def look(row: tuple[str, str]) -> Look | str:
+        path, image = row
+        try:
+            content = read_content(root, path, image)  # known or not: it has to be what was indexed
+            return known[image] if image in known else _look(content, max_megapixels)
+        except Unreadable as reason:
+            return str(reason)
+
+    rows = list(zip(images["path"], images["image"], strict=True))
+    found = dict(zip(images["image"], in_threads(look, rows, title), strict=True))
+    seen = {image: one for image, one in found.items() if isinstance(one, Look)}
+    if kept and seen.keys() != known.keys():
+        _keep(kept, key, seen)
+    return found
+
+
+def clusters(looks: Mapping[str, Look | str]) -> tuple[dict[str, int], pd.DataFrame]:
+    """The cluster of each image, by content id (equal numbers, same photograph), and the links that make them.
+
+    An unreadable image stands alone. Links are as `link` gives them; `first` and `second` are content ids.
+    """
+    readable = [image for image, one in looks.items() if isinstance(one, Look)]
+    links = link([looks[image].print for image in readable])
+    images = readable + [image for image, one in looks.items() if isinstance(one, str)]
+    numbers = dict(zip(images, map(int, number(links, len(images))), strict=True))
+    names = {end: [readable[place] for place in links[end]] for end in ("first", "second")}
+    return numbers, links.assign(**names)
+
+
+def _look(content: bytes, max_megapixels: float) -> Look:
+    # At an eighth of its size a JPEG is still read to its end
+    image = decode(content, max_megapixels=max_megapixels, at_least=DECODED)
+    thumbnail = np.asarray(image.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX))
+    return Look(fingerprint(image), quality_of(image), thumbnail, len(content), _jpeg_quality(content))
+
+
+def _jpeg_quality(content: bytes) -> float:
+    """The quality whose table of the standard's is nearest in sum, as most software scales them; NaN for no JPEG."""
+    table = quantisation(content)
+    return float("nan") if table is None else float(1 + np.abs(SUMS - sum(table)).argmin())
+
+
+def _keep(file: Path, key: str, looks: Mapping[str, Look]) -> None:
+    arrays = {
+        "key": np.array(key),
+        "images": np.array(list(looks)),
+        "bits": np.stack([one.print.bits for one in looks.values()]),
+        "mirrored": np.stack([one.print.mirrored for one in looks.values()]),
+        "grey": np.stack([one.print.grey for one in looks.values()]),
+        "thumbnail": np.stack([one.thumbnail for one in looks.values()]),
+        "numbers": np.array([(*astuple(one.quality), one.bytes, one.jpeg) for one in looks.values()]),
+    } if looks else {"key": np.array(key), "images": np.array([], dtype=str)}  # fmt: skip
+    with atomic_path(file) as temporary:
+        np.savez(temporary, **arrays)
+
+
+def _load(file: Path, key: str) -> dict[str, Look]:
+    """Looks that were kept; none where there are none, or other ones than are asked for."""
+    try:
+        with np.load(file, allow_pickle=False) as archive:
+            arrays = dict(archive)
+        if str(arrays["key"]) != key:
+            return {}
+        return {
+            str(image): Look(
+                Fingerprint(*(arrays[part][i] for part in ("bits", "mirrored", "grey"))),
+                Quality(*map(float, numbers[:-2])),
+                arrays["thumbnail"][i],
+                int(numbers[-2]),
+                float(numbers[-1]),
+            )
+            for i, (image, numbers) in enumerate(zip(arrays["images"], arrays.get("numbers", []), strict=True))
+        }
+    except (OSError, ValueError, KeyError, IndexError, EOFError, zipfile.BadZipFile):
+        return {}

@@ -1,0 +1,151 @@
+"""Write a trained classifier as ONNX, SavedModel or TFLite, and only if it predicts what Keras predicts."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from glaucoma import __version__
+from glaucoma.base import paths
+from glaucoma.base.errors import DataError, ParamsError, WeightsError
+from glaucoma.base.files import atomic_path, sha256_file
+from glaucoma.dataset.walk import walk
+from glaucoma.model.formats import SUFFIXES, open_exported, prepare, write
+from glaucoma.model.sidecar import sidecar_of, write_sidecar
+from glaucoma.photos.names import many, shown
+from glaucoma.predict.inference import Classifier, load_classifier, predict_files
+from glaucoma.synthetic.anatomy import CONDITIONS, draw_eyes
+from glaucoma.synthetic.render import render_eye
+
+__all__ = ["CHECKED", "TOLERANCE", "Parity", "export_model"]
+
+TOLERANCE = 1e-4  # largest difference in probability at which two runners are taken to agree
+CHECKED = 200  # images compared, at most
+INSIDE = "glaucoma.json"  # the sidecar of a SavedModel, in its folder
+EYES = 8  # rendered where there are no images to compare on
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How an exported model compares with its origin.
+
+    Attributes:
+        difference: the largest, of the probability of abnormal, 0–1.
+        images: how many were compared.
+        of: what they are.
+    """
+
+    difference: float
+    images: int
+    of: str
+
+
+def export_model(
+    model: Path, out: Path, *, form: str = "onnx", threshold: float | None = None, check: Path | None = None
+) -> Parity:
+    """Write `model` in another format to `out`, which is left as it was where the two disagree.
+
+    The graph takes raw RGB values, float32 (batch, size, size, 3) in 0–255, and gives the probabilities; what prepares
+    the values is part of it. Cropping, where the model wants it, and resizing are the caller's, and named in the
+    sidecar: `classes` (in the order of the outputs), `positive`, `threshold`, `input` (size, crop, channels, range),
+    `likeness` (what the training images look like), `warnings` (what speaks against the network), `backbone` (origin
+    and licence of its weights), `keras_sha256`, `glaucoma` (version), and hashes of what was written. The sidecar is
+    FILE.json, or glaucoma.json inside a SavedModel's folder; ONNX holds all but these hashes as metadata too.
+
+    Args:
+        model: a `.keras` file.
+        out: the file to write, or the folder of a SavedModel.
+        form: onnx | saved_model | tflite.
+        threshold: from which probability the decision is abnormal; that of the model's sidecar, or 0.5, by default.
+        check: folder of photographs to compare on, 200 at most, spread evenly; by default rows of data/pixels.npy, or
+            rendered eyes where there are none of the model's size.
+
+    Raises:
+        GlaucomaError: the packages that write ONNX are not installed.
+        ParamsError: a folder is in the way, or TensorFlow's formats are asked for on another backend.
+        WeightsError: no classifier, or one that cannot be written or predicts otherwise.
+        DataError: no readable photographs in `check`.
+    """
+    if Path(model).suffix == SUFFIXES["onnx"]:
+        raise WeightsError(f"{shown(model)} is ONNX already", "name a .keras file, or a name in models/")
+    prepare(form)
+    one = load_classifier(model)
+    card = {
+        "classes": list(one.classes),
+        "positive": "abnormal",
+        "threshold": float(one.card.get("threshold", 0.5)) if threshold is None else threshold,
+        "input": {"size": one.size, "crop": one.crop, "channels": "RGB", "range": [0, 255]},
+        **{name: one.card[name] for name in ("likeness", "warnings", "backbone") if name in one.card},
+        "keras_sha256": sha256_file(model),
+        "glaucoma": __version__,
+    }
+    with (_atomic_folder if form == "saved_model" else atomic_path)(out) as temporary:
+        try:
+            write(one.network, temporary, form, card)
+        except Exception as error:  # whatever a converter meets: an operator it does not know, a version
+            line = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+            raise WeightsError(f"{shown(model)} cannot be written as {form}: {line}", "keep the .keras file") from error
+        found = _compare(one, replace(one, network=open_exported(temporary, form, one.network.input_shape)), check)
+        if not found.difference <= TOLERANCE:  # NaN is no agreement either
+            raise WeightsError(
+                f"{shown(model)} as {form} differs from Keras by {found.difference:.2g} in probability, on "
+                f"{many(found.images, 'image')} of {found.of}: nothing was written",
+                f"keep the .keras file; {TOLERANCE:g} would be accepted",
+            )
+        if form == "saved_model":
+            files = sorted(file for file in temporary.rglob("*") if file.is_file())
+            hashes = {file.relative_to(temporary).as_posix(): sha256_file(file) for file in files}
+            write_sidecar(temporary / INSIDE, card, hashes)
+    if form != "saved_model":
+        write_sidecar(sidecar_of(out), card, sha256_file(out))
+    return found
+
+
+@contextmanager
+def _atomic_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty folder beside `path`; on success it replaces `path`, if that is a former export or nothing."""
+    if path.exists() and not (path / INSIDE).is_file():
+        raise ParamsError(f"{shown(path)} is in the way, and no former export", "name another folder with --out")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}-") as folder:
+        whole = Path(folder) / "whole"
+        whole.mkdir()
+        yield whole
+        if path.exists():
+            path.rename(Path(folder) / "former")
+        whole.rename(path)
+
+
+def _compare(one: Classifier, other: Classifier, folder: Path | None) -> Parity:
+    if folder is None:
+        pixels, of = _pixels(one)
+        each = np.stack([one.probability(pixels), other.probability(pixels)])
+    else:
+        files = _spread(walk(folder).images)
+        found, of = predict_files([one, other], files), shown(folder)
+        each = found.each[:, [i for i in range(len(files)) if i not in found.faults]]
+    if not each.size:
+        raise DataError(f"no readable photographs in {of} to compare on", "name another folder with --check")
+    return Parity(float(abs(each[0] - each[1]).max()), each.shape[1], of)
+
+
+def _pixels(one: Classifier) -> tuple[np.ndarray, str]:
+    """Images of the model's size, uint8, and what they are."""
+    if paths.PIXELS.is_file():
+        rows = np.load(paths.PIXELS, mmap_mode="r", allow_pickle=False)
+        if rows.ndim == 4 and len(rows) and rows.shape[1] == one.size:
+            return np.stack(_spread(rows)), str(paths.PIXELS)
+    random = np.random.default_rng(0)
+    eyes = [eye for condition in CONDITIONS for eye in draw_eyes(random, condition, EYES // len(CONDITIONS))]
+    return np.stack([render_eye(eye, one.size) for eye in eyes]), "rendered eyes"
+
+
+def _spread(of: Any) -> list[Any]:
+    """At most `CHECKED` of a sequence, spread evenly over it."""
+    return [of[i] for i in np.unique(np.linspace(0, len(of) - 1, min(CHECKED, len(of))).astype(int))]

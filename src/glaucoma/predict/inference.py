@@ -1,0 +1,253 @@
+"""Trained classifiers by name, and their predictions for image files: one network or several, an ensemble."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+import numpy as np
+from joblib import cpu_count
+from PIL import Image
+
+from glaucoma.base import paths
+from glaucoma.base.errors import WeightsError
+from glaucoma.base.params import Condition, views_of
+from glaucoma.base.progress import Progress
+from glaucoma.evaluate.symptoms import first_line, symptoms_of, symptoms_table
+from glaucoma.model.portable import SUFFIX, Portable, Runner
+from glaucoma.model.sidecar import read_sidecar
+from glaucoma.photos.crop import cropped, decode_uncropped
+from glaucoma.photos.images import Unreadable, decode
+from glaucoma.photos.likeness import Likeness, traits
+from glaucoma.photos.names import listed, shown
+from glaucoma.predict.revisions import fetch_models, parse
+
+if TYPE_CHECKING:  # Keras starts where a model needs it: ONNX does not
+    from glaucoma.model.runtime import keras
+
+__all__ = ["Classifier", "Predictions", "find_models", "load_classifier", "predict_files", "warned"]
+
+CLASSES = get_args(Condition)
+BATCH = 32  # images per inference step
+CHUNK = 8 * BATCH  # images that are decoded and held at a time
+DECODERS = 8  # threads at most; each may hold an image of `max_megapixels`
+LOOKED_AT = 256  # pixels a side that a photograph has at least when it is looked at, where its file has them
+LARGEST = 2048  # pixels a side that a network may take
+MEGAPIXELS = 100.0  # larger images are unreadable, unless the caller says otherwise; as data.max_megapixels ships
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A trained network that is ready to predict.
+
+    Attributes:
+        path: its `.keras` or `.onnx` file.
+        network: float32 (batch, size, views · size, 3) in 0–255 → (batch, 2).
+        card: its sidecar, or the metadata of ONNX: configuration, scores, versions; empty where there is none.
+        classes: the order of its outputs.
+        likeness: what the images that it was trained on look like; None where its card does not say.
+    """
+
+    path: Path
+    network: keras.Model | Runner
+    card: dict[str, Any]
+    classes: tuple[str, ...]
+    likeness: Likeness | None = None
+
+    @property
+    def size(self) -> int:
+        """Pixels a side that it takes."""
+        return self.network.input_shape[1]
+
+    @property
+    def crop(self) -> str:
+        """Parts of a photograph that it takes, `none` for all of it."""
+        wanted = self.card.get("input")
+        return wanted.get("crop", "none") if isinstance(wanted, dict) else "none"
+
+    def probability(self, pixels: np.ndarray) -> np.ndarray:
+        """Probability of abnormal, float64 (n,), for uint8 (n, size, views · size, 3), each image alone."""
+        if isinstance(self.network, Runner):
+            starts = range(0, len(pixels), BATCH)
+            found = np.concatenate([self.network(pixels[i : i + BATCH].astype("float32")) for i in starts])
+        else:
+            from glaucoma.model.runtime import ready_to_predict
+            from glaucoma.train.batches import Batches
+
+            ready_to_predict(self.network)
+            found = self.network.predict(Batches([pixels], np.arange(len(pixels)), None, batch_size=BATCH), verbose=0)
+        return found[:, self.classes.index("abnormal")].astype("float64")
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What classifiers say of files.
+
+    Attributes:
+        each: float64 (models, files), probability of abnormal; NaN where a file cannot be read.
+        faults: why a file cannot be read, by its position among the files.
+        notes: what `look` said of each file; "" of those that cannot be read.
+        unlike: float64 (models, files), how far a photograph is from the images that a model was trained on, ≥ 0, in
+            shares of the limit: above 1 is unlike them. NaN where that is not known, and where nothing was looked at.
+    """
+
+    each: np.ndarray
+    faults: dict[int, str]
+    notes: list[str]
+    unlike: np.ndarray
+
+    @property
+    def probability(self) -> np.ndarray:
+        """float64 (files,): the mean over the models."""
+        return self.each.mean(axis=0)
+
+
+def find_models(name: str | Path) -> list[Path]:
+    """The model files that a name stands for, sorted (fold 10 after fold 9).
+
+    Args:
+        name: a `.keras` or `.onnx` file; a folder, which is the ensemble of those in it (of `.keras` alone where it
+            has both); or the name of either in models/, such as `stage2`, `crossval` or `crossval/fold3`, which may
+            stand behind a revision of Git or a DVC experiment: `HEAD~1:stage2`.
+
+    Raises:
+        WeightsError: nothing of that name; with what there is.
+    """
+    given = Path(name).expanduser()
+    if not given.exists() and (then := parse(str(name))):
+        given = fetch_models(*then)
+    if given.suffix == ".tflite" or (given / "saved_model.pb").is_file():
+        what = f"{shown(name)} is for other programs: prediction reads .keras and .onnx, whose loading runs no code"
+        raise WeightsError(what, "name the .keras file that it was made from")
+    for place in (given, paths.MODELS / given, (paths.MODELS / given).with_name(f"{given.name}.keras")):
+        if place.is_file():
+            return [place]
+        for suffix in (".keras", SUFFIX):
+            if place.is_dir() and (found := sorted(place.glob(f"*{suffix}"), key=_natural)):
+                return found
+    known = [path for path in sorted(paths.MODELS.rglob("*.keras"), key=_natural) if path != paths.BACKBONE]
+    names = [path.relative_to(paths.MODELS).with_suffix("").as_posix() for path in known]
+    remedy = f"choose one of:{listed(names)}" if names else "train one with `dvc repro`, or name a .keras file"
+    raise WeightsError(f"there is no model {shown(name)}, neither as a path nor in {paths.MODELS}/", remedy)
+
+
+def load_classifier(path: Path, before: Classifier | None = None) -> Classifier:
+    """Load a network and its sidecar.
+
+    Args:
+        path: a `.keras` or `.onnx` file.
+        before: a classifier that is done with. Where its network is of the same configuration, that network gets the
+            file's values, which is faster, and is the new one's.
+
+    Raises:
+        WeightsError: no whole model, no classifier of two classes, or not the model that its sidecar describes.
+    """
+    if Path(path).suffix == SUFFIX:
+        read_sidecar(path)  # refuses a file that is not the one described
+        network = Portable(path)
+        card = network.card
+    else:
+        from glaucoma.model.artifacts import load_model, load_values
+
+        card = read_sidecar(path)  # before the model is opened: it may not be the one described
+        same = before is not None and load_values(before.network, before.path, path)
+        network = before.network if same else load_model(path)
+    taken, given = network.input_shape, network.output_shape
+    coloured = isinstance(taken, tuple) and len(taken) == 4 and taken[3] == 3
+    whole = coloured and all(isinstance(side, int) and side > 0 for side in taken[1:3])
+    if not (whole and taken[1] <= LARGEST and taken[2] % taken[1] == 0 and given == (None, 2)):
+        raise WeightsError(f"{shown(path)} is no classifier of photographs in two classes", "name another model")
+    classes = card.get("classes", list(CLASSES))
+    if not isinstance(classes, list) or sorted(map(str, classes)) != sorted(CLASSES):
+        raise WeightsError(f"{shown(path)} knows the classes {classes}", f"expected {' and '.join(CLASSES)}")
+    wanted = card.get("input")
+    if isinstance(wanted, dict) and wanted.get("size", taken[1]) != taken[1]:
+        what = f"{shown(path)} takes {taken[1]} pixels a side, its card says {wanted['size']}"
+        raise WeightsError(what, "restore both, e.g. with `dvc checkout`")
+    try:
+        likeness = Likeness.of(card)
+    except ValueError as error:
+        raise WeightsError(f"{shown(path)} cannot be used: {error}", "export or train it again") from None
+    one = Classifier(Path(path), network, card, tuple(classes), likeness)
+    try:
+        views = len(views_of(str(one.crop)))
+    except ValueError as error:
+        what = f"{shown(path)} wants photographs cropped to {shown(str(one.crop))}, by its sidecar: {shown(str(error))}"
+        raise WeightsError(what, "take the release that trained it") from None
+    if taken[2] != views * taken[1]:
+        what = f"{shown(path)} takes pictures of {taken[1]} × {taken[2]} pixels, its card says {views} side by side"
+        raise WeightsError(what, "restore both, e.g. with `dvc checkout`")
+    return one
+
+
+def warned(models: Sequence[Classifier]) -> str:
+    """What the cards of these models say against them, in one line; nothing where all is well or not known."""
+    several = len(models) > 1
+    against = {f"model {i}" if several else str(one.path): symptoms_of(one.card) for i, one in enumerate(models)}
+    return shown(first_line(symptoms_table(against), len(models), "model"))
+
+
+def predict_files(
+    models: Sequence[Path | Classifier],
+    files: Sequence[Path],
+    *,
+    max_megapixels: float = MEGAPIXELS,
+    look: Callable[[Image.Image], str] | None = None,
+) -> Predictions:
+    """Predict image files by each of several models; what cannot be read stops nothing.
+
+    Files are decoded once for each input size and crop, as training decodes them, a few at a time.
+
+    Args:
+        models: their files, or classifiers that are loaded.
+        files: of images.
+        max_megapixels: larger images are unreadable.
+        look: called in threads with each decoded photograph, whole, for a note on it. It shares the decoding for
+            prediction, unless that is coarser than `LOOKED_AT`. Without it, `unlike` is not measured either.
+
+    Raises:
+        WeightsError: a model cannot be loaded.
+    """
+    loaded = [model if isinstance(model, Classifier) else load_classifier(model) for model in models]
+    each, faults, notes = np.full((len(loaded), len(files)), np.nan), {}, [""] * len(files)
+    unlike = np.full_like(each, np.nan)
+    for turn, (size, crop) in enumerate(sorted({(one.size, one.crop) for one in loaded}, reverse=True)):
+        noted = look if turn == 0 else None  # of the finest, if several sizes are asked for
+
+        def pixels(row: int, size: int = size, crop: str = crop, noted: Any = noted) -> np.ndarray | str:
+            try:
+                image = decode_uncropped(files[row], size, max_megapixels=max_megapixels, crop=crop)
+                if noted:
+                    fine = crop != "none" or 2 * size >= LOOKED_AT
+                    notes[row] = noted(
+                        image if fine else decode(files[row], max_megapixels=max_megapixels, at_least=LOOKED_AT)
+                    )
+                return cropped(image, size, crop)[0]
+            except Unreadable as fault:
+                return str(fault)
+
+        pool = ThreadPoolExecutor(min(cpu_count(), DECODERS))
+        with pool, Progress(f"predict at {size} px", len(files), "image") as progress:
+            for start in range(0, len(files), CHUNK):
+                part = list(pool.map(pixels, range(start, min(start + CHUNK, len(files)))))
+                faults |= {start + i: found for i, found in enumerate(part) if isinstance(found, str)}
+                rows = [start + i for i, found in enumerate(part) if not isinstance(found, str)]
+                if rows:
+                    decoded = np.stack([found for found in part if not isinstance(found, str)])
+                    seen = traits(decoded) if look else None
+                    for row, one in enumerate(loaded):
+                        if (one.size, one.crop) == (size, crop):
+                            each[row, rows] = one.probability(decoded)
+                            if seen is not None and one.likeness:
+                                unlike[row, rows] = one.likeness.distance(seen)
+                progress.step(len(part))
+    return Predictions(each, faults, notes, unlike)
+
+
+def _natural(path: Path) -> tuple:
+    """Sort key by which fold10 follows fold9."""
+    digits = "".join(c for c in path.stem if c.isdigit())
+    return (str(path.parent), path.stem.rstrip("0123456789"), int(digits or 0), path.name)

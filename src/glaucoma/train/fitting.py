@@ -1,0 +1,86 @@
+"""What a `Fit` asks of Keras: class weights, images for statistics, and callbacks that change or end the training.
+
+What is followed is `test_loss`, the cross-entropy on the test split, which trials are selected on too. In a fold of the
+cross-validation, early stopping and `plateau` make the test scores optimistic by that much; valid is untouched.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from sklearn.utils.class_weight import compute_class_weight
+
+from glaucoma.dataset.splits import Split
+from glaucoma.model.network import CLASSES
+from glaucoma.model.runtime import keras
+from glaucoma.train.grid import Run
+
+__all__ = ["EpochEnd", "class_weights", "fit_callbacks", "learning_rate", "statistics_rows"]
+
+FOLLOWED = "test_loss"
+PATIENCE, FACTOR = 3, 0.5  # of the schedule `plateau`
+ENOUGH = 2_000  # images for batch statistics; 10³ to 10⁴ suffice (Wu and Johnson 2021, arXiv 2105.07576)
+PART = 0.5  # share of the train split for those that an epoch is followed by; a tenth of its time for EfficientNetB0
+
+
+class EpochEnd(keras.callbacks.Callback):
+    """Calls `work(epoch, logs)` at the end of each epoch, and lets later callbacks follow the test loss it returns."""
+
+    def __init__(self, work: Callable[[int, dict[str, float]], float]):
+        super().__init__()
+        self.work = work
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Do the work; Keras hands the same logs to all callbacks."""
+        logs[FOLLOWED] = self.work(epoch, logs)
+
+
+def fit_callbacks(run: Run) -> list[keras.callbacks.Callback]:
+    """Keras' callbacks for a run's schedule and early stopping; none for the report's."""
+    fit, found = run.fit, []
+    if fit.schedule == "cosine" or fit.warmup:
+        found.append(keras.callbacks.LearningRateScheduler(lambda epoch, now: learning_rate(run, epoch, now)))
+    if fit.schedule == "plateau":
+        found.append(keras.callbacks.ReduceLROnPlateau(FOLLOWED, FACTOR, PATIENCE, mode="min"))
+    if fit.early_stopping:
+        found.append(
+            keras.callbacks.EarlyStopping(FOLLOWED, patience=fit.early_stopping, mode="min", restore_best_weights=True)
+        )
+    return found
+
+
+def learning_rate(run: Run, epoch: int, now: float) -> float:
+    """The learning rate of an epoch (from 0).
+
+    With w epochs of warm-up, epoch e < w has lr · (e + 1) / (w + 1). `cosine` then falls by half a cosine wave over the
+    epochs that are left, and would be 0 after the last one (Loshchilov and Hutter 2017, doi
+    10.48550/arXiv.1608.03983, without restarts). Otherwise it stays, at `now` where a plateau has lowered it.
+    """
+    warmup = run.fit.warmup
+    if epoch < warmup:
+        return run.lr * (epoch + 1) / (warmup + 1)
+    if run.fit.schedule == "cosine":
+        falling = keras.optimizers.schedules.CosineDecay(run.lr, max(run.epochs[-1] - warmup, 1))
+        return float(keras.ops.convert_to_numpy(falling(epoch - warmup)))
+    return run.lr if epoch == warmup else now
+
+
+def class_weights(run: Run, train: Split) -> dict[int, float] | None:
+    """By column of the labels, how much an image of that class counts; None where all count alike."""
+    if run.fit.class_weight == "none":
+        return None
+    present = np.unique(train.abnormal)
+    weights = compute_class_weight("balanced", classes=present, y=train.abnormal)
+    names = ["abnormal" if abnormal else "normal" for abnormal in present]
+    return dict.fromkeys(range(len(CLASSES)), 1.0) | {
+        CLASSES.index(name): float(weight) for name, weight in zip(names, weights, strict=True)
+    }
+
+
+def statistics_rows(train: Split, seed: int, *, whole: bool) -> np.ndarray:
+    """Rows of the images that batch statistics are computed from: all of `train` or a part, 2 000 at most, drawn."""
+    wanted = len(train) if whole else math.ceil(len(train) * PART)
+    return np.random.default_rng(seed).permutation(train.rows)[: min(wanted, ENOUGH)]

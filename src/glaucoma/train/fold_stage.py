@@ -1,0 +1,198 @@
+"""One fold of the cross-validation: warm start, training of the final configuration, scores on test and valid."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+import pandas as pd
+
+from glaucoma.base import paths
+from glaucoma.base.errors import DataError
+from glaucoma.base.files import read_json, write_csv, write_json
+from glaucoma.base.interrupts import held
+from glaucoma.base.params import Params
+from glaucoma.base.progress import say
+from glaucoma.dataset.copies import read_clusters
+from glaucoma.dataset.inner import inner_splits
+from glaucoma.dataset.splits import Split, contamination
+from glaucoma.evaluate.scores import scores
+from glaucoma.model.artifacts import load_model, save_model
+from glaucoma.model.cut import Cut, cut_all, cut_head, cut_last
+from glaucoma.model.runtime import fresh, keras
+from glaucoma.train.free_models import free_network
+from glaucoma.train.grid import Trial, expand, fit_of
+from glaucoma.train.outputs import images_per_second, write_rungs, write_training
+from glaucoma.train.ranking import rank
+from glaucoma.train.regression import fit_regression
+from glaucoma.train.search import Searcher
+from glaucoma.train.search_stage import dataset, likeness, model_card, with_head
+from glaucoma.train.trainer import Snapshot
+
+__all__ = ["train_fold"]
+
+STAGES = ("stage1", "stage2")  # that a fold's own warm start repeats
+
+
+@held()
+def train_fold(params: Params, fold: int) -> None:
+    """Train the final configuration (top level of params.yaml) on a fold, and write its files.
+
+    Raises:
+        DataError: the fold does not exist or cannot be trained on.
+        TrainingError: the training diverged.
+    """
+    fresh(params.seed)
+    data = dataset()
+    splits = data.fold(fold)
+    clusters = read_clusters()
+    trainer = _FoldTrainer(params, fold, data.pixels, splits, clusters)
+    network, seen = trainer.warm_start(data.fold(params.search.fold)["train"])
+    final = Trial(params.lr, params.optimizer, params.batch_size, params.epochs, fit_of(params))
+    if params.crossval.model == "regression":
+        how = data.pixels, splits, params.regression, paths.STATE
+        network, snapshot = fit_regression(network, params.backbone.name, *how)
+        configuration, of = params.regression.model_dump(), "regression on frozen features"
+        trainer.seconds.append(snapshot.seconds)
+    else:
+        searcher, snapshot = trainer.train(cut_all(network), final, splits, "training")
+        searcher.take(snapshot)
+        configuration, of = final.as_dict(), str(final)
+
+    files = paths.fold_files(fold)
+    held_out = {name: splits[name] for name in ("test", "valid")}
+    result = {
+        name: {
+            **scores(split.abnormal, snapshot.probability[name]),
+            **contamination(split, seen, clusters),
+        }
+        for name, split in held_out.items()
+    }
+    name, stops = f"fold {fold}", params.crossval.model != "regression" and final.fit.early_stopping > 0
+    found = write_training(snapshot, splits["train"], held_out, files["report"], name, of, stops=stops)
+    write_rungs({stage: one.probability for stage, one in trainer.rungs.items()}, splits, fold, files["report"])
+    write_json(files["metrics"], {"fold": fold, **result, "warnings": len(found)})
+    write_csv(files["report"] / "selection.csv", pd.DataFrame(trainer.chosen(configuration)))
+    about = {"stage": "crossval", "fold": fold, "configuration": configuration, **result}
+    about |= {"model": params.crossval.model, "warm_start": params.crossval.warm_start}
+    about |= {"nested": params.search.nested, **likeness(splits["train"])}
+    about["warnings"] = [asdict(symptom) for symptom in found]
+    save_model(network, files["model"], model_card(params, about, params.crossval.model))
+    rate = images_per_second(network, data.pixels, splits["valid"].rows)
+    timing = {"seconds": sum(trainer.seconds), "final_seconds": snapshot.seconds, "images_per_second": rate}
+    write_json(files["timing"], {**timing, "ladder": trainer.costs(snapshot, rate)})
+    shown = "; ".join(f"{name} {_headline(result[name])}" for name in held_out)
+    say(f"fold {fold}: {shown}")  # `glaucoma crossval` looks for the colon
+
+
+class _FoldTrainer:
+    """Trains single configurations on one fold.
+
+    Attributes:
+        seconds: how long each training took, also where the journal held it already.
+        winners: the trial that each stage of the fold's own warm start was trained with.
+        rungs: what each of these stages ended with.
+    """
+
+    def __init__(self, params: Params, fold: int, pixels, splits: dict[str, Split], clusters: Mapping[str, str]):
+        self.params, self.fold, self.pixels, self.splits = params, fold, pixels, splits
+        self.clusters = clusters
+        self.seconds: list[float] = []
+        self.winners: dict[str, Trial] = {}
+        self.rungs: dict[str, Snapshot] = {}
+
+    def warm_start(self, search_train: Split) -> tuple[keras.Model, Split | None]:
+        """The network that the fold starts from, and the split whose labels its weights have seen."""
+        params = self.params
+        if params.crossval.model == "regression":
+            return load_model(paths.BACKBONE), None
+        if params.crossval.model != "final":
+            return free_network(params, params.crossval.model), None
+        if params.crossval.warm_start == "stage2":
+            return load_model(paths.search_files("stage2")["model"]), search_train
+        network = self._untrained()
+        if params.crossval.warm_start == "none":
+            return network, None
+        self.winners = self._nested() if params.search.nested else {stage: _winner(stage) for stage in STAGES}
+        for stage, winner in self.winners.items():  # `valid` is predicted at the end, and decides nothing
+            searcher, snapshot = self.train(self._cut(stage, network), winner, self.splits, f"warm start, {stage}")
+            searcher.take(snapshot)
+            self.rungs[stage] = snapshot
+        return network, self.splits["train"]
+
+    def chosen(self, final: dict) -> list[dict]:
+        """Which configuration each stage of the fold was trained with, and on what it was chosen."""
+        fold, search = self.fold, self.params.search
+        on = f"fold {fold}, part of train" if search.nested else f"fold {search.fold}, {search.split}"
+        rows = [{"stage": stage, "chosen_on": on, **trial.as_dict()} for stage, trial in self.winners.items()]
+        return [*rows, {"stage": "final", "chosen_on": "params.yaml", **final}]
+
+    def costs(self, final: Snapshot, rate: float) -> dict[str, float]:
+        """Seconds from the untrained network to each rung: its training and that of the rungs below.
+
+        What is frozen is cached, so that none of them has waited for it: a pass of the train images through the
+        network, at this many images a second, stands for it.
+        """
+        total, costs = 0.0, {}
+        for stage, snapshot in self.rungs.items():
+            total += snapshot.seconds + (len(self.splits["train"]) / rate if self.params.search.cache else 0.0)
+            costs[stage] = total
+        return {**costs, "final": total + final.seconds}
+
+    def _nested(self) -> dict[str, Trial]:
+        """The best trials of the grids of stages 1 and 2 by a hold-out of the fold's train split.
+
+        Stage 2 is searched from stage 1's winner as trained on the inner train split: what selects has taught nothing.
+        """
+        search, network = self.params.search, self._untrained()
+        inner = inner_splits(self.splits["train"], self.clusters, self.params.seed)
+        winners = {}
+        for stage in STAGES:
+            trials = expand(getattr(self.params, stage).grid, fit_of(self.params))
+            searcher = self._searcher(self._cut(stage, network), inner, f"selection, {stage}")
+            finished = searcher.train(trials)
+            _, best = rank(trials, finished, searcher.errors, inner["test"], search.metric, search.miss_cost)
+            searcher.take(finished[best])
+            self.seconds += [snapshot.seconds for snapshot in finished.values()]
+            winners[stage] = best
+            say(f"fold {self.fold}, {stage}: {best} is the best of {len(trials)} trials on {len(inner['test'])} images")
+        return winners
+
+    def _untrained(self) -> keras.Model:
+        return with_head(load_model(paths.BACKBONE), self.params.head, self.params.seed)
+
+    def _cut(self, stage: str, network: keras.Model) -> Cut:
+        return cut_head(network) if stage == "stage1" else cut_last(network, self.params.stage2.unfreeze_last)
+
+    def train(self, cut: Cut, trial: Trial, splits: dict[str, Split], what: str) -> tuple[Searcher, Snapshot]:
+        """Train one configuration on the fold, or take it from the journal."""
+        searcher = self._searcher(cut, splits, what)
+        snapshot = searcher.train([trial])[trial]
+        self.seconds.append(snapshot.seconds)
+        return searcher, snapshot
+
+    def _searcher(self, cut: Cut, splits: dict[str, Split], what: str) -> Searcher:
+        return Searcher(
+            cut,
+            self.pixels,
+            splits,
+            seed=self.params.seed,
+            state=paths.STATE,
+            cached=self.params.search.cache,
+            augment=self.params.augment,
+            title=f"fold {self.fold}, {what}",
+        )
+
+
+def _headline(found: Mapping[str, float | None]) -> str:
+    """What is to be looked at first: the share of sick eyes found, then macro F1."""
+    named = {"sensitivity": found["sensitivity"], "macro F1": found["f1_macro"]}
+    return ", ".join(f"{name} {'not defined' if value is None else f'{value:.3f}'}" for name, value in named.items())
+
+
+def _winner(stage: str) -> Trial:
+    path: Path = paths.search_files(stage)["metrics"]
+    if not path.is_file():
+        raise DataError(f"{path} does not exist", f"run `dvc repro {stage}`, which makes it")
+    return Trial.of(read_json(path)["best"])

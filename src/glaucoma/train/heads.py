@@ -1,0 +1,137 @@
+"""Train several heads at once: copies of one small model on the same batches, each with its own optimizer.
+
+A step on a head is all overhead, so eight heads in one step cost little more than one. Nothing is shared between them
+but the batch, so each ends as it would alone; a test holds the two against each other.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+
+import numpy as np
+import pandas as pd
+
+from glaucoma.base.errors import TrainingError
+from glaucoma.dataset.splits import Split
+from glaucoma.model.batch_norm import BatchStatistics
+from glaucoma.model.network import CLASSES
+from glaucoma.model.optimizers import SideBySide, make_optimizer
+from glaucoma.model.runtime import keras, ready_to_predict
+from glaucoma.train.batches import Batches
+from glaucoma.train.fitting import statistics_rows
+from glaucoma.train.grid import Run
+from glaucoma.train.history import check_finite, followed_metrics, history_row
+from glaucoma.train.trainer import (
+    Follower,
+    Snapshot,
+    Stoppable,
+    assign,
+    values,
+)
+
+__all__ = ["HeadsTrainer"]
+
+
+class HeadsTrainer:
+    """Trains copies of a head from one start, all runs of a call together; they must share batch size and `fit`.
+
+    Args:
+        head: (batch, features) → (batch, 2); its values at this moment are every run's start.
+        features: float32 (images, features).
+        seed: decides data order; dropout follows the states of the head's generators.
+    """
+
+    def __init__(self, head: keras.Model, features: np.ndarray, seed: int):
+        self.head, self.features, self.seed = head, features, seed
+        self.variables = head.variables
+        self.start = values(self.variables)
+
+    def train(self, runs: Sequence[Run], splits: Mapping[str, Split], follower: Follower) -> None:
+        """Train runs from the start on `train`, following `test`; all splits are predicted at each snapshot."""
+        batch_size, precise = runs[0].batch_size, runs[0].fit.precise_bn
+        train, test = splits["train"], splits["test"]
+        heads, model = self._copies(runs)
+        statistics = BatchStatistics(model) if precise else None
+        rows: list[list[dict[str, float]]] = [[] for _ in runs]
+        going = set(range(len(runs)))
+        begin = time.perf_counter()
+
+        def look(*, whole: bool) -> tuple[dict[str, list[np.ndarray]], list[list[np.ndarray]]]:
+            """The probabilities of test and nothing else, or of all splits and the weights; each by head."""
+            rows = statistics_rows(train, self.seed, whole=whole)
+            batches = Batches([self.features], rows, None, batch_size=batch_size)
+            with statistics.of(batches, [Stoppable()]) if precise else nullcontext():
+                due = splits if whole else {"test": test}
+                probability = {name: self._probability(model, split, batch_size) for name, split in due.items()}
+                return probability, [values(head.variables) for head in heads] if whole else []
+
+        def epoch_end(epoch: int, logs: dict[str, float]) -> None:
+            due = any(epoch + 1 in runs[i].epochs for i in going)
+            last = all(epoch + 1 == runs[i].epochs[-1] for i in going)
+            whole = due and (last or not precise)
+            followed, _ = found = look(whole=whole)
+            predicted, weights = look(whole=True) if due and not whole else found
+            seconds = (time.perf_counter() - begin) / len(runs)
+            for i in sorted(going):
+                run = runs[i]
+                own = _own_logs(logs, heads[i].name) if len(heads) > 1 else logs
+                rows[i].append(history_row(epoch, own, test, followed["test"][i]))
+                try:
+                    check_finite(run, rows[i][-1])
+                except TrainingError as error:
+                    going.remove(i)
+                    follower.failure(run, error)
+                    continue
+                follower.epoch(run, rows[i][-1])
+                if epoch + 1 in run.epochs:
+                    probability = {name: found[i] for name, found in predicted.items()}
+                    history = pd.DataFrame([*rows[i][:-1], history_row(epoch, own, test, probability["test"])])
+                    follower.snapshot(run, Snapshot(epoch + 1, weights[i], probability, history, seconds))
+                if epoch + 1 == run.epochs[-1]:
+                    going.remove(i)
+            model.stop_training = not going
+
+        model.fit(
+            self._batches(train, batch_size, outputs=len(runs), seed=self.seed),
+            epochs=max(run.epochs[-1] for run in runs),
+            shuffle=False,
+            verbose=0,
+            callbacks=[Stoppable(), keras.callbacks.LambdaCallback(on_epoch_end=epoch_end)],
+        )
+
+    def _copies(self, runs: Sequence[Run]) -> tuple[list[keras.Model], keras.Model]:
+        """A copy of the head for each run, and one compiled model of them all."""
+        inputs = keras.Input(self.head.input_shape[1:], dtype="float32")
+        heads = []
+        for i in range(len(runs)):
+            copy = keras.models.clone_model(self.head)
+            heads.append(keras.Model(copy.inputs, copy.outputs[0], name=f"head{i}"))
+        model = keras.Model(inputs, [head(inputs) for head in heads])
+        for head in heads:  # now that the graph is built: torch moves dropout's generators while building
+            assign(head.variables, self.start)
+        optimizers = [make_optimizer(run.optimizer, run.lr) for run in runs]
+        model.compile(
+            optimizer=SideBySide(optimizers, [head.trainable_variables for head in heads]),
+            loss=[keras.losses.BinaryCrossentropy() for _ in runs],
+            metrics=[followed_metrics() for _ in runs],
+        )
+        ready_to_predict(model)
+        return heads, model
+
+    def _probability(self, model: keras.Model, split: Split, batch_size: int) -> list[np.ndarray]:
+        found = model.predict(self._batches(split, batch_size, labelled=False), verbose=0, callbacks=[Stoppable()])
+        found = found if isinstance(found, list) else [found]
+        return [one[:, CLASSES.index("abnormal")].astype("float64") for one in found]
+
+    def _batches(
+        self, split: Split, size: int, *, labelled: bool = True, outputs: int = 1, seed: int | None = None
+    ) -> Batches:
+        labels = split.abnormal if labelled else None
+        return Batches([self.features], split.rows, labels, batch_size=size, seed=seed, outputs=outputs)
+
+
+def _own_logs(logs: Mapping[str, float], head: str) -> dict[str, float]:
+    """One head's part of the logs: `head3_loss` is its `loss`."""
+    return {name.removeprefix(f"{head}_"): value for name, value in logs.items() if name.startswith(f"{head}_")}

@@ -1,0 +1,73 @@
+"""What decides a result, as hashes of arrays, weights and code: equal identity means equal result."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Iterable, Mapping
+from functools import cache
+from types import ModuleType
+
+import numpy as np
+
+from glaucoma.base.files import hash_json
+from glaucoma.dataset.splits import Split
+from glaucoma.model import augmentation, batch_norm, cut, network, optimizers
+from glaucoma.model.runtime import describe, keras, threads
+from glaucoma.train import batches, fitting, heads, history
+from glaucoma.train import trainer as training
+
+__all__ = ["code_version", "hash_arrays", "hash_examples", "hash_model"]
+
+
+@cache
+def code_version() -> str:
+    """Hash of the code that turns a configuration into weights, and of what lies beneath it: versions, threads."""
+    modules: tuple[ModuleType, ...] = (
+        network,
+        optimizers,
+        cut,
+        augmentation,
+        batch_norm,
+        batches,
+        fitting,
+        heads,
+        history,
+        training,
+    )
+    return hash_json([describe(), threads(), [inspect.getsource(module) for module in modules]])
+
+
+def hash_arrays(arrays: Iterable[np.ndarray]) -> str:
+    """SHA-256 over the dtypes, shapes and bytes of arrays."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(f"{array.dtype.str}{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def hash_model(model: keras.Model) -> str:
+    """Hash of a model's graph, of what is frozen in it, and of the values of its variables."""
+    values = [keras.ops.convert_to_numpy(variable.value) for variable in model.variables]
+    trained = [variable.path for variable in model.trainable_variables]
+    return hash_json([_graph(model), trained, hash_arrays(values)])
+
+
+def hash_examples(pixels: np.ndarray, splits: Mapping[str, Split]) -> str:
+    """Hash of what a trial is trained and scored on: images, pixels and labels of each split, in order."""
+    parts = [[name, split.images, hash_arrays([pixels[split.rows], split.abnormal])] for name, split in splits.items()]
+    return hash_json(parts)
+
+
+def _graph(model: keras.Model) -> list:
+    """Layers with their settings and inputs; not their generated names, which count all models a process has built."""
+    order = {id(layer): position for position, layer in enumerate(model.layers)}
+    graph = []
+    for layer in model.layers:
+        settings = {k: v for k, v in layer.get_config().items() if k not in ("name", "seed", "trainable")}
+        if isinstance(layer, keras.Model):
+            settings = _graph(layer)
+        sources = [order.get(id(t._keras_history.operation)) for t in layer._inbound_nodes[0].input_tensors]
+        graph.append([type(layer).__name__, repr(settings), sources])
+    return graph

@@ -1,0 +1,151 @@
+"""A search stage from its inputs to its files: stage 1 (head), stage 2 (end of the backbone), stage 3 (everything)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+
+from glaucoma.base import paths
+from glaucoma.base.backbone_table import weights_from
+from glaucoma.base.files import write_csv, write_json
+from glaucoma.base.interrupts import held
+from glaucoma.base.params import Head, Params
+from glaucoma.base.progress import say
+from glaucoma.dataset.splits import Dataset, Split, load_dataset
+from glaucoma.evaluate.scores import scores
+from glaucoma.model.artifacts import load_model, save_model
+from glaucoma.model.cut import Cut, cut_all, cut_head, cut_last
+from glaucoma.model.network import CLASSES, build_network
+from glaucoma.model.runtime import describe, fresh, keras
+from glaucoma.photos.likeness import learn
+from glaucoma.search.executors.choose import Executor, choose
+from glaucoma.train.grid import expand, fit_of
+from glaucoma.train.outputs import write_training
+from glaucoma.train.ranking import rank, timings
+from glaucoma.train.search import Searcher
+from glaucoma.train.trainer import Snapshot
+
+__all__ = ["dataset", "likeness", "model_card", "search_stage", "stage1", "stage2", "stage3", "with_head"]
+
+TOP = 5  # trials that the report shows
+
+
+@held()
+def stage1(params: Params, jobs: int | None = None, executor: str | None = None) -> None:
+    """Search with all of the backbone frozen; only the head learns."""
+    fresh(params.seed)
+    network = with_head(load_model(paths.BACKBONE), params.head, params.seed)
+    search_stage("stage1", params, network, choose(jobs, executor), cut_head)
+
+
+@held()
+def stage2(params: Params, jobs: int | None = None, executor: str | None = None) -> None:
+    """Search with the last layers of the backbone trained too, from stage 1's winner."""
+    fresh(params.seed)
+    network = load_model(paths.search_files("stage1")["model"])
+    search_stage(
+        "stage2", params, network, choose(jobs, executor), lambda whole: cut_last(whole, params.stage2.unfreeze_last)
+    )
+
+
+@held()
+def stage3(params: Params, jobs: int | None = None, executor: str | None = None) -> None:
+    """Search with every layer trained, from stage 2's winner."""
+    fresh(params.seed)
+    network = load_model(paths.search_files("stage2")["model"])
+    search_stage("stage3", params, network, choose(jobs, executor), cut_all)
+
+
+def with_head(backbone: keras.Model, head: Head, seed: int) -> keras.Model:
+    """The network that params ask for, on a backbone."""
+    return build_network(backbone, dropout=head.dropout, blocks=head.blocks, seed=seed)
+
+
+def search_stage(
+    name: str, params: Params, network: keras.Model, executor: Executor, cut: Callable[[keras.Model], Cut]
+) -> Snapshot:
+    """Train the grid of stage `name` from `network`, and write its model, metrics, tables, figures and timings.
+
+    Returns:
+        What the winner ended with; `network` has its weights.
+
+    Raises:
+        DataError: the search fold cannot be trained on.
+        TrainingError: every trial failed.
+    """
+    splits = dataset().fold(params.search.fold)
+    splits = {split: splits[split] for split in ("train", params.search.split)}
+    files = paths.search_files(name)
+    trials = expand(getattr(params, name).grid, fit_of(params))
+    searcher = Searcher(
+        cut(network),
+        dataset().pixels,
+        splits,
+        seed=params.seed,
+        state=paths.STATE,
+        cached=params.search.cache,
+        augment=params.augment,
+        title=name,
+        executor=executor,
+    )
+    finished = searcher.train(trials)
+    test = splits[params.search.split]
+    table, best = rank(trials, finished, searcher.errors, test, params.search.metric, params.search.miss_cost)
+    winner = finished[best]
+    searcher.take(winner)
+
+    write_csv(files["table"], table)
+    write_csv(files["timing"], timings(trials, finished))
+    write_csv(files["report"] / "top5.csv", table.head(TOP))
+    what, stops = f"best of {len(trials)} trials ({best})", best.fit.early_stopping > 0
+    found = write_training(winner, splits["train"], {"test": test}, files["report"], name, what, stops=stops)
+    result = {"best": best.as_dict(), "test": scores(test.abnormal, winner.probability["test"])}
+    counts = {"trials": len(trials), "failed": len(trials) - len(finished), "warnings": len(found)}
+    write_json(files["metrics"], {**result, **counts})
+    about = {"stage": name, "fold": params.search.fold, **result, **likeness(splits["train"])}
+    about["warnings"] = [asdict(symptom) for symptom in found]
+    save_model(network, files["model"], model_card(params, about, name))
+    shown = [
+        "param_optimizer",
+        "param_lr",
+        "param_epochs",
+        "param_batch_size",
+        "mean_test_sensitivity",
+        "mean_test_accuracy",
+        "mean_test_f1_macro",
+    ]
+    shown[4:4] = [name for name in table if name.startswith("param_") and name not in shown]
+    top = table.head(TOP)[shown].rename(columns=lambda c: c.removeprefix("param_").removeprefix("mean_test_"))
+    say(f"{name}: the best of {len(trials)} trials on fold {params.search.fold}, test\n{top.to_string(index=False)}")
+    return winner
+
+
+def dataset() -> Dataset:
+    """The indexed and decoded images of the project."""
+    return load_dataset(paths.INDEX, paths.PIXELS, paths.PIXELS_TABLE)
+
+
+def likeness(train: Split) -> dict:
+    """What the images that a model learns from look like, for its card; empty where they are too few to tell."""
+    found = learn(dataset().pixels, train.rows)
+    return {"likeness": found.as_dict()} if found else {}
+
+
+def model_card(params: Params, about: dict, model: str = "final") -> dict:
+    """What must be known beside a model's weights to use it and to make it again; `model4` and `model5` differ."""
+    section = getattr(params, model) if model in paths.FREE else params
+    return {
+        "classes": list(CLASSES),
+        "positive": "abnormal",
+        "input": {"size": params.data.image_size, "crop": params.data.crop, "channels": "RGB", "range": [0, 255]},
+        "threshold": 0.5,
+        "backbone": section.backbone.model_dump() | weights_from(section.backbone.name, section.backbone.weights),
+        **(
+            {"regression": params.regression.model_dump()}
+            if model == "regression"
+            else {"head": section.head.model_dump()}
+        ),
+        "seed": params.seed,
+        "versions": describe(),
+        **about,
+    }

@@ -1,0 +1,235 @@
+"""Train a model again and again from one start: compiled once, reset between runs, snapshots on the way."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from glaucoma.base import interrupts
+from glaucoma.base.errors import TrainingError
+from glaucoma.base.params import Augment
+from glaucoma.dataset.splits import Split
+from glaucoma.model.augmentation import augmented, augmenting_layers
+from glaucoma.model.batch_norm import BatchStatistics, one_kernel
+from glaucoma.model.network import CLASSES
+from glaucoma.model.optimizers import make_optimizer
+from glaucoma.model.runtime import keras, ready_to_predict
+from glaucoma.train.batches import Batches
+from glaucoma.train.fitting import EpochEnd, class_weights, fit_callbacks, statistics_rows
+from glaucoma.train.grid import Run
+from glaucoma.train.history import check_finite, followed_metrics, history_row
+from glaucoma.train.memory import check_memory
+
+__all__ = [
+    "Follower",
+    "Snapshot",
+    "Stoppable",
+    "Trainer",
+    "assign",
+    "values",
+]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A model after some epochs of training.
+
+    Attributes:
+        epochs: how many; where training stopped early, how many it might have had, and `history` is shorter.
+        weights: values of the trainer's variables, in their order.
+        probability: by split, float64 (n,), the probability of class abnormal for each of its images.
+        history: one row per epoch: epoch (from 1), loss, accuracy, f1_macro, and the same with `test_`. Where batch
+            statistics are computed anew, `test_` is by those of half of the train split, in the last row of all of it.
+        seconds: how long it took so far.
+    """
+
+    epochs: int
+    weights: list[np.ndarray]
+    probability: dict[str, np.ndarray]
+    history: pd.DataFrame
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Follower:
+    """What a trainer tells as it goes, run by run.
+
+    Attributes:
+        epoch: called with the run and its history's newest row.
+        snapshot: called with the run and what it has reached, at each of the run's epochs.
+        failure: called with the run and why it can't go on.
+    """
+
+    epoch: Callable[[Run, dict[str, float]], None]
+    snapshot: Callable[[Run, Snapshot], None]
+    failure: Callable[[Run, Exception], None]
+
+
+class Stoppable(keras.callbacks.Callback):
+    """Lets Ctrl-C stop a training or a prediction between two batches, where no native code runs."""
+
+    def on_train_batch_begin(self, batch: int, logs: object = None) -> None:
+        """Raise the interrupt that has arrived."""
+        interrupts.check()
+
+    def on_predict_batch_begin(self, batch: int, logs: object = None) -> None:
+        """Raise the interrupt that has arrived."""
+        interrupts.check()
+
+
+class _Compiled(NamedTuple):
+    """A model to fit, the variables of its optimizer and of its augmentation, and their values at the start."""
+
+    model: keras.Model
+    moving: list[keras.Variable]
+    state: list[np.ndarray]
+
+
+class Trainer:
+    """Trains one model from one start, a run at a time.
+
+    Args:
+        model: takes `arrays`, gives (batch, 2) probabilities.
+        variables: those of the model that training changes; their values at this moment are every run's start.
+        arrays: the model's inputs for all images: pixels, or the activations where a frozen trunk ends.
+        seed: decides data order and augmentation; dropout follows the generators' states among the variables.
+        augment: how pixels are changed in training; None leaves them, as it must activations.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        variables: Sequence[keras.Variable],
+        arrays: Sequence[np.ndarray],
+        seed: int,
+        augment: Augment | None = None,
+    ):
+        self.model, self.variables, self.arrays, self.seed = model, variables, arrays, seed
+        self.augment = augment if augment is not None and augment.is_on() else None
+        self.start = values(variables)
+        self._compiled: dict[tuple[str, float], _Compiled] = {}
+        self._statistics: BatchStatistics | None = None  # once a run asks for them
+
+    def train(self, runs: Sequence[Run], splits: Mapping[str, Split], follower: Follower) -> None:
+        """Train runs from the start on `train`, following `test`; all splits are predicted at each snapshot."""
+        for run in runs:
+            try:
+                self._train(run, splits, follower)
+            except Exception as error:
+                if type(error) is RuntimeError and "between 0 and 1" in str(error):  # torch's cross-entropy of NaN
+                    error = TrainingError(f"{run}: diverged, the loss is nan", "lower the learning rate")
+                if not is_the_runs_own(error):
+                    raise
+                follower.failure(run, error)
+
+    def _train(self, run: Run, splits: Mapping[str, Split], follower: Follower) -> None:
+        train, test = splits["train"], splits["test"]
+        check_memory(self.model, min(run.batch_size, len(train)), str(run))
+        model = self._ready(run)
+        rows: list[dict[str, float]] = []
+        begin = time.perf_counter()
+
+        def look(*, whole: bool) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
+            """The probabilities of test and nothing else, or of all splits and the weights."""
+            with self._with_statistics(run, train, whole=whole):
+                due = splits if whole else {"test": test}
+                probability = {name: self._probability(split, run.batch_size) for name, split in due.items()}
+                return probability, values(self.variables) if whole else []
+
+        def reached(epochs: int, found: tuple[dict[str, np.ndarray], list[np.ndarray]], history: list) -> None:
+            probability, weights = found
+            seconds = time.perf_counter() - begin
+            follower.snapshot(run, Snapshot(epochs, weights, probability, pd.DataFrame(history), seconds))
+
+        def epoch_end(epoch: int, logs: dict[str, float]) -> float:
+            due = epoch + 1 in run.epochs and not run.fit.early_stopping
+            # What later epochs are told of this one must not depend on whether a snapshot was due
+            whole = due and (epoch + 1 == run.epochs[-1] or not run.fit.precise_bn)
+            found = look(whole=whole)
+            rows.append(history_row(epoch, logs, test, found[0]["test"]))
+            check_finite(run, rows[-1])
+            follower.epoch(run, rows[-1])
+            if due:
+                found = found if whole else look(whole=True)
+                reached(epoch + 1, found, [*rows[:-1], history_row(epoch, logs, test, found[0]["test"])])
+            return rows[-1]["test_loss"]
+
+        with one_kernel(model):
+            model.fit(
+                self._batches(train, run.batch_size, self.seed),
+                epochs=run.epochs[-1],
+                shuffle=False,  # Batches shuffles images; this would shuffle batches, by the global seed
+                verbose=0,
+                class_weight=class_weights(run, train),
+                callbacks=[Stoppable(), EpochEnd(epoch_end), *fit_callbacks(run)],
+            )
+        if run.fit.early_stopping:  # only now are the best epoch's weights back
+            reached(run.epochs[-1], look(whole=True), rows)
+
+    def _with_statistics(self, run: Run, train: Split, *, whole: bool) -> AbstractContextManager[None]:
+        """Within, the model has the batch statistics of `train` or of a part of it, if the run asks for them."""
+        if not run.fit.precise_bn:
+            return nullcontext()
+        rows = statistics_rows(train, self.seed, whole=whole)
+        return self._statistics.of(Batches(self.arrays, rows, None, batch_size=run.batch_size), [Stoppable()])
+
+    def _probability(self, split: Split, batch_size: int) -> np.ndarray:
+        batches = self._batches(split, batch_size, labelled=False)
+        predicted = self.model.predict(batches, verbose=0, callbacks=[Stoppable()])
+        return predicted[:, CLASSES.index("abnormal")].astype("float64")
+
+    def _batches(self, split: Split, size: int, seed: int | None = None, *, labelled: bool = True) -> Batches:
+        return Batches(self.arrays, split.rows, split.abnormal if labelled else None, batch_size=size, seed=seed)
+
+    def _ready(self, run: Run) -> keras.Model:
+        """The model compiled with the run's optimizer, both as they were at the start.
+
+        One compiled model serves every learning rate and batch size: neither is part of the traced step. The global
+        seed is left alone: dropout draws from generators among the variables, and setting the seed would make
+        TensorFlow optimise every traced function anew (3 s for a whole EfficientNetB0).
+        """
+        key = run.optimizer, run.fit.label_smoothing
+        if key not in self._compiled:
+            layers = augmenting_layers(self.augment, self.seed) if self.augment else []
+            model = keras.Model(self.model.inputs, self.model.outputs[0])
+            model = augmented(model, layers) if layers else model
+            optimizer = make_optimizer(run.optimizer, run.lr)
+            loss = keras.losses.BinaryCrossentropy(label_smoothing=run.fit.label_smoothing)
+            model.compile(optimizer=optimizer, loss=loss, metrics=followed_metrics())
+            model.optimizer.build(model.trainable_variables)
+            ready_to_predict(self.model)
+            moving = [*model.optimizer.variables, *(variable for layer in layers for variable in layer.variables)]
+            self._compiled[key] = _Compiled(model, moving, values(moving))
+        if run.fit.precise_bn and self._statistics is None:
+            self._statistics = BatchStatistics(self.model)
+        model, moving, state = self._compiled[key]
+        assign(self.variables, self.start)
+        assign(moving, state)
+        model.optimizer.learning_rate = run.lr
+        return model
+
+
+def is_the_runs_own(error: Exception) -> bool:
+    """Whether an error is one that a configuration can cause: divergence, or too little memory."""
+    return isinstance(error, (TrainingError, MemoryError, ArithmeticError)) or type(error).__name__ in (
+        "ResourceExhaustedError",  # TensorFlow
+        "OutOfMemoryError",  # torch
+        "XlaRuntimeError",  # JAX
+    )
+
+
+def values(variables: Sequence[keras.Variable]) -> list[np.ndarray]:
+    """Copies of the variables' values."""
+    return [np.array(keras.ops.convert_to_numpy(variable.value)) for variable in variables]
+
+
+def assign(variables: Sequence[keras.Variable], given: Sequence[np.ndarray]) -> None:
+    """Set variables to values of the same order and shapes."""
+    for variable, value in zip(variables, given, strict=True):
+        variable.assign(value)
