@@ -12,9 +12,6 @@ from glaucoma.evaluate.controls import control_lines, write_against_controls
 from glaucoma.evaluate.judgement import interval_lines, write_judgement, write_ladder
 from glaucoma.evaluate.ladder import ladder_lines
 from glaucoma.evaluate.scores import ABNORMAL, confusion
-from glaucoma.photos.names import many
-from glaucoma.report.folds import folds_figure, pooled_note, roc_figure, seen_note
-from glaucoma.report.training import confusion_figure
 
 
 def main(params: Params) -> None:
@@ -35,24 +32,14 @@ def main(params: Params) -> None:
     for split in summary.SPLITS:
         pooled = results.pooled(split)
         counts = confusion((pooled["label"] == ABNORMAL).to_numpy(), pooled["probability"].to_numpy())
-        note = pooled_note(pooled, results.contamination(split))
         name = "confusion" if split == "test" else f"confusion_{split}"
         write_csv(paths.SUMMARY / f"{name}.csv", counts.reset_index())
-        confusion_figure(counts, paths.SUMMARY / f"{name}.png", f"Cross-validation, {split} splits pooled", note)
-    pooled = results.pooled("test")
-    note = pooled_note(pooled, results.contamination("test"))
-    roc_figure(pooled, paths.SUMMARY / "roc.png", "ROC of the test splits", note)
-    note = "Markers: folds; lines: their means (± standard deviation)"
-    seen = seen_note(results.contamination(*summary.SPLITS))
-    folds_figure(
-        results.folds, paths.SUMMARY / "folds.png", f"Scores of {many(len(results.folds), 'fold')}", note + seen
-    )
     controls = write_against_controls(results, params.seed)
-    table = write_judgement(results, params, seen.strip())
+    table = write_judgement(results, params)
     print(summary.readable(results), interval_lines(table), summary.selection_note(params), sep="\n")
     print(control_lines(controls), *ladder_lines(write_ladder(results, params)), sep="\n")
     print(f"compared with the report: {compared}")
-    print(f"look next at {paths.SUMMARY}/intervals.png, reliability.png and worst.csv, and published.csv beside them")
+    print(f"look next at {paths.SUMMARY}/intervals.csv, worst.csv and published.csv")
 
 
 if __name__ == "__main__":

@@ -38,6 +38,7 @@ DECISIONS = {  # what a prediction needs beside the models of a folder in MODELS
     "controls": SUMMARY / "decision_controls.json",
 }
 COST_QUALITY = SUMMARY / "cost_quality.csv"  # of every rung of the ladder
+FIGURES = REPORTS / "figures"  # of all searches and folds, and of the summary; drawn by the report
 PAGE = REPORTS / "index.html"
 MODEL_CARD = REPORTS / "MODEL_CARD.md"
 CHECKLIST = REPORTS / "CHECKLIST.md"

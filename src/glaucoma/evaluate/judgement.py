@@ -22,26 +22,18 @@ from glaucoma.evaluate.subgroups import qualities, subgroup_scores, worst_errors
 from glaucoma.evaluate.summary import SPLITS, FoldResults, read_selection
 from glaucoma.evaluate.thresholds import rules
 from glaucoma.photos.index import distinct, read_index
-from glaucoma.report.judgement import (
-    decision_figure,
-    intervals_figure,
-    precision_recall_figure,
-    reliability_figure,
-)
-from glaucoma.report.ladder import ladder_figure
 
 __all__ = ["interval_lines", "write_judgement", "write_ladder"]
 
 HEADLINE = ("sensitivity", "specificity", "auroc", "f1_macro", "accuracy")
 
 
-def write_judgement(results: FoldResults, params: Params, note: str = "") -> pd.DataFrame:
-    """Write metrics/intervals.json and, into reports/summary/, the tables and figures of pooled predictions.
+def write_judgement(results: FoldResults, params: Params) -> pd.DataFrame:
+    """Write metrics/intervals.json and, into reports/summary/, the tables of pooled predictions.
 
     Args:
         results: of the folds.
         params: `seed`, `search.miss_cost` and `thresholds` are read.
-        note: below each figure's title.
 
     Returns:
         The intervals: columns split, score, value, low, high, n, groups, resamples, method.
@@ -51,7 +43,6 @@ def write_judgement(results: FoldResults, params: Params, note: str = "") -> pd.
     table = _intervals(results, params.seed, clusters)
     write_csv(folder / "intervals.csv", table)
     write_csv(folder / "selection.csv", read_selection(results.folds["fold"].tolist()))
-    intervals_figure(table, folder / "intervals.png", "Scores of all folds' predictions, pooled", note)
 
     wanted = rules(params.thresholds.sensitivity, params.thresholds.specificity)
     found = decisions(predictions, params.search.miss_cost, wanted)
@@ -68,20 +59,14 @@ def write_judgement(results: FoldResults, params: Params, note: str = "") -> pd.
     for name, make in (("reliability", reliability), ("decision_curve", decision_curve)):
         tables = [make(*arrays).assign(method=method) for method, arrays in curves.items()]
         write_csv(folder / f"{name}.csv", pd.concat(tables))
-    of = "valid predictions, calibration fitted on test" + (f"\n{note}" if note else "")
-    reliability_figure(valid, folder / "reliability.png", "Do probabilities mean what they say?", of)
-    decision_figure(valid, folder / "decision_curve.png", "Decision curve: is the model worth acting on?", of)
-
-    test = results.pooled("test")
-    precision_recall_figure(test, folder / "precision_recall.png", "Precision and recall of the test splits", note)
-    about, by = _about(test)
+    about, by = _about(results.pooled("test"))
     write_csv(folder / "subgroups.csv", subgroup_scores(about, by, seed=params.seed, clusters=clusters))
     write_csv(folder / "worst.csv", worst_errors(about))
     return table
 
 
 def write_ladder(results: FoldResults, params: Params) -> pd.DataFrame:
-    """Write cost_quality.csv and cost_quality.png: what each rung of the ladder costs, and how good it is on `valid`.
+    """Write cost_quality.csv: what each rung of the ladder costs, and how good it is on `valid`.
 
     Args:
         results: of the folds.
@@ -98,7 +83,6 @@ def write_ladder(results: FoldResults, params: Params) -> pd.DataFrame:
     costs = read_costs(results.folds["fold"].tolist(), final)
     table = cost_quality(read_ladder(results, final), costs, seed=params.seed, clusters=clusters)
     write_csv(paths.COST_QUALITY, table)
-    ladder_figure(table, paths.COST_QUALITY.with_suffix(".png"))
     return table
 
 

@@ -8,8 +8,6 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import average_precision_score, precision_recall_curve
 
-from glaucoma.evaluate.calibration import reliability
-from glaucoma.evaluate.decision import decision_curve
 from glaucoma.evaluate.scores import ABNORMAL
 from glaucoma.report.style import (
     CONDITION_COLOURS,
@@ -94,20 +92,19 @@ def precision_recall_figure(predictions: pd.DataFrame, path: Path | str, title: 
 
 
 @styled()
-def reliability_figure(valid: pd.DataFrame, path: Path | str, title: str, note: str = "") -> None:
+def reliability_figure(table: pd.DataFrame, path: Path | str, title: str, note: str = "") -> None:
     """Draw the share of abnormal images by predicted probability, before and after calibration, with counts.
 
     Args:
-        valid: columns label, and none, temperature, isotonic: probabilities.
+        table: as `glaucoma.evaluate.calibration.reliability` gives it, for each `method`: none, temperature, isotonic.
         path: PNG to write.
         title: stands above.
         note: what else is to be known, below the title.
     """
     figure = new_figure(10.5, 5.4 + 0.19 * (note.count("\n") + 1 if note else 0))
     panels = figure.subplots(2, 3, height_ratios=(3, 1), sharex=True, sharey="row")
-    abnormal = (valid["label"] == ABNORMAL).to_numpy()
     for (top, bottom), method in zip(panels.T, METHOD_COLOURS, strict=True):
-        rows = reliability(abnormal, valid[method].to_numpy(float))
+        rows = table[table["method"] == method]
         filled = rows[rows["n"] > 0]
         colour = METHOD_COLOURS[method]
         top.plot([0, 1], [0, 1], color=GREY, linestyle=":", linewidth=1)
@@ -125,19 +122,25 @@ def reliability_figure(valid: pd.DataFrame, path: Path | str, title: str, note: 
 
 
 @styled()
-def decision_figure(valid: pd.DataFrame, path: Path | str, title: str, note: str = "") -> None:
-    """Draw net benefit by threshold probability, of columns label and none, temperature, isotonic: probabilities."""
+def decision_figure(table: pd.DataFrame, path: Path | str, title: str, note: str = "") -> None:
+    """Draw net benefit by threshold probability.
+
+    Args:
+        table: as `glaucoma.evaluate.decision.decision_curve` gives it, for each `method`: none, temperature, isotonic.
+        path: PNG to write.
+        title: stands above.
+        note: what else is to be known, below the title.
+    """
     figure = new_figure(7.6, 5.0 + 0.19 * (note.count("\n") + 1 if note else 0))
     axes = figure.subplots()
-    abnormal = (valid["label"] == ABNORMAL).to_numpy()
     styles = {"none": "-", "temperature": "--", "isotonic": "-."}
     for method, line in styles.items():
-        curve = decision_curve(abnormal, valid[method].to_numpy(float))
+        curve = table[table["method"] == method]
         name = "model, as predicted" if method == "none" else f"model, {method}"
         axes.plot(curve["threshold"], curve["model"], line, color=METHOD_COLOURS[method], label=name)
     axes.plot(curve["threshold"], curve["all"], color=GREY, label="refer everyone")
     axes.axhline(0, color=DARK, linewidth=1, label="refer no one")
-    top = max(0.05, float(abnormal.mean()) * 1.15)
+    top = max(0.05, float(curve["all"].max()) * 1.15)  # nearly the share of abnormal images
     axes.set(xlim=(0, 1), ylim=(-top / 3, top))
     axes.set_xlabel("Threshold probability at which one would refer")
     axes.set_ylabel("Net benefit (true positives per image)")

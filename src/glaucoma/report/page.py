@@ -100,7 +100,7 @@ def gather(params: Params) -> dict[str, Any]:
         "controls": table(paths.SUMMARY / "controls.csv", "Controls, and the networks beside them", sortable=True),
         "control_lines": _controls(),
         "ladder": table(paths.COST_QUALITY, "What each rung costs, and how good it is on valid", sortable=True),
-        "ladder_figure": picture(paths.COST_QUALITY.with_suffix(".png"), "AUROC of each rung by what it costs"),
+        "ladder_figure": picture(paths.FIGURES / "cost_quality.png", "AUROC of each rung by what it costs"),
         "ladder_lines": _ladder(),
         "permuted": json_or_missing(paths.CONTROLS_METRICS),
         "offenders": _found("offenders", "Photographs that the audit finds fault with", "no photograph at fault"),
@@ -110,14 +110,14 @@ def gather(params: Params) -> dict[str, Any]:
         "verdict": verdict(),
         "intervals": table(paths.SUMMARY / "intervals.csv", "Pooled scores with 95 % intervals", sortable=True),
         "folds": _folds(),
-        "folds_figure": picture(paths.SUMMARY / "folds.png", "Macro F1, AUROC and sensitivity of each fold"),
-        "intervals_figure": picture(paths.SUMMARY / "intervals.png", "Pooled scores with their 95 % intervals"),
+        "folds_figure": picture(paths.FIGURES / "folds.png", "Macro F1, AUROC and sensitivity of each fold"),
+        "intervals_figure": picture(paths.FIGURES / "intervals.png", "Pooled scores with their 95 % intervals"),
         "report": table(paths.SUMMARY / "report_test.csv", "Classification report, test splits pooled"),
-        "curves": [picture(paths.SUMMARY / f"{name}.png", alt) for name, alt in CURVES.items()],
+        "curves": [picture(paths.FIGURES / f"{name}.png", alt) for name, alt in CURVES.items()],
         "judged": [table(paths.SUMMARY / f"{name}.csv", alt, sortable=True) for name, alt in JUDGED.items()],
         "subgroups": table(paths.SUMMARY / "subgroups.csv", "Scores by group, with 95 % intervals", sortable=True),
         "confusions": [
-            picture(paths.SUMMARY / f"{name}.png", f"Confusion matrix, {split} splits of all folds pooled")
+            picture(paths.FIGURES / f"{name}.png", f"Confusion matrix, {split} splits of all folds pooled")
             for name, split in (("confusion", "test"), ("confusion_valid", "valid"))
         ],
         "searches": [_search(name, what, params) for name, what in _run().items()],
@@ -224,8 +224,10 @@ def _search(name: str, what: str, params: Params) -> dict[str, Any]:
         "metrics": json_or_missing(files["metrics"]),
         "table": shown,
         "slices": slices,
-        "curves": picture(files["report"] / "curves.png", f"Loss and macro F1 by epoch of {name}'s winner"),
-        "confusion": picture(files["report"] / "confusion_test.png", f"Confusion matrix of {name}'s winner, test"),
+        "curves": picture(paths.FIGURES / f"{name}_curves.png", f"Loss and macro F1 by epoch of {name}'s winner"),
+        "confusion": picture(
+            paths.FIGURES / f"{name}_confusion_test.png", f"Confusion matrix of {name}'s winner, test"
+        ),
     }
 
 

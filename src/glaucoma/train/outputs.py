@@ -1,4 +1,4 @@
-"""What a training leaves: warnings, curves, predictions, report, confusion matrix; and how fast it predicts."""
+"""What a training writes: warnings, history, predictions, tables; and how fast it predicts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from glaucoma.dataset.splits import Split
 from glaucoma.evaluate.scores import classification_report, confusion, predictions_table
 from glaucoma.evaluate.symptoms import FILE, Symptom, symptoms, symptoms_table
 from glaucoma.model.runtime import keras, ready_to_predict
-from glaucoma.report.training import confusion_figure, learning_curves
 from glaucoma.train.batches import Batches
 from glaucoma.train.trainer import Snapshot
 
@@ -38,7 +37,7 @@ def write_training(
     *,
     stops: bool = False,
 ) -> list[Symptom]:
-    """Write a training's history and its predictions, with their tables and figures, into `folder`.
+    """Write a training's history and its predictions, with their tables, into `folder`; the report draws them.
 
     What speaks against the network is said at once, and is warnings.csv.
 
@@ -49,7 +48,7 @@ def write_training(
             predicted, probability of abnormal), the other tables are one per split.
         folder: where the files go.
         name: of the training, such as `stage1` or `fold 3`.
-        what: was trained; both are the title of the figures and of what is said.
+        what: was trained; both are the title of what is said.
         stops: whether the weights are those of the epoch with the lowest test loss, and not of the last.
 
     Returns:
@@ -61,7 +60,6 @@ def write_training(
         say(f"WARNING: {title}: {symptom}")
     write_csv(folder / FILE, symptoms_table({name: found}))
     write_csv(folder / "history.csv", snapshot.history)
-    learning_curves(snapshot.history, folder / "curves.png", title)
     tables = []
     for name, split in splits.items():
         abnormal, probability = split.abnormal, snapshot.probability[name]
@@ -75,7 +73,6 @@ def write_training(
         write_csv(folder / f"report_{name}.csv", report.rename_axis("class").reset_index())
         counts = confusion(abnormal, probability)
         write_csv(folder / f"confusion_{name}.csv", counts.rename_axis(columns=None).reset_index())
-        confusion_figure(counts, folder / f"confusion_{name}.png", f"{title}: {name}")
     write_csv(folder / "predictions.csv", pd.concat(tables))
     return found
 

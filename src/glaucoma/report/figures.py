@@ -1,0 +1,91 @@
+"""reports/figures/: the figures of the searches, of the folds and of the summary, from the tables that they wrote."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from glaucoma.base import paths
+from glaucoma.base.files import read_csv, read_json
+from glaucoma.base.params import Params
+from glaucoma.evaluate.summary import SPLITS, FoldResults, read_folds
+from glaucoma.photos.names import many
+from glaucoma.report.folds import folds_figure, pooled_note, roc_figure, seen_note
+from glaucoma.report.judgement import decision_figure, intervals_figure, precision_recall_figure, reliability_figure
+from glaucoma.report.ladder import ladder_figure
+from glaucoma.report.training import confusion_figure, learning_curves
+
+__all__ = ["write_figures"]
+
+SEARCHES = ("stage1", "stage2", "stage3", *paths.FREE)
+
+
+def write_figures(params: Params) -> None:
+    """Draw all that is there into reports/figures/: a search or a fold that was not run is left out.
+
+    Raises:
+        DataError: a fold of crossval.folds lacks its files, as `glaucoma.evaluate.summary.read_folds` says.
+    """
+    for name in SEARCHES:
+        files = paths.search_files(name)
+        if files["metrics"].is_file():
+            best = read_json(files["metrics"])["best"]
+            _training(files["report"], name, f"{name}, winner: {_listed(best)}")
+    results = read_folds(params.crossval.folds)
+    for fold in results.folds["fold"]:
+        _training(paths.fold_files(fold)["report"], f"fold{fold}", f"fold {fold}")
+    if (paths.SUMMARY / "intervals.csv").is_file():
+        _summary(results)
+
+
+def _training(folder: Path, name: str, title: str) -> None:
+    """Draw the learning curves and confusion matrices of one training."""
+    if (folder / "history.csv").is_file():
+        learning_curves(read_csv(folder / "history.csv"), paths.FIGURES / f"{name}_curves.png", title)
+    for split in SPLITS:
+        if (file := folder / f"confusion_{split}.csv").is_file():
+            confusion_figure(_counts(file), paths.FIGURES / f"{name}_confusion_{split}.png", f"{title}: {split}")
+
+
+def _summary(results: FoldResults) -> None:
+    """Draw all folds together."""
+    tables, figures = paths.SUMMARY, paths.FIGURES
+    for split in SPLITS:
+        note = pooled_note(results.pooled(split), results.contamination(split))
+        name = "confusion" if split == "test" else f"confusion_{split}"
+        title = f"Cross-validation, {split} splits pooled"
+        confusion_figure(_counts(tables / f"{name}.csv"), figures / f"{name}.png", title, note)
+    test = results.pooled("test")
+    roc_figure(test, figures / "roc.png", "ROC of the test splits", pooled_note(test, results.contamination("test")))
+    seen = seen_note(results.contamination(*SPLITS))
+    folds = f"Scores of {many(len(results.folds), 'fold')}"
+    note = "Markers: folds; lines: their means (± standard deviation)" + seen
+    folds_figure(results.folds, figures / "folds.png", folds, note)
+
+    seen = seen.strip()
+    title = "Scores of all folds' predictions, pooled"
+    intervals_figure(read_csv(tables / "intervals.csv"), figures / "intervals.png", title, seen)
+    precision_recall_figure(test, figures / "precision_recall.png", "Precision and recall of the test splits", seen)
+    note = "valid predictions, calibration fitted on test" + (f"\n{seen}" if seen else "")
+    for name, draw, title in (
+        ("reliability", reliability_figure, "Do probabilities mean what they say?"),
+        ("decision_curve", decision_figure, "Decision curve: is the model worth acting on?"),
+    ):
+        draw(
+            read_csv(tables / f"{name}.csv", keep_default_na=False, na_values=[""]),
+            figures / f"{name}.png",
+            title,
+            note,
+        )
+    ladder_figure(read_csv(paths.COST_QUALITY), figures / "cost_quality.png")
+
+
+def _counts(file: Path) -> pd.DataFrame:
+    """A confusion matrix: rows are true classes, columns predicted ones."""
+    table = read_csv(file)
+    return table.set_index(table.columns[0])
+
+
+def _listed(configuration: dict) -> str:
+    return " ".join(f"{name} {value}" for name, value in configuration.items())
