@@ -12,7 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 os.chdir(ROOT)
-gc.disable()  # until glaucoma.base.stage: nothing is garbage while libraries load, and to look for it is a fifth of the wait
+gc.disable()  # until glaucoma.base.stage: collecting while libraries load is a fifth of the wait
 
 
 def _stop(number: int, frame: object) -> None:

@@ -72,12 +72,7 @@ def _summary(results: FoldResults) -> None:
         ("reliability", reliability_figure, "Do probabilities mean what they say?"),
         ("decision_curve", decision_figure, "Decision curve: is the model worth acting on?"),
     ):
-        draw(
-            read_csv(tables / f"{name}.csv", keep_default_na=False, na_values=[""]),
-            figures / f"{name}.png",
-            title,
-            note,
-        )
+        draw(read_csv(tables / f"{name}.csv"), figures / f"{name}.png", title, note)
     ladder_figure(read_csv(paths.COST_QUALITY), figures / "cost_quality.png")
 
 

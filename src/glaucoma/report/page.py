@@ -225,9 +225,7 @@ def _search(name: str, what: str, params: Params) -> dict[str, Any]:
         "table": shown,
         "slices": slices,
         "curves": picture(paths.FIGURES / f"{name}_curves.png", f"Loss and macro F1 by epoch of {name}'s winner"),
-        "confusion": picture(
-            paths.FIGURES / f"{name}_confusion_test.png", f"Confusion matrix of {name}'s winner, test"
-        ),
+        "confusion": picture(paths.FIGURES / f"{name}_confusion_test.png", f"Confusion matrix of {name}, test"),
     }
 
 
