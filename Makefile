@@ -34,15 +34,13 @@ test-slow: setup ## run the tests that take longer
 bench: setup ## measure against the obvious way, into benchmarks/results.md (half an hour; ARGS="--only stage1")
 	@python benchmarks/run.py $(ARGS)
 
-lint: setup ## check style, code dependencies of the stages, and the generated parts of README.md
+lint: setup ## check style
 	@ruff check .
 	@ruff format --check .
-	@python tools/code_deps.py
 
 format: setup ## mend what `make lint` can mend
 	@ruff check --fix .
 	@ruff format .
-	@python tools/code_deps.py --write
 
 docs: setup ## write the generated parts of README.md anew
 	@python tools/readme.py --write

@@ -23,9 +23,9 @@ from measuring import SEED, Scale, arguments, shown
 
 from glaucoma.base.files import write_json
 from glaucoma.base.progress import say
+from glaucoma.model.batches import Batches
 from glaucoma.model.optimizers import make_optimizer
 from glaucoma.model.runtime import describe, keras
-from glaucoma.train.batches import Batches
 from glaucoma.train.history import followed_metrics
 
 EPOCHS, FOLDS = 50, 10

@@ -81,8 +81,8 @@ def tree(folder: Path, scale: Scale) -> dict[str, Any]:
 def timed(folder: Path, scale: Scale) -> dict[str, Any]:
     """Seconds that the audit of a listed tree takes."""
     from glaucoma.audit.gate import audit
+    from glaucoma.base.index import read_index
     from glaucoma.base.params import load_params
-    from glaucoma.photos.index import read_index
 
     begin = time.perf_counter()
     index = read_index(folder / f"index{scale.images}.csv")

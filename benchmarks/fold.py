@@ -40,9 +40,9 @@ def both(folder: Path, scale: Scale) -> dict[str, Any]:
     from obvious import difference
 
     from glaucoma.model.batch_norm import BatchStatistics
+    from glaucoma.model.batches import Batches
     from glaucoma.model.cut import cut_all
     from glaucoma.model.runtime import keras
-    from glaucoma.train.batches import Batches
     from glaucoma.train.fitting import statistics_rows
     from glaucoma.train.grid import Trial
     from glaucoma.train.search import Searcher

@@ -54,9 +54,9 @@ def work(step: str, folder: Path) -> None:
     """One step, as its stage script does it; prints seconds and peak memory as JSON."""
     from glaucoma.audit.gate import audit
     from glaucoma.base.files import write_csv
+    from glaucoma.base.index import read_index
     from glaucoma.base.params import load_params
     from glaucoma.dataset.intake import build_index
-    from glaucoma.photos.index import read_index
     from glaucoma.photos.pixels import write_pixels
 
     params = load_params(Path(__file__).resolve().parents[1] / "params.yaml")

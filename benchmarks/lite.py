@@ -24,9 +24,9 @@ def turns(folder: Path, scale: Scale) -> dict[str, Any]:
     from clock import Clock, clocked
     from material import network, pixels, splits
 
+    from glaucoma.model.batches import Batches
     from glaucoma.model.cut import cut_all
     from glaucoma.model.runtime import keras
-    from glaucoma.train.batches import Batches
     from glaucoma.train.grid import Trial
     from glaucoma.train.search import Searcher
 

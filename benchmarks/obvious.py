@@ -19,10 +19,10 @@ from material import network, pixels, splits
 from measuring import SEED, Scale
 
 from glaucoma.dataset.splits import Split
+from glaucoma.model.batches import Batches
 from glaucoma.model.cut import Cut, through_trunk
 from glaucoma.model.network import CLASSES
 from glaucoma.model.runtime import keras
-from glaucoma.train.batches import Batches
 from glaucoma.train.grid import Trial
 from glaucoma.train.trainer import values
 

@@ -20,6 +20,7 @@ import pandas as pd
 from measuring import ROOT, SEED, machine
 
 from glaucoma.base.files import atomic_path
+from glaucoma.base.index import distinct
 from glaucoma.base.params import load_params, views_of
 from glaucoma.dataset.intake import build_index
 from glaucoma.dataset.splits import Dataset
@@ -31,7 +32,6 @@ from glaucoma.model.network import build_network
 from glaucoma.model.regression import feature_trunk
 from glaucoma.model.runtime import fresh, keras
 from glaucoma.photos.crop import load_cropped
-from glaucoma.photos.index import distinct
 from glaucoma.train.activations import activations
 from glaucoma.train.grid import Fit, Trial
 from glaucoma.train.regression import fit_features

@@ -128,7 +128,7 @@ def _chosen(grid: list[Any], scale: Scale) -> list[Any]:
 
 
 def _weights(found: dict[Any, Any]) -> str:
-    from glaucoma.train.identity import hash_arrays
+    from glaucoma.base.files import hash_arrays
 
     return hash_arrays(array for one in found.values() for array in one.weights)
 

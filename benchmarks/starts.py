@@ -68,7 +68,7 @@ def _small(scale: Scale) -> Scale:
 
 
 def _labels(parts: Any) -> Any:
-    from glaucoma.train.batches import one_hot
+    from glaucoma.model.batches import one_hot
 
     return one_hot(parts["train"].abnormal)
 

@@ -45,9 +45,9 @@ def whole(folder: Path, scale: Scale) -> dict[str, Any]:
 def _seconds(folder: Path, scale: Scale, executor: Any, name: str) -> dict[str, Any]:
     from material import network, pixels, splits
 
+    from glaucoma.base.files import hash_arrays
     from glaucoma.train.activations import activations
     from glaucoma.train.grid import Trial
-    from glaucoma.train.identity import hash_arrays
     from glaucoma.train.search import Searcher
 
     images, cut = pixels(folder, scale), cut_end(network(scale))

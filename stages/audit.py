@@ -5,10 +5,10 @@ from pathlib import Path
 import _checkout
 from glaucoma.audit.gate import audit, gate, told, write
 from glaucoma.base import paths
+from glaucoma.base.index import read_index
 from glaucoma.base.params import Params
 from glaucoma.base.progress import say
 from glaucoma.base.stage import command
-from glaucoma.photos.index import read_index
 from glaucoma.report.offenders import write_found
 
 

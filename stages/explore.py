@@ -5,9 +5,9 @@ from pathlib import Path
 import _checkout
 from glaucoma.base import paths
 from glaucoma.base.files import write_csv
+from glaucoma.base.index import read_index
 from glaucoma.base.params import Params
 from glaucoma.base.stage import command
-from glaucoma.photos.index import read_index
 from glaucoma.report import counts
 from glaucoma.report.appearance import appearance, appearance_chart
 from glaucoma.report.explore import folds_chart, sizes_chart, splits_chart

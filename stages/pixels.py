@@ -4,9 +4,9 @@ from pathlib import Path
 
 import _checkout
 from glaucoma.base import paths
+from glaucoma.base.index import read_index
 from glaucoma.base.params import Params
 from glaucoma.base.stage import command
-from glaucoma.photos.index import read_index
 from glaucoma.photos.pixels import write_pixels
 
 

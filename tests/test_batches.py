@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import small  # noqa: F401
 
+from glaucoma.model.batches import Batches
 from glaucoma.model.network import CLASSES
-from glaucoma.train.batches import Batches
 
 ROWS = np.array([3, 1, 4, 15, 9, 2, 6, 5, 35, 8, 97], np.int64)
 ABNORMAL = np.array([0, 1, 1, 0, 1, 0, 0, 1, 1, 0, 1], bool)

@@ -23,10 +23,10 @@ from glaucoma.cli import main
 from glaucoma.dataset.copies import COPIES
 from glaucoma.evaluate.decisions import decisions
 from glaucoma.model.artifacts import load_model, save_model
+from glaucoma.model.likeness import Likeness
 from glaucoma.model.network import CLASSES, build_regression
 from glaucoma.model.runtime import keras
 from glaucoma.model.sidecar import read_sidecar
-from glaucoma.photos.likeness import Likeness
 from glaucoma.train.control_stage import pooled_features, write_controls
 from glaucoma.train.search_stage import dataset
 

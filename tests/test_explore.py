@@ -15,8 +15,8 @@ from trees import params_for, probes
 
 from glaucoma.base import paths
 from glaucoma.base.files import read_csv, write_csv
-from glaucoma.photos.index import read_index
-from glaucoma.photos.names import shown
+from glaucoma.base.index import read_index
+from glaucoma.base.names import shown
 from glaucoma.report import counts
 from glaucoma.report.explore import folds_chart, sizes_chart, splits_chart
 from glaucoma.report.gallery import write_crops, write_mosaics

@@ -15,7 +15,6 @@ from glaucoma.base import paths
 from glaucoma.base.errors import WeightsError
 from glaucoma.base.files import write_csv
 from glaucoma.cli import main
-from glaucoma.evaluate.localisation import disc_mask, heat_share
 from glaucoma.model.artifacts import save_model
 from glaucoma.model.gradcam import channel_weights, gradcam
 from glaucoma.model.network import CLASSES, HEAD, build_network
@@ -25,6 +24,7 @@ from glaucoma.predict.inference import Classifier
 from glaucoma.report.explain_stage import run_explain
 from glaucoma.report.explanations import explainers
 from glaucoma.report.heat import heat_overlay
+from glaucoma.report.localisation import disc_mask, heat_share
 
 SPOT = 8  # pixels a side of the planted patch
 

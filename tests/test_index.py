@@ -11,9 +11,9 @@ from trees import CLASSES, class_tree, fold_tree, jpeg, labelled, labels_tree
 
 from glaucoma.base.errors import DataError
 from glaucoma.base.files import write_csv
+from glaucoma.base.index import distinct, read_index
 from glaucoma.dataset.folds import draw_folds, groups_of
 from glaucoma.dataset.intake import build_index
-from glaucoma.photos.index import distinct, read_index
 
 OPTIONS = {"layout": "auto", "classes": CLASSES, "n_folds": 4, "held_out": 0.1, "seed": 0}
 

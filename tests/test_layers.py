@@ -16,32 +16,9 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src/glaucoma"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 SCRIPTS = sorted((ROOT / "stages").glob("*.py"))
-# Top to bottom; what stands in one line may import each other
-LAYERS = [
-    {"cli"},
-    {"stage"},
-    {"pipeline"},
-    {"report"},
-    {"search"},
-    {"evaluate"},
-    {"model"},
-    {"data"},
-    {"profiles"},
-    {"params", "training_params"},
-    {
-        "backbone_table",
-        "confidence",
-        "environment",
-        "paths",
-        "errors",
-        "files",
-        "progress",
-        "interrupts",
-        "refusals",
-        "yaml12",
-        "__init__",
-    },
-]
+# Top to bottom: a folder imports from itself and from those after it; `synthetic` stands on `base`
+LAYERS = ("cli", "report", "predict", "train", "evaluate", "model", "audit", "dataset", "photos", "synthetic", "base")
+PIPELINES = ("dvc.yaml", "data/dvc.yaml", "extra/dvc.yaml", "pretrain/dvc.yaml")
 STAGE_USES = {"params", "paths", "errors", "interrupts"}  # `stage` runs any work it is given and knows none
 
 
@@ -50,12 +27,9 @@ def name(file: Path) -> str:
 
 
 def layer(module: str) -> int:
-    """How far down a module of ours stands, by its dotted name."""
+    """How far down a module of ours stands, by its dotted name; the package itself is the ground."""
     parts = module.split(".")
-    part = parts[1] if len(parts) > 1 else "__init__"
-    (found,) = [depth for depth, names in enumerate(LAYERS) if part in names] or [None]
-    assert found is not None, f"{module} stands in no layer; say in which"
-    return found
+    return LAYERS.index(parts[1]) if len(parts) > 1 and parts[1] in LAYERS else len(LAYERS)
 
 
 def imports(file: Path) -> set[str]:
@@ -81,6 +55,13 @@ def dotted(file: Path) -> str:
     return ".".join(file.relative_to(ROOT / "src").with_suffix("").parts)
 
 
+def test_every_module_stands_in_a_folder_and_no_two_share_a_name():
+    inside = [file for file in MODULES if file.name != "__init__.py"]
+    assert {file.relative_to(PACKAGE).parts[0] for file in inside} == set(LAYERS)
+    stems = [file.stem for file in inside]
+    assert sorted(stems) == sorted(set(stems))
+
+
 @pytest.mark.parametrize("file", MODULES, ids=name)
 def test_imports_point_down(file: Path):
     ours = {module for module in imports(file) if module.split(".")[0] == "glaucoma"}
@@ -97,7 +78,7 @@ def test_one_module_alone_imports_tensorflow_and_one_layer_alone_keras():
     assert keras | direct <= {"src/glaucoma/model/runtime.py"}
 
 
-@pytest.mark.parametrize("package", ["data", "evaluate", "report", "cli", "stage", "params"])
+@pytest.mark.parametrize("package", ["base", "synthetic", "photos", "dataset", "audit", "evaluate", "cli"])
 def test_what_needs_no_network_loads_without_tensorflow(package: str):
     modules = [dotted(file) for file in MODULES if dotted(file).split(".")[1] == package]
     modules = [module.removesuffix(".__init__") for module in modules]
@@ -139,9 +120,38 @@ def _names(node: ast.AST) -> set[str]:
     return {name.id for group in names for name in group if isinstance(name, ast.Name)}
 
 
-def test_dvc_knows_every_module_that_a_stage_imports():
-    checked = subprocess.run([sys.executable, "tools/code_deps.py"], cwd=ROOT, capture_output=True, text=True)
-    assert checked.returncode == 0, checked.stdout + checked.stderr
+def used(script: Path) -> set[Path]:
+    """Every module of ours that a script imports, directly or not."""
+    found: set[Path] = set()
+    waiting = [script]
+    while waiting:
+        for module in imports(waiting.pop()):
+            file = ROOT.joinpath("src", *module.split(".")).with_suffix(".py")
+            if file.is_file() and file not in found:
+                found.add(file)
+                waiting.append(file)
+    return found
+
+
+def stages() -> dict[str, dict]:
+    yaml = YAML(typ="safe", pure=True)
+    return {name: stage for file in PIPELINES for name, stage in yaml.load(ROOT / file)["stages"].items()}
+
+
+@pytest.mark.parametrize("stage", stages())
+def test_dvc_runs_a_stage_again_when_a_folder_that_it_uses_changes(stage: str):
+    entry = stages()[stage]
+    script = entry["cmd"].split()[1]
+    folders = {f"src/glaucoma/{file.relative_to(PACKAGE).parts[0]}" for file in used(ROOT / script)}
+    assert {dep for dep in entry["deps"] if dep.startswith(("src/", "stages/"))} == {script, *folders}
+    assert 1 <= len(folders) <= 5
+
+
+def test_what_trains_depends_on_nothing_that_draws():
+    for name in ("stage1", "stage2", "stage3", "crossval", "controls", "free"):
+        assert "src/glaucoma/report" not in stages()[name]["deps"]
+        script = ROOT / stages()[name]["cmd"].split()[1]
+        assert not any("matplotlib" in module for file in used(script) for module in imports(file))
 
 
 def test_paths_and_dvc_name_the_same_files():

@@ -15,7 +15,7 @@ from trees import probes
 
 from glaucoma.base import paths
 from glaucoma.base.files import read_json, write_csv, write_json
-from glaucoma.evaluate.symptoms import FILE, symptoms_table
+from glaucoma.model.symptoms import FILE, symptoms_table
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = (paths.PAGE, paths.MODEL_CARD, paths.CHECKLIST)

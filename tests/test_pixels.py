@@ -92,7 +92,7 @@ def test_a_run_killed_half_way_leaves_the_old_files(tmp_path):
 import os, signal
 from pathlib import Path
 from glaucoma.photos import pixels
-from glaucoma.photos.index import read_index
+from glaucoma.base.index import read_index
 
 folder, load, calls = Path({str(tmp_path)!r}), pixels.load_cropped, []
 

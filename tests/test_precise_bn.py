@@ -17,9 +17,9 @@ from glaucoma.base.params import Augment
 from glaucoma.dataset.splits import Split
 from glaucoma.evaluate.scores import scores
 from glaucoma.model.batch_norm import BatchStatistics, one_kernel
+from glaucoma.model.batches import Batches
 from glaucoma.model.cut import cut_all, cut_head, cut_last
 from glaucoma.model.runtime import keras
-from glaucoma.train.batches import Batches
 from glaucoma.train.fitting import statistics_rows
 from glaucoma.train.grid import Fit, Run, Trial, columns
 from glaucoma.train.search import Searcher

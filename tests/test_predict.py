@@ -20,7 +20,7 @@ from glaucoma.cli import main
 from glaucoma.evaluate.decisions import decisions
 from glaucoma.evaluate.scores import predictions_table, scores
 from glaucoma.model.artifacts import save_model
-from glaucoma.photos.likeness import learn
+from glaucoma.model.likeness import learn
 
 
 @pytest.fixture(scope="module")

@@ -5,9 +5,9 @@ import pytest
 import small
 from keras.src.trainers.data_adapters.py_dataset_adapter import PyDatasetAdapter
 
+from glaucoma.model.batches import Batches
 from glaucoma.model.cut import cut_last
 from glaucoma.model.runtime import keras, ready_to_predict
-from glaucoma.train.batches import Batches
 
 PIXELS, ABNORMAL = small.images()
 SIZES = (5, 38, 16)  # images to predict, in batches of 16: smaller, full and a rest, full

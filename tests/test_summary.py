@@ -25,7 +25,7 @@ from glaucoma.evaluate.summary import (
     readable,
     selection_note,
 )
-from glaucoma.evaluate.symptoms import FILE, Symptom, symptoms_table
+from glaucoma.model.symptoms import FILE, Symptom, symptoms_table
 
 ROOT = Path(__file__).resolve().parents[1]
 CONSTANT = Symptom("same_answer", 0.01, "answers the same", "too little was learnt", "raise lr")

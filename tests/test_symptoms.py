@@ -14,7 +14,9 @@ from PIL import Image
 
 from glaucoma.base.files import write_csv
 from glaucoma.cli import main
-from glaucoma.evaluate.symptoms import (
+from glaucoma.model.artifacts import save_model
+from glaucoma.model.runtime import keras
+from glaucoma.model.symptoms import (
     FILE,
     Symptom,
     first_line,
@@ -23,8 +25,6 @@ from glaucoma.evaluate.symptoms import (
     symptoms_of,
     symptoms_table,
 )
-from glaucoma.model.artifacts import save_model
-from glaucoma.model.runtime import keras
 from glaucoma.train.grid import Run
 from glaucoma.train.outputs import write_training
 from glaucoma.train.trainer import Trainer

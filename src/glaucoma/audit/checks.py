@@ -11,8 +11,8 @@ from typing import Literal
 import pandas as pd
 
 from glaucoma.audit.overlap import overlaps
-from glaucoma.photos.index import CONDITIONS, distinct
-from glaucoma.photos.names import many, shown
+from glaucoma.base.index import CONDITIONS, distinct
+from glaucoma.base.names import many, shown
 
 __all__ = ["CHECKS", "LINKS", "UNWAIVABLE", "Case", "Finding"]
 

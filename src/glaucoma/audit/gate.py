@@ -18,13 +18,13 @@ from glaucoma.audit.probes import probe_all
 from glaucoma.audit.shortcuts import SHORTCUT_CHECKS
 from glaucoma.base.errors import AuditError, ParamsError
 from glaucoma.base.files import write_csv, write_json
+from glaucoma.base.index import distinct
+from glaucoma.base.names import listed, many
 from glaucoma.base.params import Params
 from glaucoma.base.workers import in_threads
 from glaucoma.photos.content import read_content
 from glaucoma.photos.images import decode
-from glaucoma.photos.index import distinct
 from glaucoma.photos.looks import Look, clusters, look_at
-from glaucoma.photos.names import listed, many
 from glaucoma.photos.quality import complaints
 
 __all__ = ["Findings", "audit", "examine", "gate", "told", "write"]

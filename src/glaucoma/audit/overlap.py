@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from glaucoma.photos.names import many, shown
+from glaucoma.base.names import many, shown
 
 __all__ = ["overlaps"]
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pandas as pd
 
 from glaucoma.audit.checks import Case, Finding
-from glaucoma.photos.index import distinct
-from glaucoma.photos.names import shown
+from glaucoma.base.index import distinct
+from glaucoma.base.names import shown
 
 __all__ = ["PHOTOGRAPH_CHECKS"]
 

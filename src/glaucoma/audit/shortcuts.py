@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from glaucoma.audit.checks import Case, Finding
-from glaucoma.photos.index import CONDITIONS
-from glaucoma.photos.names import many, shown
+from glaucoma.base.index import CONDITIONS
+from glaucoma.base.names import many, shown
 
 __all__ = ["SHORTCUT_CHECKS"]
 

@@ -6,15 +6,16 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
-__all__ = ["atomic_path", "hash_json", "read_csv", "read_json", "sha256_file", "write_csv", "write_json"]
+__all__ = ["atomic_path", "hash_arrays", "hash_json", "read_csv", "read_json", "sha256_file", "write_csv", "write_json"]
 
 
 @contextmanager
@@ -87,3 +88,14 @@ def _umask() -> int:
     current = os.umask(0)
     os.umask(current)
     return current
+
+
+def hash_arrays(arrays: Iterable[np.ndarray]) -> str:
+    """SHA-256 over the dtypes, shapes and bytes of arrays."""
+    import numpy as np
+
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(f"{array.dtype.str}{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()

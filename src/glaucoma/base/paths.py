@@ -7,6 +7,7 @@ from pathlib import Path
 PARAMS = Path("params.yaml")
 
 SAMPLE = Path("data/sample")  # the synthetic photographs, made when data.root points there
+TRUTH = "truth.csv"  # beside them: the measures of each eye, exactly
 
 INDEX = Path("data/index.csv")  # one row per listed file
 FOLDS = Path("data/folds.csv")  # the split of each image in each fold; beside the photographs, it freezes them

@@ -10,9 +10,9 @@ import pandas as pd
 from glaucoma.base import paths
 from glaucoma.base.errors import DataError, TrainingError
 from glaucoma.base.files import read_csv, read_json
+from glaucoma.base.names import listed, many
 from glaucoma.base.params import load_params
 from glaucoma.evaluate.controls import control_lines
-from glaucoma.photos.names import listed, many
 
 __all__ = ["add"]
 

@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 
 from glaucoma.base.errors import ParamsError
+from glaucoma.base.names import many, shown
 from glaucoma.cli.predict import by_name, number
-from glaucoma.photos.names import many, shown
 
 __all__ = ["add"]
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from glaucoma.base import paths
 from glaucoma.base.errors import DataError, ParamsError
-from glaucoma.photos.names import listed, many, shown
+from glaucoma.base.names import listed, many, shown
 
 if TYPE_CHECKING:
     import pandas as pd

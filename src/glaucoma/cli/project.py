@@ -8,11 +8,11 @@ from pathlib import Path
 from glaucoma.base import paths
 from glaucoma.base.errors import DataError
 from glaucoma.base.files import read_csv, read_json
+from glaucoma.base.names import many
 from glaucoma.base.params import load_params
 from glaucoma.evaluate.ladder import ladder_lines
 from glaucoma.evaluate.summary import read_folds, readable
-from glaucoma.evaluate.symptoms import FILE, first_line, read_symptoms
-from glaucoma.photos.names import many
+from glaucoma.model.symptoms import FILE, first_line, read_symptoms
 from glaucoma.pipeline.parallel_folds import crossval
 from glaucoma.train.grid import Trial, expand, fit_of, group
 

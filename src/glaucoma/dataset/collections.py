@@ -15,9 +15,9 @@ from pathlib import Path
 import pandas as pd
 
 from glaucoma.base.errors import DataError
+from glaucoma.base.names import listed, shown
 from glaucoma.dataset.tables import read_rows
 from glaucoma.dataset.walk import Found
-from glaucoma.photos.names import listed, shown
 
 __all__ = ["COLLECTIONS", "Collection", "read_collection", "recognise"]
 

@@ -11,8 +11,8 @@ from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import StratifiedGroupKFold
 
 from glaucoma.base.errors import DataError
-from glaucoma.photos.index import CONDITIONS, SPLITS
-from glaucoma.photos.names import listed, many
+from glaucoma.base.index import CONDITIONS, SPLITS
+from glaucoma.base.names import listed, many
 
 __all__ = ["draw_folds", "groups_of", "hold_out"]
 

@@ -12,9 +12,9 @@ import pandas as pd
 
 from glaucoma.base.errors import DataError
 from glaucoma.base.files import read_csv
+from glaucoma.base.index import CONDITIONS, SPLITS
+from glaucoma.base.names import listed, many, shown
 from glaucoma.dataset.folds import groups_of
-from glaucoma.photos.index import CONDITIONS, SPLITS
-from glaucoma.photos.names import listed, many, shown
 
 __all__ = ["FROZEN", "apply_folds", "find_frozen", "folds_table"]
 

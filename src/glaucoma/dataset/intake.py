@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from glaucoma.base.index import COLUMNS, CONDITIONS
+from glaucoma.base.names import many, shown
 from glaucoma.base.progress import say
 from glaucoma.base.workers import in_threads
 from glaucoma.dataset.folds import draw_folds
@@ -14,9 +16,7 @@ from glaucoma.dataset.frozen import apply_folds, find_frozen
 from glaucoma.dataset.layouts import Listing, scan
 from glaucoma.photos.content import content_ids
 from glaucoma.photos.images import Unreadable, read_header
-from glaucoma.photos.index import COLUMNS, CONDITIONS
 from glaucoma.photos.looks import clusters, look_at
-from glaucoma.photos.names import many, shown
 
 __all__ = ["build_index"]
 

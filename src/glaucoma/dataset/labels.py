@@ -11,9 +11,9 @@ from pathlib import Path
 import pandas as pd
 
 from glaucoma.base.errors import DataError
+from glaucoma.base.names import listed, many, shown
 from glaucoma.dataset.walk import is_image_name
 from glaucoma.photos.images import SUFFIXES
-from glaucoma.photos.names import listed, many, shown
 
 __all__ = ["find_labels", "read_labels"]
 

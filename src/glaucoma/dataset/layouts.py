@@ -14,13 +14,13 @@ from pathlib import Path
 import pandas as pd
 
 from glaucoma.base.errors import DataError
+from glaucoma.base.index import CONDITIONS, SPLITS
+from glaucoma.base.names import shown
 from glaucoma.base.progress import say
 from glaucoma.dataset.collections import COLLECTIONS, read_collection, recognise
 from glaucoma.dataset.labels import find_labels, read_labels
 from glaucoma.dataset.listing import FOLD, Listing, class_folders, complain, condition_of
 from glaucoma.dataset.walk import Found, entries, folders, walk
-from glaucoma.photos.index import CONDITIONS, SPLITS
-from glaucoma.photos.names import shown
 
 __all__ = ["Listing", "condition_of", "scan"]
 

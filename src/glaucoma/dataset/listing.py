@@ -10,9 +10,9 @@ from pathlib import Path
 import pandas as pd
 
 from glaucoma.base.errors import DataError
+from glaucoma.base.names import listed, shown
 from glaucoma.dataset.labels import find_labels
 from glaucoma.dataset.walk import Found, folders, walk
-from glaucoma.photos.names import listed, shown
 
 __all__ = ["FOLD", "Listing", "class_folders", "complain", "condition_of"]
 

@@ -11,10 +11,10 @@ import pandas as pd
 
 from glaucoma.base.errors import DataError
 from glaucoma.base.files import read_csv
+from glaucoma.base.index import SPLITS
 
 __all__ = ["SPLITS", "Dataset", "Split", "contamination", "load_dataset"]
 
-SPLITS = ("train", "test", "valid")
 OPTIONAL = ("patient", "source")  # columns of an index whose layout knows them
 
 

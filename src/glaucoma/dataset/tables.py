@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from glaucoma.base.errors import DataError
-from glaucoma.photos.names import shown
+from glaucoma.base.names import shown
 
 __all__ = ["read_rows"]
 

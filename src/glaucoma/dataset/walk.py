@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from glaucoma.base.errors import DataError
+from glaucoma.base.names import listed, many, shown
 from glaucoma.base.progress import say
 from glaucoma.photos.images import SUFFIXES
-from glaucoma.photos.names import listed, many, shown
 
 __all__ = ["Found", "entries", "folders", "is_image_name", "walk"]
 

@@ -9,6 +9,7 @@ import pandas as pd
 
 from glaucoma.base import paths
 from glaucoma.base.files import read_csv, write_csv, write_json
+from glaucoma.base.index import distinct, read_index
 from glaucoma.base.params import Params
 from glaucoma.dataset.copies import read_clusters
 from glaucoma.evaluate.calibration import reliability
@@ -21,7 +22,6 @@ from glaucoma.evaluate.scores import ABNORMAL, classification_report
 from glaucoma.evaluate.subgroups import qualities, subgroup_scores, worst_errors
 from glaucoma.evaluate.summary import SPLITS, FoldResults, read_selection
 from glaucoma.evaluate.thresholds import rules
-from glaucoma.photos.index import distinct, read_index
 
 __all__ = ["interval_lines", "write_judgement", "write_ladder"]
 

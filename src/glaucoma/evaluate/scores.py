@@ -10,6 +10,7 @@ import pandas as pd
 from sklearn import metrics
 
 from glaucoma.base.errors import TrainingError
+from glaucoma.base.index import ABNORMAL, NORMAL, THRESHOLD
 
 __all__ = [
     "ABNORMAL",
@@ -28,8 +29,6 @@ __all__ = [
     "scores",
 ]
 
-NORMAL, ABNORMAL = "normal", "abnormal"
-THRESHOLD = 0.5  # of the probability of abnormal; a tie counts as abnormal, since a missed glaucoma costs more
 ROUNDING = 1e-6  # what a softmax in float32 may exceed 1 by
 BINS = 10  # of the calibration error, of equal width
 

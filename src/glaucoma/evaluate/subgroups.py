@@ -11,11 +11,10 @@ from scipy.ndimage import laplace
 from glaucoma.evaluate.intervals import intervals
 from glaucoma.evaluate.scores import ABNORMAL, NORMAL
 
-__all__ = ["HEAT_SHOWN", "qualities", "subgroup_scores", "worst_errors"]
+__all__ = ["qualities", "subgroup_scores", "worst_errors"]
 
 FEW = 4  # up to so many different values each is a group; more are cut into thirds
 THIRDS = ("lowest third", "middle third", "highest third")
-HEAT_SHOWN = 3  # of the worst errors of each kind: each may need another fold's network
 SHOWN = ("sensitivity", "specificity", "auroc")
 
 

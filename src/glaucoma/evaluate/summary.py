@@ -15,7 +15,7 @@ from glaucoma.base.errors import DataError
 from glaucoma.base.files import read_csv, read_json
 from glaucoma.base.params import Params
 from glaucoma.evaluate.scores import ABNORMAL, COUNTS, NORMAL, SCORES
-from glaucoma.evaluate.symptoms import FILE, read_symptoms
+from glaucoma.model.symptoms import FILE, read_symptoms
 
 __all__ = [
     "HEADLINE",
@@ -48,7 +48,7 @@ class FoldResults:
             unknown), split, label, predicted, probability (of abnormal).
         seconds: training time of each fold whose timing is there, by fold.
         stale: result files of folds that are not asked for; they were not read.
-        warnings: what speaks against folds, as `glaucoma.evaluate.symptoms.read_symptoms` gives it.
+        warnings: what speaks against folds, as `glaucoma.model.symptoms.read_symptoms` gives it.
     """
 
     folds: pd.DataFrame

@@ -8,7 +8,7 @@ from typing import Any
 
 from glaucoma.base.errors import WeightsError
 from glaucoma.base.files import hash_json, read_json, sha256_file, write_json
-from glaucoma.photos.names import shown
+from glaucoma.base.names import shown
 
 __all__ = ["read_sidecar", "sidecar_of", "write_sidecar"]
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from glaucoma.base.errors import DataError
 from glaucoma.base.files import sha256_file
+from glaucoma.base.names import listed, many, shown
 from glaucoma.base.workers import in_threads
 from glaucoma.photos.images import Unreadable
-from glaucoma.photos.names import listed, many, shown
 
 __all__ = ["content_ids", "read_content"]
 

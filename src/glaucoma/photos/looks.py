@@ -18,11 +18,11 @@ import PIL
 from PIL import Image
 
 from glaucoma.base.files import atomic_path, hash_json
+from glaucoma.base.index import distinct
 from glaucoma.base.workers import in_threads
 from glaucoma.photos.content import read_content
 from glaucoma.photos.duplicates import DECODED, Fingerprint, fingerprint, link, number
 from glaucoma.photos.images import Unreadable, decode, quantisation
-from glaucoma.photos.index import distinct
 from glaucoma.photos.quality import Quality, quality_of
 
 __all__ = ["THUMBNAIL", "Look", "clusters", "look_at"]

@@ -11,14 +11,14 @@ import pandas as pd
 
 from glaucoma.base.errors import DataError
 from glaucoma.base.files import atomic_path, write_csv
+from glaucoma.base.index import distinct
+from glaucoma.base.names import listed, many, shown
 from glaucoma.base.params import views_of
 from glaucoma.base.progress import say
 from glaucoma.base.workers import in_threads
 from glaucoma.photos.content import read_content
 from glaucoma.photos.crop import Box, load_cropped
 from glaucoma.photos.images import Unreadable
-from glaucoma.photos.index import distinct
-from glaucoma.photos.names import listed, many, shown
 
 __all__ = ["write_pixels"]
 

@@ -25,8 +25,8 @@ from joblib import cpu_count
 
 from glaucoma.base import paths
 from glaucoma.base.errors import ParamsError, TrainingError
+from glaucoma.base.names import many
 from glaucoma.base.progress import LOG_INTERVAL, say
-from glaucoma.photos.names import many
 from glaucoma.search.executors.cores import pin
 
 __all__ = ["crossval"]

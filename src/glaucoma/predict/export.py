@@ -15,10 +15,10 @@ from glaucoma import __version__
 from glaucoma.base import paths
 from glaucoma.base.errors import DataError, ParamsError, WeightsError
 from glaucoma.base.files import atomic_path, sha256_file
+from glaucoma.base.names import many, shown
 from glaucoma.dataset.walk import walk
 from glaucoma.model.formats import SUFFIXES, open_exported, prepare, write
 from glaucoma.model.sidecar import sidecar_of, write_sidecar
-from glaucoma.photos.names import many, shown
 from glaucoma.predict.inference import Classifier, load_classifier, predict_files
 from glaucoma.synthetic.anatomy import CONDITIONS, draw_eyes
 from glaucoma.synthetic.render import render_eye

@@ -11,14 +11,14 @@ import pandas as pd
 from glaucoma.base import paths
 from glaucoma.base.errors import DataError
 from glaucoma.base.files import sha256_file, write_csv, write_json
+from glaucoma.base.index import distinct, read_index
+from glaucoma.base.names import listed, shown
 from glaucoma.base.params import Params
 from glaucoma.dataset.layouts import scan
 from glaucoma.evaluate.intervals import intervals
 from glaucoma.evaluate.scores import ABNORMAL, THRESHOLD, predictions_table, scores
 from glaucoma.photos.content import content_ids
-from glaucoma.photos.index import distinct, read_index
 from glaucoma.photos.looks import clusters, look_at
-from glaucoma.photos.names import listed, shown
 from glaucoma.predict.inference import find_models, load_classifier, predict_files, warned
 
 __all__ = ["External", "evaluate_external"]

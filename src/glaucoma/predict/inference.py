@@ -14,15 +14,15 @@ from PIL import Image
 
 from glaucoma.base import paths
 from glaucoma.base.errors import WeightsError
+from glaucoma.base.names import listed, shown
 from glaucoma.base.params import Condition, views_of
 from glaucoma.base.progress import Progress
-from glaucoma.evaluate.symptoms import first_line, symptoms_of, symptoms_table
+from glaucoma.model.likeness import Likeness, traits
 from glaucoma.model.portable import SUFFIX, Portable, Runner
 from glaucoma.model.sidecar import read_sidecar
+from glaucoma.model.symptoms import first_line, symptoms_of, symptoms_table
 from glaucoma.photos.crop import cropped, decode_uncropped
 from glaucoma.photos.images import Unreadable, decode
-from glaucoma.photos.likeness import Likeness, traits
-from glaucoma.photos.names import listed, shown
 from glaucoma.predict.revisions import fetch_models, parse
 
 if TYPE_CHECKING:  # Keras starts where a model needs it: ONNX does not
@@ -74,8 +74,8 @@ class Classifier:
             starts = range(0, len(pixels), BATCH)
             found = np.concatenate([self.network(pixels[i : i + BATCH].astype("float32")) for i in starts])
         else:
+            from glaucoma.model.batches import Batches
             from glaucoma.model.runtime import ready_to_predict
-            from glaucoma.train.batches import Batches
 
             ready_to_predict(self.network)
             found = self.network.predict(Batches([pixels], np.arange(len(pixels)), None, batch_size=BATCH), verbose=0)

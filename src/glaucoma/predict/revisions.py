@@ -9,7 +9,7 @@ from typing import Any
 from glaucoma.base import paths
 from glaucoma.base.errors import WeightsError
 from glaucoma.base.files import atomic_path
-from glaucoma.photos.names import listed, shown
+from glaucoma.base.names import listed, shown
 
 __all__ = ["fetch_models", "parse"]
 

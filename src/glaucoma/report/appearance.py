@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from glaucoma.base.names import many
 from glaucoma.base.workers import in_threads
 from glaucoma.photos.images import Unreadable, decode
-from glaucoma.photos.names import many
 from glaucoma.report.style import CONDITION_COLOURS, heading, horizontal_lines, new_figure, plain_name, save, styled
 
 __all__ = ["appearance", "appearance_chart"]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from glaucoma.photos.names import many
+from glaucoma.base.names import many
 
 __all__ = ["base_table", "by_fold", "by_split", "conditions", "copies_note"]
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.patches import Rectangle
 
-from glaucoma.photos.index import distinct
+from glaucoma.base.index import distinct
 from glaucoma.report.style import GREEN, GREY, ORANGE, heading, new_figure, plain_name, save, styled
 from glaucoma.report.tiles import TILE, tile
 

@@ -11,21 +11,21 @@ from PIL import Image
 
 from glaucoma.base import paths
 from glaucoma.base.files import atomic_path, read_csv, write_csv, write_json
+from glaucoma.base.index import distinct, read_index
 from glaucoma.base.params import Params
 from glaucoma.base.progress import track
-from glaucoma.evaluate.localisation import disc_mask, heat_share
-from glaucoma.evaluate.subgroups import HEAT_SHOWN
 from glaucoma.model.runtime import fresh
-from glaucoma.photos.index import distinct, read_index
 from glaucoma.predict.inference import load_classifier
 from glaucoma.report.explanations import explainers
 from glaucoma.report.heat import heat_overlay
-from glaucoma.synthetic.tree import TRUTH
+from glaucoma.report.localisation import disc_mask, heat_share
 
 __all__ = ["run_explain"]
 
 JUDGED = ("test", "valid")  # splits of the first fold whose heat is measured: its network has learnt from neither
+HEAT_SHOWN = 3  # of the worst errors of each kind: each may need another fold's network
 DECIMALS = 6
+TRUTH = paths.TRUTH
 
 
 def run_explain(params: Params) -> dict[str, Any]:

@@ -9,11 +9,11 @@ import numpy as np
 from PIL import Image
 
 from glaucoma.base.errors import WeightsError
+from glaucoma.base.names import shown
 from glaucoma.base.progress import track
 from glaucoma.model.portable import Portable
 from glaucoma.photos.crop import Box, cropped, decode_uncropped
 from glaucoma.photos.images import Unreadable
-from glaucoma.photos.names import shown
 from glaucoma.predict.inference import MEGAPIXELS, Classifier
 from glaucoma.report.heat import heat_figure
 

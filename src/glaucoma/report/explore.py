@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from glaucoma.photos.names import many
+from glaucoma.base.names import many
 from glaucoma.report.counts import by_fold, by_split, copies_note
 from glaucoma.report.style import (
     CONDITION_COLOURS,

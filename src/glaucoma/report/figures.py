@@ -8,9 +8,9 @@ import pandas as pd
 
 from glaucoma.base import paths
 from glaucoma.base.files import read_csv, read_json
+from glaucoma.base.names import many
 from glaucoma.base.params import Params
 from glaucoma.evaluate.summary import SPLITS, FoldResults, read_folds
-from glaucoma.photos.names import many
 from glaucoma.report.folds import folds_figure, pooled_note, roc_figure, seen_note
 from glaucoma.report.judgement import decision_figure, intervals_figure, precision_recall_figure, reliability_figure
 from glaucoma.report.ladder import ladder_figure

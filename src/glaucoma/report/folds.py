@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MultipleLocator
 from sklearn.metrics import roc_auc_score, roc_curve
 
+from glaucoma.base.names import many
 from glaucoma.evaluate.scores import ABNORMAL
-from glaucoma.photos.names import many
 from glaucoma.report.style import (
     CONDITION_COLOURS,
     GREY,

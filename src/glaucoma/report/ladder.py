@@ -8,8 +8,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from glaucoma.base.names import many
 from glaucoma.evaluate.ladder import MARGIN, RUNGS, cheapest
-from glaucoma.photos.names import many
 from glaucoma.report.style import DARK, GREEN, GREY, PALE, heading, new_figure, save, styled
 
 __all__ = ["ladder_figure"]

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from glaucoma.photos.names import many
+from glaucoma.base.names import many
 from glaucoma.report.counts import copies_note
 from glaucoma.report.style import CONDITION_COLOURS, GREY, heading, new_figure, plain_name, save, styled
 from glaucoma.report.tiles import tile

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 
 from glaucoma.base.files import read_csv
-from glaucoma.photos.names import many, shown
+from glaucoma.base.names import many, shown
 from glaucoma.report.probes import probes_chart
 from glaucoma.report.style import CONDITION_COLOURS, GREY, PURPLE, heading, new_figure, plain_name, save, styled
 from glaucoma.report.tiles import tile

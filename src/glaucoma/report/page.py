@@ -10,13 +10,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 
 from glaucoma.base import paths
 from glaucoma.base.files import atomic_path, hash_json, sha256_file
+from glaucoma.base.names import many
 from glaucoma.base.params import Params
 from glaucoma.evaluate.controls import control_lines
 from glaucoma.evaluate.ladder import ladder_lines
 from glaucoma.evaluate.scores import ABNORMAL, NORMAL
 from glaucoma.evaluate.summary import SPLITS, mean_and_sd
-from glaucoma.evaluate.symptoms import FILE, first_line, read_symptoms
-from glaucoma.photos.names import many
+from glaucoma.model.symptoms import FILE, first_line, read_symptoms
 from glaucoma.report import page_figures as figures
 from glaucoma.report.page_errors import overlays, worst
 from glaucoma.report.page_parts import (

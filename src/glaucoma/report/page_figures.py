@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
+from glaucoma.base.names import many
 from glaucoma.evaluate.scores import ABNORMAL
-from glaucoma.photos.names import many
 from glaucoma.report.page_parts import Missing, Picture, drawn
 from glaucoma.report.style import CONDITION_COLOURS, GREY, heading, horizontal_lines, new_figure, styled
 

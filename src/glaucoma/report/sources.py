@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from glaucoma.photos.names import many
+from glaucoma.base.names import many
 from glaucoma.report.style import CONDITION_COLOURS, DARK, heading, new_figure, plain_name, save, styled
 
 __all__ = ["named_sources", "sources_chart"]

@@ -15,7 +15,7 @@ from matplotlib.font_manager import findfont, get_font
 from matplotlib.ft2font import FT2Font
 
 from glaucoma.base.files import atomic_path
-from glaucoma.photos.names import shown
+from glaucoma.base.names import shown
 
 __all__ = [
     "CONDITION_COLOURS",

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from glaucoma.base import paths
 from glaucoma.base.errors import DataError, ParamsError
 from glaucoma.base.files import write_csv
 from glaucoma.base.workers import in_threads
@@ -20,9 +21,9 @@ from glaucoma.synthetic.camera import encode_jpeg
 from glaucoma.synthetic.render import render_eye
 from glaucoma.synthetic.truth import truth
 
-__all__ = ["TRUTH", "make_sample"]
+__all__ = ["make_sample"]
 
-TRUTH = "truth.csv"
+TRUTH = paths.TRUTH
 ABNORMAL_SHARE = 0.45
 HELD_OUT = 0.09  # share of all images that each fold holds out as `valid`
 

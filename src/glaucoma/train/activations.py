@@ -17,13 +17,12 @@ from pathlib import Path
 import numpy as np
 
 from glaucoma.base.environment import number
-from glaucoma.base.files import hash_json
+from glaucoma.base.files import hash_arrays, hash_json
 from glaucoma.base.progress import Progress
+from glaucoma.model.batches import Batches, Stoppable
 from glaucoma.model.runtime import describe, keras, ready_to_predict
-from glaucoma.train.batches import Batches
-from glaucoma.train.identity import hash_arrays, hash_model
+from glaucoma.train.identity import hash_model
 from glaucoma.train.room import last_use, make_room
-from glaucoma.train.trainer import Stoppable
 
 __all__ = ["activations"]
 

@@ -25,9 +25,9 @@ from glaucoma.dataset.splits import Dataset
 from glaucoma.evaluate.intervals import independent
 from glaucoma.evaluate.scores import COUNTS, SCORES, predictions_table, scores
 from glaucoma.model.artifacts import load_model, save_model
+from glaucoma.model.likeness import appearance, traits
 from glaucoma.model.network import build_regression
 from glaucoma.model.runtime import fresh, keras
-from glaucoma.photos.likeness import appearance, traits
 from glaucoma.train.activations import activations
 from glaucoma.train.outputs import images_per_second
 from glaucoma.train.search_stage import dataset, model_card

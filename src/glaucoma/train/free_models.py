@@ -10,11 +10,11 @@ from glaucoma.base.files import write_json
 from glaucoma.base.interrupts import held
 from glaucoma.base.params import Params, views_of
 from glaucoma.model.backbones import build_backbone
+from glaucoma.model.batches import Batches
 from glaucoma.model.cut import cut_all
 from glaucoma.model.network import CLASSES
 from glaucoma.model.runtime import fresh, keras, ready_to_predict
 from glaucoma.search.executors.choose import choose
-from glaucoma.train.batches import Batches
 from glaucoma.train.outputs import images_per_second, write_rungs
 from glaucoma.train.search_stage import dataset, search_stage, with_head
 

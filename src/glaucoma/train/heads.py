@@ -16,17 +16,16 @@ import pandas as pd
 from glaucoma.base.errors import TrainingError
 from glaucoma.dataset.splits import Split
 from glaucoma.model.batch_norm import BatchStatistics
+from glaucoma.model.batches import Batches, Stoppable
 from glaucoma.model.network import CLASSES
 from glaucoma.model.optimizers import SideBySide, make_optimizer
 from glaucoma.model.runtime import keras, ready_to_predict
-from glaucoma.train.batches import Batches
 from glaucoma.train.fitting import statistics_rows
 from glaucoma.train.grid import Run
 from glaucoma.train.history import check_finite, followed_metrics, history_row
 from glaucoma.train.trainer import (
     Follower,
     Snapshot,
-    Stoppable,
     assign,
     values,
 )

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from types import ModuleType
 
 import numpy as np
 
-from glaucoma.base.files import hash_json
+from glaucoma.base.files import hash_arrays, hash_json
 from glaucoma.dataset.splits import Split
-from glaucoma.model import augmentation, batch_norm, cut, network, optimizers
+from glaucoma.model import augmentation, batch_norm, batches, cut, network, optimizers
 from glaucoma.model.runtime import describe, keras, threads
-from glaucoma.train import batches, fitting, heads, history
+from glaucoma.train import fitting, heads, history
 from glaucoma.train import trainer as training
 
-__all__ = ["code_version", "hash_arrays", "hash_examples", "hash_model"]
+__all__ = ["code_version", "hash_examples", "hash_model"]
 
 
 @cache
@@ -36,15 +35,6 @@ def code_version() -> str:
         training,
     )
     return hash_json([describe(), threads(), [inspect.getsource(module) for module in modules]])
-
-
-def hash_arrays(arrays: Iterable[np.ndarray]) -> str:
-    """SHA-256 over the dtypes, shapes and bytes of arrays."""
-    digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(f"{array.dtype.str}{array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()
 
 
 def hash_model(model: keras.Model) -> str:

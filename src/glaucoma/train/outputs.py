@@ -14,9 +14,9 @@ from glaucoma.base.files import write_csv
 from glaucoma.base.progress import say
 from glaucoma.dataset.splits import Split
 from glaucoma.evaluate.scores import classification_report, confusion, predictions_table
-from glaucoma.evaluate.symptoms import FILE, Symptom, symptoms, symptoms_table
+from glaucoma.model.batches import Batches
 from glaucoma.model.runtime import keras, ready_to_predict
-from glaucoma.train.batches import Batches
+from glaucoma.model.symptoms import FILE, Symptom, symptoms, symptoms_table
 from glaucoma.train.trainer import Snapshot
 
 __all__ = ["images_per_second", "write_rungs", "write_training"]

@@ -12,21 +12,19 @@ import pandas as pd
 from glaucoma import synthetic
 from glaucoma.base import paths
 from glaucoma.base.backbone_table import BUNDLED_LICENCE
-from glaucoma.base.files import atomic_path, hash_json, read_csv, sha256_file, write_csv, write_json
+from glaucoma.base.files import atomic_path, hash_arrays, hash_json, read_csv, sha256_file, write_csv, write_json
 from glaucoma.base.interrupts import held, released
 from glaucoma.base.params import Params
 from glaucoma.base.progress import Progress, say
 from glaucoma.model.artifacts import save_model
 from glaucoma.model.backbones import build_backbone
 from glaucoma.model.batch_norm import one_kernel
+from glaucoma.model.batches import Batches, Stoppable
 from glaucoma.model.bundled import write_half
 from glaucoma.model.network import reseed
 from glaucoma.model.optimizers import make_optimizer
 from glaucoma.model.runtime import describe, fresh, keras, threads
 from glaucoma.synthetic.eyes import TARGETS, write_eyes
-from glaucoma.train.batches import Batches
-from glaucoma.train.identity import hash_arrays
-from glaucoma.train.trainer import Stoppable
 
 __all__ = ["pretrain"]
 

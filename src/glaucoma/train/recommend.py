@@ -20,6 +20,8 @@ from PIL import Image
 from glaucoma.base.backbone_table import BACKBONES
 from glaucoma.base.errors import DataError, ParamsError
 from glaucoma.base.files import read_csv
+from glaucoma.base.index import CONDITIONS
+from glaucoma.base.names import listed, many, shown
 from glaucoma.base.params import Params, views_of
 from glaucoma.base.workers import in_threads
 from glaucoma.dataset.folds import groups_of
@@ -28,8 +30,6 @@ from glaucoma.dataset.layouts import scan
 from glaucoma.photos.crop import AROUND, DARK, find_boxes
 from glaucoma.photos.discs import find_disc
 from glaucoma.photos.images import Unreadable, decode, read_header
-from glaucoma.photos.index import CONDITIONS
-from glaucoma.photos.names import listed, many, shown
 
 __all__ = [
     "AUTO",

@@ -15,9 +15,9 @@ from glaucoma.dataset.splits import Dataset, Split, load_dataset
 from glaucoma.evaluate.scores import scores
 from glaucoma.model.artifacts import load_model, save_model
 from glaucoma.model.cut import Cut, cut_all, cut_head, cut_last
+from glaucoma.model.likeness import learn
 from glaucoma.model.network import CLASSES, build_network
 from glaucoma.model.runtime import describe, fresh, keras
-from glaucoma.photos.likeness import learn
 from glaucoma.search.executors.choose import Executor, choose
 from glaucoma.train.grid import expand, fit_of
 from glaucoma.train.outputs import write_training

@@ -11,16 +11,15 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from glaucoma.base import interrupts
 from glaucoma.base.errors import TrainingError
 from glaucoma.base.params import Augment
 from glaucoma.dataset.splits import Split
 from glaucoma.model.augmentation import augmented, augmenting_layers
 from glaucoma.model.batch_norm import BatchStatistics, one_kernel
+from glaucoma.model.batches import Batches, Stoppable
 from glaucoma.model.network import CLASSES
 from glaucoma.model.optimizers import make_optimizer
 from glaucoma.model.runtime import keras, ready_to_predict
-from glaucoma.train.batches import Batches
 from glaucoma.train.fitting import EpochEnd, class_weights, fit_callbacks, statistics_rows
 from glaucoma.train.grid import Run
 from glaucoma.train.history import check_finite, followed_metrics, history_row
@@ -29,7 +28,6 @@ from glaucoma.train.memory import check_memory
 __all__ = [
     "Follower",
     "Snapshot",
-    "Stoppable",
     "Trainer",
     "assign",
     "values",
@@ -69,18 +67,6 @@ class Follower:
     epoch: Callable[[Run, dict[str, float]], None]
     snapshot: Callable[[Run, Snapshot], None]
     failure: Callable[[Run, Exception], None]
-
-
-class Stoppable(keras.callbacks.Callback):
-    """Lets Ctrl-C stop a training or a prediction between two batches, where no native code runs."""
-
-    def on_train_batch_begin(self, batch: int, logs: object = None) -> None:
-        """Raise the interrupt that has arrived."""
-        interrupts.check()
-
-    def on_predict_batch_begin(self, batch: int, logs: object = None) -> None:
-        """Raise the interrupt that has arrived."""
-        interrupts.check()
 
 
 class _Compiled(NamedTuple):

@@ -18,8 +18,8 @@ import numpy as np
 
 import glaucoma
 from glaucoma.base.errors import ParamsError, TrainingError
+from glaucoma.base.names import many
 from glaucoma.base.progress import say
-from glaucoma.photos.names import many
 from glaucoma.train.grid import Run
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Batches from arrays that may be larger than memory, in an order that only the seed and the epoch decide."""
+"""Batches from arrays that may be larger than memory, in an order that only the seed and the epoch decide; Ctrl-C."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from glaucoma.base import interrupts
 from glaucoma.model.network import CLASSES
 from glaucoma.model.runtime import keras
 
-__all__ = ["Batches", "one_hot"]
+__all__ = ["Batches", "Stoppable", "one_hot"]
 
 
 class Batches(keras.utils.PyDataset):
@@ -67,6 +68,18 @@ class Batches(keras.utils.PyDataset):
         if self.seed is None:
             return np.arange(len(self.rows))
         return np.random.default_rng((self.seed, self.epoch)).permutation(len(self.rows))
+
+
+class Stoppable(keras.callbacks.Callback):
+    """Lets Ctrl-C stop a training or a prediction between two batches, where no native code runs."""
+
+    def on_train_batch_begin(self, batch: int, logs: object = None) -> None:
+        """Raise the interrupt that has arrived."""
+        interrupts.check()
+
+    def on_predict_batch_begin(self, batch: int, logs: object = None) -> None:
+        """Raise the interrupt that has arrived."""
+        interrupts.check()
 
 
 def one_hot(abnormal: np.ndarray) -> np.ndarray:

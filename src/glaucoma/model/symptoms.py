@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 
 from glaucoma.base.files import read_csv
-from glaucoma.evaluate.scores import THRESHOLD
-from glaucoma.photos.names import many
+from glaucoma.base.index import THRESHOLD
+from glaucoma.base.names import many
 
 __all__ = ["FILE", "Symptom", "first_line", "read_symptoms", "symptoms", "symptoms_of", "symptoms_table"]
 

@@ -9,11 +9,12 @@ import pandas as pd
 from glaucoma.base.errors import DataError
 from glaucoma.base.files import read_csv
 
-__all__ = ["COLUMNS", "CONDITIONS", "SPLITS", "distinct", "read_index"]
+__all__ = ["ABNORMAL", "COLUMNS", "CONDITIONS", "NORMAL", "SPLITS", "THRESHOLD", "distinct", "read_index"]
 
 COLUMNS = ("path", "fold", "split", "condition", "image")  # then patient, eye, source where known, then width, height
 SPLITS = ("train", "test", "valid")
-CONDITIONS = ("normal", "abnormal")
+NORMAL, ABNORMAL = CONDITIONS = ("normal", "abnormal")  # order of the softmax; abnormal is the positive class
+THRESHOLD = 0.5  # of the probability of abnormal; a tie counts as abnormal, since a missed glaucoma costs more
 TYPES = {
     **dict.fromkeys(("path", "split", "condition", "image", "patient", "eye", "source"), str),
     "fold": "int64",
