@@ -1,15 +1,18 @@
 import io
 
+import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image, ImageFilter, ImageOps
-from trees import picture
+from PIL import Image, ImageEnhance, ImageFilter, ImageOps
+from trees import picture, retina
 
 from glaucoma.data.content import content_ids
-from glaucoma.data.duplicates import fingerprint, link, number
+from glaucoma.data.duplicates import SAME, fingerprint, firm, link, number
+from glaucoma.data.field import inside
 from glaucoma.data.images import decode
 from glaucoma.data.looks import clusters, look_at
 from glaucoma.data.quality import complaints, quality_of
+from glaucoma.data.register import COARSE, FINE, registered, structure
 
 
 def encoded(image, form="JPEG", **options):
@@ -20,23 +23,86 @@ def encoded(image, form="JPEG", **options):
 
 COPIES = {
     "recompressed": lambda image: encoded(image, quality=60),
-    "halved": lambda image: encoded(image.resize((128, 128)), quality=90),
-    "doubled": lambda image: encoded(image.resize((512, 512)), quality=90),
+    "halved": lambda image: encoded(image.resize((image.width // 2, image.height // 2)), quality=90),
+    "doubled": lambda image: encoded(image.resize((2 * image.width, 2 * image.height)), quality=90),
+    "squashed": lambda image: encoded(image.resize((image.width, image.height * 3 // 4)), quality=90),
     "in another format": lambda image: encoded(image, "PNG"),
-    "mirrored": lambda image: encoded(ImageOps.mirror(image), quality=60),
+    "brighter": lambda image: encoded(ImageEnhance.Brightness(image).enhance(1.3), quality=90),
+    "grey": lambda image: encoded(image.convert("L"), quality=90),
 }
+FRAMES = {
+    "padded": lambda image: encoded(ImageOps.expand(image, (60, 20, 10, 40)), quality=90),
+    "cut to its field's square": lambda image: encoded(ImageOps.crop(image, round(0.15 * image.width)), quality=90),
+}
+# What was done to the copy, and what is to be done to undo it
+FLIPS = {
+    Image.Transpose.FLIP_LEFT_RIGHT: (True, 0),
+    Image.Transpose.FLIP_TOP_BOTTOM: (True, 180),
+    Image.Transpose.ROTATE_180: (False, 180),
+    Image.Transpose.ROTATE_90: (False, 270),
+    Image.Transpose.ROTATE_270: (False, 90),
+    Image.Transpose.TRANSPOSE: (True, 90),
+    Image.Transpose.TRANSVERSE: (True, 270),
+}
+EYES = 10
 
 
 def printed(content):
     return fingerprint(decode(content, max_megapixels=100, at_least=256))
 
 
-@pytest.mark.parametrize("copy", COPIES)
-def test_a_copy_is_found_among_others_and_a_mirrored_one_told_apart(copy):
-    images = [picture(seed) for seed in range(20)]
+def linked(images, copy):
     prints = [printed(encoded(image, quality=90)) for image in images]
-    links = link([*prints, printed(COPIES[copy](images[7]))])
-    assert links[["first", "second", "mirrored"]].to_numpy().tolist() == [[7, 20, copy == "mirrored"]]
+    return link([*prints, printed(copy)])[["first", "second", "mirrored", "turned"]].to_numpy().tolist()
+
+
+@pytest.mark.parametrize("copy", COPIES)
+def test_a_copy_of_a_crop_is_found_among_others(copy):
+    images = [picture(seed) for seed in range(20)]
+    assert linked(images, COPIES[copy](images[7])) == [[7, 20, False, 0]]
+
+
+@pytest.mark.parametrize("copy", COPIES | FRAMES)
+def test_a_copy_of_a_whole_retina_is_found_among_others_whatever_its_frame(copy):
+    images = [retina(seed) for seed in range(EYES)]
+    assert linked(images, (COPIES | FRAMES)[copy](images[7])) == [[7, EYES, False, 0]]
+
+
+@pytest.mark.parametrize("flip", FLIPS)
+def test_a_flipped_or_turned_copy_is_found_and_how_it_lies_is_said(flip):
+    for images in ([picture(seed) for seed in range(EYES)], [retina(seed) for seed in range(EYES)]):
+        copy = encoded(images[7].transpose(flip), quality=60)
+        assert linked(images, copy) == [[7, EYES, *FLIPS[flip]]]
+
+
+def test_retinas_seen_by_one_camera_are_no_copies_however_alike_their_frames_are():
+    prints = [printed(encoded(retina(seed), quality=60 + seed)) for seed in range(EYES)]
+    assert link(prints).empty
+
+
+def test_the_inside_of_a_field_is_the_same_square_whatever_lies_around_it():
+    left, top, right, bottom = inside(retina(1))
+    assert right - left == pytest.approx(0.99 * 200 / 2**0.5, rel=0.05)
+    padded = inside(ImageOps.expand(retina(1), (40, 10, 0, 90)))
+    assert padded == pytest.approx((left + 40, top + 10, right + 40, bottom + 10), abs=4)
+    assert inside(picture(1)) == (0, 0, 256, 256)
+
+
+def test_the_structure_of_different_eyes_hardly_correlates():
+    greys = np.stack([printed(encoded(retina(seed))) for seed in range(EYES)])
+    coarse, fine = structure(greys, COARSE), structure(greys, FINE)
+    pairs = [(i, j) for i in range(EYES) for j in range(i)]
+    scores = [registered((coarse[i], coarse[j]), (fine[i], fine[j])) for i, j in pairs]
+    assert max(scores) < SAME - 0.1
+    assert registered((coarse[0], coarse[0]), (fine[0], fine[0])) == pytest.approx(1, abs=1e-3)
+
+
+def test_a_chain_of_pairs_that_are_hardly_alike_comes_apart():
+    links = pd.DataFrame({"first": [0, 1, 2, 4], "second": [1, 2, 3, 5], "correlation": [0.9, 0.8, 0.7, 0.6]})
+    assert len(firm(links, links.iloc[:0], 6)) == 4
+    apart = pd.DataFrame({"first": [0, 0, 1, 3], "second": [2, 3, 3, 4]})
+    kept = firm(links, pd.concat([apart, pd.DataFrame({"first": [1], "second": [3]})]), 6)
+    assert kept["correlation"].tolist() == [0.9, 0.8, 0.6]
 
 
 def test_images_that_show_nothing_are_no_copies_of_each_other():

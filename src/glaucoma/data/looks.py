@@ -11,14 +11,13 @@ from collections.abc import Mapping
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
-import imagehash
 import numpy as np
 import pandas as pd
 import PIL
 from PIL import Image
 
 from glaucoma.data.content import read_content
-from glaucoma.data.duplicates import DECODED, Fingerprint, fingerprint, link, number
+from glaucoma.data.duplicates import DECODED, fingerprint, link, number
 from glaucoma.data.images import Unreadable, decode, quantisation
 from glaucoma.data.index import distinct
 from glaucoma.data.quality import Quality, quality_of
@@ -28,7 +27,7 @@ from glaucoma.files import atomic_path, hash_json
 __all__ = ["THUMBNAIL", "Look", "clusters", "look_at"]
 
 THUMBNAIL = 7  # pixels a side
-VERSION = 2  # of what is kept; to be raised when a measure changes
+VERSION = 3  # of what is kept; to be raised when a measure changes
 # Luminance table of quality 50: ITU-T T.81 (1992), table K.1
 LUMINANCE = np.array([
     16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55, 14, 13, 16, 24, 40, 57, 69, 56, 14, 17, 22, 29, 51,
@@ -44,14 +43,14 @@ class Look:
     """What is known of one image's pixels and file.
 
     Attributes:
-        print: its fingerprint.
+        print: its fingerprint, uint8 (64, 64).
         quality: measures of the photograph.
         thumbnail: uint8, (7, 7, 3), RGB; its mean is the image's mean colour.
         bytes: of the file.
         jpeg: quality that it was saved with as JPEG, 1–100, estimated; NaN where it is none.
     """
 
-    print: Fingerprint
+    print: np.ndarray
     quality: Quality
     thumbnail: np.ndarray
     bytes: int
@@ -77,7 +76,7 @@ def look_at(
         DataError: an image is gone, or changed since it was indexed.
     """
     images = distinct(index)
-    key = hash_json([VERSION, max_megapixels, DECODED, PIL.__version__, imagehash.__version__])
+    key = hash_json([VERSION, max_megapixels, DECODED, PIL.__version__])
     known = _load(kept, key) if kept else {}
 
     def look(row: tuple[str, str]) -> Look | str:
@@ -126,9 +125,7 @@ def _keep(file: Path, key: str, looks: Mapping[str, Look]) -> None:
     arrays = {
         "key": np.array(key),
         "images": np.array(list(looks)),
-        "bits": np.stack([one.print.bits for one in looks.values()]),
-        "mirrored": np.stack([one.print.mirrored for one in looks.values()]),
-        "grey": np.stack([one.print.grey for one in looks.values()]),
+        "print": np.stack([one.print for one in looks.values()]),
         "thumbnail": np.stack([one.thumbnail for one in looks.values()]),
         "numbers": np.array([(*astuple(one.quality), one.bytes, one.jpeg) for one in looks.values()]),
     } if looks else {"key": np.array(key), "images": np.array([], dtype=str)}  # fmt: skip
@@ -145,7 +142,7 @@ def _load(file: Path, key: str) -> dict[str, Look]:
             return {}
         return {
             str(image): Look(
-                Fingerprint(*(arrays[part][i] for part in ("bits", "mirrored", "grey"))),
+                arrays["print"][i],
                 Quality(*map(float, numbers[:-2])),
                 arrays["thumbnail"][i],
                 int(numbers[-2]),

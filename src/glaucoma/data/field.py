@@ -1,0 +1,76 @@
+"""What a camera saw of a photograph: the largest square within its lit field, without the black frame around it."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image
+from scipy.ndimage import distance_transform_cdt, label
+
+__all__ = ["inside", "lit"]
+
+SIDE = 128  # pixels that a photograph is squashed to while its field is looked for
+LIGHT = 0.1  # of the way from black to the bright parts; what is darker belongs to the frame
+LEAST = 8  # grey levels above black that are light anyway; JPEG's ringing reaches less
+BLACK = 40  # grey level above which nothing in a photograph is a black frame
+BRIGHT = 90  # per cent of the pixels that are no brighter than its bright parts
+FIELD = 0.1  # share of a photograph, row or column that is lit at least where the field is
+ALL = 0.94  # share of the field's box from which on the square is taken for all of it
+
+
+def lit(image: Image.Image) -> np.ndarray:
+    """Which parts of a photograph the camera's field covers; all where no black frame is seen.
+
+    Args:
+        image: RGB, of any size.
+
+    Returns:
+        bool, (128, 128): the photograph squashed; the field is one piece without holes along rows and columns.
+    """
+    small = np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BOX)).max(axis=2).astype(np.float32)
+    black, bright = float(small.min()), float(np.percentile(small, BRIGHT))
+    everything = np.ones(small.shape, bool)
+    if black > BLACK:
+        return everything
+    regions, count = label(small > black + max(LEAST, LIGHT * (bright - black)))
+    if not count:
+        return everything
+    field = regions == 1 + np.bincount(regions.ravel())[1:].argmax()
+    # A dark macula or a shaded middle is part of the field: it lies between lit parts on all four sides
+    for axis in (0, 1):
+        before = np.logical_or.accumulate(field, axis=axis)
+        after = np.flip(np.logical_or.accumulate(np.flip(field, axis), axis=axis), axis)
+        everything &= before & after
+    return everything if everything.mean() >= FIELD else np.ones(small.shape, bool)
+
+
+def inside(image: Image.Image) -> tuple[float, float, float, float]:
+    """The largest square within the field, the field's bounding box being taken for a square.
+
+    Copies have the same one, whatever black was added around the field or cut off, and however it was squashed.
+
+    Args:
+        image: RGB, of any size.
+
+    Returns:
+        Left, top, right and bottom in pixels of the photograph.
+    """
+    field = lit(image)
+    rows, columns = (np.flatnonzero(field.mean(axis=axis) >= FIELD) for axis in (1, 0))
+    if not len(rows) or not len(columns):
+        return 0.0, 0.0, float(image.width), float(image.height)
+    top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
+    box = Image.fromarray(field[top:bottom, left:right]).resize((SIDE, SIDE), Image.Resampling.NEAREST)
+    depth = distance_transform_cdt(np.pad(np.asarray(box), 1), "chessboard")[1:-1, 1:-1]
+    deepest = int(depth.max())
+    y, x = (places.mean() + 0.5 for places in np.nonzero(depth >= deepest - 1))
+    reach = deepest - 0.5
+    if 2 * reach >= ALL * SIDE:
+        y = x = reach = SIDE / 2
+    across, down = (right - left) / SIDE * image.width / SIDE, (bottom - top) / SIDE * image.height / SIDE
+    start_x, start_y = left * image.width / SIDE, top * image.height / SIDE
+    return (
+        max(0.0, start_x + (x - reach) * across),
+        max(0.0, start_y + (y - reach) * down),
+        min(float(image.width), start_x + (x + reach) * across),
+        min(float(image.height), start_y + (y + reach) * down),
+    )
