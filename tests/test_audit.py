@@ -212,6 +212,7 @@ def test_real_photographs_have_the_copies_they_have_and_no_others(collection, pa
     findings = findings_of(root)
     assert findings.errors == []
     assert len(findings.duplicates) == pairs
+    assert not [one for one in of(findings, "poor_photograph") if one.message.startswith("no-fundus")]
 
 
 def test_a_waived_error_passes_and_is_recorded(tmp_path):

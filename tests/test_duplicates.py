@@ -3,12 +3,14 @@ import io
 import numpy as np
 import pandas as pd
 import pytest
+from others import OTHERS
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
+from scipy.ndimage import gaussian_filter
 from trees import picture, retina
 
 from glaucoma.data.content import content_ids
 from glaucoma.data.duplicates import SAME, fingerprint, firm, link, number
-from glaucoma.data.field import inside
+from glaucoma.data.field import find_field
 from glaucoma.data.images import decode
 from glaucoma.data.looks import clusters, look_at
 from glaucoma.data.quality import complaints, quality_of
@@ -81,11 +83,11 @@ def test_retinas_seen_by_one_camera_are_no_copies_however_alike_their_frames_are
 
 
 def test_the_inside_of_a_field_is_the_same_square_whatever_lies_around_it():
-    left, top, right, bottom = inside(retina(1))
+    left, top, right, bottom = find_field(retina(1)).inside
     assert right - left == pytest.approx(0.99 * 200 / 2**0.5, rel=0.05)
-    padded = inside(ImageOps.expand(retina(1), (40, 10, 0, 90)))
+    padded = find_field(ImageOps.expand(retina(1), (40, 10, 0, 90))).inside
     assert padded == pytest.approx((left + 40, top + 10, right + 40, bottom + 10), abs=4)
-    assert inside(picture(1)) == (0, 0, 256, 256)
+    assert find_field(picture(1)).inside == (0, 0, 256, 256)
 
 
 def test_the_structure_of_different_eyes_hardly_correlates():
@@ -143,6 +145,42 @@ def test_an_index_has_a_cluster_for_every_image_and_an_unreadable_one_stands_alo
 )
 def test_what_is_wrong_with_a_photograph_is_said_by_name(fault, image):
     assert fault in complaints(quality_of(image), 256, 256, needed=224)
+
+
+def faults(image):
+    return complaints(quality_of(image), 256, 256, needed=224)
+
+
+def hazy(image, seed):
+    """Seen through haze that is bluish white and thickest at the rim."""
+    size = image.width
+    y, x = (np.mgrid[:size, :size] + 0.5) / size - 0.5
+    haze = (0.35 + 2.2 * np.hypot(x, y)[..., None] ** 2).clip(0, 0.95) * (np.hypot(x, y) < 0.495)[..., None]
+    pixels = np.asarray(image) * (1 - haze) + haze * np.array([150, 165 + 10 * (seed % 2), 170])
+    return Image.fromarray(pixels.astype(np.uint8))
+
+
+def test_whole_retinas_have_no_complaint_however_pale_dim_or_framed():
+    for seed in range(EYES):
+        assert faults(retina(seed)) == {}
+        assert faults(ImageOps.expand(retina(seed), (50, 0))) == {}
+        assert faults(hazy(retina(seed), seed)) == {}
+        assert "no_fundus" not in faults(retina(seed).point(lambda level: level // 3))
+
+
+def test_a_whole_retina_is_blurred_although_its_rim_is_sharp():
+    sharp = np.asarray(retina(1), np.float32)
+    field = (sharp.max(axis=2) > 9).astype(np.float32)[..., None]
+    spread, share = (gaussian_filter(one, (9, 9, 0)) for one in (sharp, field))
+    assert faults(Image.fromarray((spread / share.clip(1e-3) * field).clip(0, 255).astype(np.uint8))).keys() == {
+        "blurred"
+    }
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_what_is_no_retina_is_told(kind):
+    told = ["no_fundus" in faults(OTHERS[kind](np.random.default_rng(seed))) for seed in range(20)]
+    assert np.mean(told) >= (0.85 if kind == "face" else 1)
 
 
 def test_a_good_photograph_has_no_complaint_and_a_small_one_is_tiny():

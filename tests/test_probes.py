@@ -15,7 +15,7 @@ from glaucoma.data.looks import Look, look_at
 from glaucoma.data.probes import COLUMNS, probe_all
 from glaucoma.data.quality import Quality
 
-QUALITY = Quality(0.4, 0.1, 0.0, 0.001, 0.1, 0.8, 0.5)
+QUALITY = Quality(0.4, 0.1, 0.0, 0.001, 0.1, 0.8, 0.5, 1.0, 0.05, 0.05)
 
 
 def listing(count=200, *, seed=0, **columns):

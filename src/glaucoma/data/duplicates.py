@@ -1,6 +1,6 @@
 """Photographs that are one: resized, recompressed, mirrored or turned copies, found without comparing all pairs.
 
-Only what the camera saw counts: the square inside the field (`field.inside`), in a 64 × 64 thumbnail. Its hash are the
+Only what the camera saw counts: the square inside the field (`field.Field`), in a 64 × 64 thumbnail. Its hash are the
 signs of its cosine transform (Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions", 2010), of
 structure only, so that exposure and uneven light do not count; the hashes of its eight mirrored and turned images
 follow from it. Images that agree in all of some drawn bits are candidates (Indyk & Motwani, "Approximate nearest
@@ -18,7 +18,7 @@ from PIL import Image
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from glaucoma.data.field import inside
+from glaucoma.data.field import Field, find_field
 from glaucoma.data.register import COARSE, FINE, SIDE, registered, structure
 
 __all__ = ["DECODED", "SAME", "fingerprint", "firm", "link", "number"]
@@ -37,17 +37,18 @@ APART = 0.3  # share of bits from which on hashes are of different photographs
 TOGETHER = 256  # pairs that are verified at a time
 
 
-def fingerprint(image: Image.Image) -> np.ndarray:
+def fingerprint(image: Image.Image, field: Field | None = None) -> np.ndarray:
     """What tells one photograph from another: uint8 (64, 64), the green light inside the field, 0–255 its own range.
 
     Args:
         image: RGB, of at least `DECODED` pixels a side, or of all it has.
+        field: its field, where that is known already.
 
     Returns:
         All 0 where the photograph shows nothing.
     """
-    green = image.getchannel("G").convert("F").resize((SIDE, SIDE), Image.Resampling.BILINEAR, box=inside(image))
-    grey = np.asarray(green)
+    box = (field or find_field(image)).inside
+    grey = np.asarray(image.getchannel("G").convert("F").resize((SIDE, SIDE), Image.Resampling.BILINEAR, box=box))
     low, high = float(grey.min()), float(grey.max())
     if high - low < FLAT:
         return np.zeros(grey.shape, np.uint8)

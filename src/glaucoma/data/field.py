@@ -1,12 +1,14 @@
-"""What a camera saw of a photograph: the largest square within its lit field, without the black frame around it."""
+"""What a camera saw of a photograph: its lit field without the black frame, and the largest square within it."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
 from scipy.ndimage import distance_transform_cdt, label
 
-__all__ = ["inside", "lit"]
+__all__ = ["Field", "find_field"]
 
 SIDE = 128  # pixels that a photograph is squashed to while its field is looked for
 LIGHT = 0.1  # of the way from black to the bright parts; what is darker belongs to the frame
@@ -17,15 +19,29 @@ FIELD = 0.1  # share of a photograph, row or column that is lit at least where t
 ALL = 0.94  # share of the field's box from which on the square is taken for all of it
 
 
-def lit(image: Image.Image) -> np.ndarray:
-    """Which parts of a photograph the camera's field covers; all where no black frame is seen.
+@dataclass(frozen=True)
+class Field:
+    """A camera's field.
 
-    Args:
-        image: RGB, of any size.
-
-    Returns:
-        bool, (128, 128): the photograph squashed; the field is one piece without holes along rows and columns.
+    Attributes:
+        lit: bool, (128, 128): which parts of the squashed photograph it covers; all where no black frame is seen.
+        inside: left, top, right and bottom, in pixels of the photograph, of the largest square within it, the field's
+            bounding box being taken for a square. Copies have the same one, whatever black was added around the field
+            or cut off, and however it was squashed.
     """
+
+    lit: np.ndarray
+    inside: tuple[float, float, float, float]
+
+
+def find_field(image: Image.Image) -> Field:
+    """The field of an RGB photograph of any size."""
+    field = _lit(image)
+    return Field(field, _inside(field, image.width, image.height))
+
+
+def _lit(image: Image.Image) -> np.ndarray:
+    """The largest lit piece, without holes along rows and columns; everything where there is none to speak of."""
     small = np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BOX)).max(axis=2).astype(np.float32)
     black, bright = float(small.min()), float(np.percentile(small, BRIGHT))
     everything = np.ones(small.shape, bool)
@@ -43,21 +59,11 @@ def lit(image: Image.Image) -> np.ndarray:
     return everything if everything.mean() >= FIELD else np.ones(small.shape, bool)
 
 
-def inside(image: Image.Image) -> tuple[float, float, float, float]:
-    """The largest square within the field, the field's bounding box being taken for a square.
-
-    Copies have the same one, whatever black was added around the field or cut off, and however it was squashed.
-
-    Args:
-        image: RGB, of any size.
-
-    Returns:
-        Left, top, right and bottom in pixels of the photograph.
-    """
-    field = lit(image)
+def _inside(field: np.ndarray, width: int, height: int) -> tuple[float, float, float, float]:
+    """The largest square within the field of a photograph of that size, as `Field` has it."""
     rows, columns = (np.flatnonzero(field.mean(axis=axis) >= FIELD) for axis in (1, 0))
     if not len(rows) or not len(columns):
-        return 0.0, 0.0, float(image.width), float(image.height)
+        return 0.0, 0.0, float(width), float(height)
     top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
     box = Image.fromarray(field[top:bottom, left:right]).resize((SIDE, SIDE), Image.Resampling.NEAREST)
     depth = distance_transform_cdt(np.pad(np.asarray(box), 1), "chessboard")[1:-1, 1:-1]
@@ -66,11 +72,10 @@ def inside(image: Image.Image) -> tuple[float, float, float, float]:
     reach = deepest - 0.5
     if 2 * reach >= ALL * SIDE:
         y = x = reach = SIDE / 2
-    across, down = (right - left) / SIDE * image.width / SIDE, (bottom - top) / SIDE * image.height / SIDE
-    start_x, start_y = left * image.width / SIDE, top * image.height / SIDE
+    across, down = (right - left) / SIDE, (bottom - top) / SIDE  # of the box's pixels, in the field's
     return (
-        max(0.0, start_x + (x - reach) * across),
-        max(0.0, start_y + (y - reach) * down),
-        min(float(image.width), start_x + (x + reach) * across),
-        min(float(image.height), start_y + (y + reach) * down),
+        max(0.0, (left + (x - reach) * across) / SIDE * width),
+        max(0.0, (top + (y - reach) * down) / SIDE * height),
+        min(float(width), (left + (x + reach) * across) / SIDE * width),
+        min(float(height), (top + (y + reach) * down) / SIDE * height),
     )

@@ -18,6 +18,7 @@ from PIL import Image
 
 from glaucoma.data.content import read_content
 from glaucoma.data.duplicates import DECODED, fingerprint, link, number
+from glaucoma.data.field import find_field
 from glaucoma.data.images import Unreadable, decode, quantisation
 from glaucoma.data.index import distinct
 from glaucoma.data.quality import Quality, quality_of
@@ -112,7 +113,8 @@ def _look(content: bytes, max_megapixels: float) -> Look:
     # At an eighth of its size a JPEG is still read to its end
     image = decode(content, max_megapixels=max_megapixels, at_least=DECODED)
     thumbnail = np.asarray(image.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX))
-    return Look(fingerprint(image), quality_of(image), thumbnail, len(content), _jpeg_quality(content))
+    field = find_field(image)
+    return Look(fingerprint(image, field), quality_of(image, field), thumbnail, len(content), _jpeg_quality(content))
 
 
 def _jpeg_quality(content: bytes) -> float:
