@@ -169,7 +169,7 @@ def test_whole_retinas_have_no_complaint_however_pale_dim_or_framed():
 
 
 def test_a_whole_retina_is_blurred_although_its_rim_is_sharp():
-    sharp = np.asarray(retina(1), np.float32)
+    sharp = np.asarray(retina(3), np.float32)
     field = (sharp.max(axis=2) > 9).astype(np.float32)[..., None]
     spread, share = (gaussian_filter(one, (9, 9, 0)) for one in (sharp, field))
     assert faults(Image.fromarray((spread / share.clip(1e-3) * field).clip(0, 255).astype(np.uint8))).keys() == {
