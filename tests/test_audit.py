@@ -204,7 +204,7 @@ def test_an_upside_down_copy_under_the_other_label_is_a_conflict(tmp_path):
     assert "mirrored, turned by a half" in pair.message
 
 
-@pytest.mark.parametrize(("collection", "pairs"), [("eyepacs_half", 1), ("acrima", 2)])
+@pytest.mark.parametrize(("collection", "pairs"), [("eyepacs_half", 1), ("acrima", 3)])
 def test_real_photographs_have_the_copies_they_have_and_no_others(collection, pairs):
     root = ROOT.parent / "shared/data" / collection
     if not root.is_dir():

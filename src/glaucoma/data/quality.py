@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 from scipy.ndimage import gaussian_gradient_magnitude, gaussian_laplace, minimum_filter
 
-from glaucoma.data.field import Field, find_field
+from glaucoma.data.field import Field, brightest, find_field
 
 __all__ = ["BLANK", "BLURRED", "DARK", "OVER_EXPOSED", "Quality", "complaints", "quality_of"]
 
@@ -78,12 +78,11 @@ def quality_of(image: Image.Image, field: Field | None = None) -> Quality:
         field: its field, where that is known already.
     """
     field = field or find_field(image)
-    whole = np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BOX))
     pixels = np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BILINEAR, box=field.inside))
     grey = (pixels @ LUMA).astype(np.float32) / 255
     variance, highlight = float(grey.var()), float(np.percentile(grey, BRIGHTEST))
     red, green, blue = (pixels[..., i].astype(np.int16) for i in range(3))
-    light = pixels.max(axis=2) >= BLACK
+    light = brightest(pixels) >= BLACK
     warm = (red >= WARM[0] * green) & (red >= WARM[1] * blue)
     slopes = gaussian_gradient_magnitude(grey, GRAIN)
     return Quality(
@@ -91,11 +90,11 @@ def quality_of(image: Image.Image, field: Field | None = None) -> Quality:
         contrast=float(np.sqrt(variance)),
         over_exposed=float((green > WHITE).mean()),
         sharpness=float(gaussian_laplace(grey, GRAIN).var()) / variance if variance else 0.0,
-        border=float((whole.max(axis=2) < BLACK).mean()),
+        border=float((brightest(field.pixels) < BLACK).mean()),
         highlight=highlight,
         colour=float(np.percentile(np.abs(red - blue)[light], 90)) / 255 if light.any() else 0.0,
         warmth=float(warm[light].mean()) if light.any() else 1.0,
-        plain=_plain(whole, field.lit, max(1.0, 255 * SHADE * highlight)),
+        plain=_plain(field, max(1.0, 255 * SHADE * highlight)),
         edges=float(np.percentile(slopes, BRIGHTEST)) / (highlight + 0.08),
     )
 
@@ -145,9 +144,11 @@ def _no_fundus(quality: Quality) -> str:
     return ""
 
 
-def _plain(pixels: np.ndarray, field: np.ndarray, shade: float) -> float:
+def _plain(field: Field, shade: float) -> float:
     """The share of the commonest shade among the field's pixels but for its rim; a shade spans so many grey levels."""
-    padded = np.pad(field, RIM, constant_values=True)
+    padded = np.pad(field.lit, RIM, constant_values=True)
     seen = minimum_filter(padded, 2 * RIM + 1)[RIM:-RIM, RIM:-RIM]
-    shades = (pixels[seen if seen.any() else field] // shade).astype(np.int64) @ [1, 256, 256**2]
-    return float(np.unique(shades, return_counts=True)[1].max() / len(shades))
+    pixels = field.pixels[seen if seen.any() else field.lit]
+    shades = (np.arange(256) / shade).clip(0, 63).astype(np.int32)
+    red, green, blue = (shades[pixels[:, i]] for i in range(3))
+    return float(np.bincount(red + 64 * green + 64**2 * blue).max() / len(pixels))
