@@ -201,7 +201,7 @@ def test_an_upside_down_copy_under_the_other_label_is_a_conflict(tmp_path):
     (conflict,) = of(findings, "near_label_conflict")
     assert "abnormal: abnormal/abnormal_copy.png, normal: normal/normal_4.png" in conflict.message
     (pair,) = of(findings, "mirrored_duplicate")
-    assert "mirrored, turned by a half" in pair.message
+    assert "shows the same retina, upside down (correlation 1.00)" in pair.message
 
 
 @pytest.mark.parametrize(("collection", "pairs"), [("eyepacs_half", 1), ("acrima", 3)])

@@ -9,7 +9,7 @@ from scipy.ndimage import gaussian_filter
 from trees import picture, retina
 
 from glaucoma.data.content import content_ids
-from glaucoma.data.duplicates import SAME, fingerprint, firm, link, number
+from glaucoma.data.duplicates import SAME, compared, fingerprint, firm, link, number
 from glaucoma.data.field import find_field
 from glaucoma.data.images import decode
 from glaucoma.data.looks import clusters, look_at
@@ -70,11 +70,32 @@ def test_a_copy_of_a_whole_retina_is_found_among_others_whatever_its_frame(copy)
     assert linked(images, (COPIES | FRAMES)[copy](images[7])) == [[7, EYES, False, 0]]
 
 
+CROPS = {"a corner": (0, 0, 0.84, 0.84), "the middle": (0.1, 0.1, 0.9, 0.9), "a side": (0.15, 0.0, 1.0, 0.8)}
+
+
+@pytest.mark.parametrize("crop", CROPS)
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_crop_that_shows_much_of_a_photograph_is_found_either_way_round(crop, whole):
+    images = [(retina if whole else picture)(seed) for seed in range(EYES)]
+    box = [round(share * images[7].width) for share in CROPS[crop]]
+    assert linked(images, encoded(images[7].crop(box), quality=80)) == [[7, EYES, False, 0]]
+    images[7], cropped = images[7].crop(box), images[7]
+    assert linked(images, encoded(ImageOps.mirror(cropped), quality=80)) == [[7, EYES, True, 0]]
+
+
 @pytest.mark.parametrize("flip", FLIPS)
 def test_a_flipped_or_turned_copy_is_found_and_how_it_lies_is_said(flip):
     for images in ([picture(seed) for seed in range(EYES)], [retina(seed) for seed in range(EYES)]):
         copy = encoded(images[7].transpose(flip), quality=60)
         assert linked(images, copy) == [[7, EYES, *FLIPS[flip]]]
+
+
+def test_the_most_alike_pair_comes_first():
+    images = [encoded(picture(seed), quality=90) for seed in range(3)]
+    copies = [encoded(picture(1).rotate(2), quality=50), encoded(picture(2), quality=85)]
+    links = link([printed(content) for content in (*images, *copies)])
+    assert links[["first", "second"]].to_numpy().tolist() == [[2, 4], [1, 3]]
+    assert compared([]).columns.tolist() == links.columns.tolist()
 
 
 def test_retinas_seen_by_one_camera_are_no_copies_however_alike_their_frames_are():

@@ -15,7 +15,14 @@ __all__ = ["PHOTOGRAPH_CHECKS"]
 
 SAME = "files that differ in bytes show the same retina"
 SHOWS = "shows the same retina"
-TURNED = {0: "", 90: ", turned by a quarter", 180: ", turned by a half", 270: ", turned by a quarter"}
+WAYS = {
+    (False, 0): "",
+    (False, 180): ", turned by a half",
+    (True, 0): ", mirrored",
+    (True, 180): ", upside down",
+    **{(False, degrees): ", turned by a quarter" for degrees in (90, 270)},
+    **{(True, degrees): ", mirrored and turned by a quarter" for degrees in (90, 270)},
+}
 
 
 def near_split_leak(case: Case) -> list[Finding]:
@@ -51,7 +58,7 @@ def near_duplicate(case: Case) -> list[Finding]:
 
 def mirrored_duplicate(case: Case) -> list[Finding]:
     """Copies whose left is right, as augmentation leaves them, or a left eye that is passed off as a right one."""
-    return _pairs(case.links[case.links["mirrored"].astype(bool)], "mirrored_duplicate", f"{SHOWS}, mirrored")
+    return _pairs(case.links[case.links["mirrored"].astype(bool)], "mirrored_duplicate", SHOWS)
 
 
 def poor_photograph(case: Case) -> list[Finding]:
@@ -104,5 +111,5 @@ def _pairs(links: pd.DataFrame, name: str, what: str) -> list[Finding]:
     return [
         Finding(name, "warning", 2, shown(row.first_path), f"{shown(row.second_path)} {what}{how}", remedy)
         for row in links.itertuples()
-        for how in ["" if row.same_pixels else f"{TURNED[row.turned]} (correlation {row.correlation:.2f})"]
+        for how in ["" if row.same_pixels else f"{WAYS[row.mirrored, row.turned]} (correlation {row.correlation:.2f})"]
     ]
