@@ -6,20 +6,22 @@ import sys
 import pandas as pd
 import pytest
 from PIL import Image, ImageOps
-from trees import CLASSES, ROOT, class_tree, fold_tree, jpeg, labelled, labels_tree, params_for
+from trees import CLASSES, CONDITIONS, ROOT, class_tree, fold_tree, jpeg, labelled, labels_tree, params_for, retina
 
+from glaucoma.audit.checks import LINKS, Case
 from glaucoma.audit.gate import audit, gate, told
+from glaucoma.audit.photographs import PHOTOGRAPH_CHECKS
 from glaucoma.base.errors import AuditError, DataError, ParamsError
 from glaucoma.base.files import read_csv
 from glaucoma.dataset.intake import build_index
 
 
-def index_of(root):
-    return build_index(root, layout="auto", classes=CLASSES, n_folds=4, held_out=0.1, seed=0)[0]
+def index_of(root, n_folds=4):
+    return build_index(root, layout="auto", classes=CLASSES, n_folds=n_folds, held_out=0.1, seed=0)[0]
 
 
-def findings_of(root, **options):
-    return audit(index_of(root), root, params_for(root, **options))
+def findings_of(root, n_folds=4, **options):
+    return audit(index_of(root, n_folds), root, params_for(root, **options))
 
 
 def of(findings, name):
@@ -155,6 +157,62 @@ def test_a_recompressed_copy_is_a_leak_and_a_conflict_and_is_listed(tmp_path):
     assert of(findings, "near_duplicate")
     assert of(findings, "mirrored_duplicate")
     assert set(findings.duplicates["cluster"]) == {findings.duplicates["cluster"].iloc[0]}
+
+
+def photographs(root, **named):
+    """A folder per class, of photographs by name; returns the folder."""
+    for name, image in named.items():
+        folder = root / name.partition("_")[0]
+        folder.mkdir(parents=True, exist_ok=True)
+        image.save(folder / f"{name}.png")
+    return root
+
+
+def test_different_retinas_in_the_same_frame_pass_the_audit(tmp_path):
+    eyes = {f"{CONDITIONS[seed % 2]}_{seed}": retina(seed) for seed in range(10)}
+    findings = findings_of(photographs(tmp_path, **eyes), n_folds=None)
+    gate(findings, tmp_path / "findings.csv")
+    assert findings.duplicates.empty
+    assert of(findings, "poor_photograph") == []
+
+
+def test_a_conflict_names_two_files_that_were_compared_and_no_ends_of_a_chain(tmp_path):
+    index = pd.DataFrame(
+        {
+            "path": ["a.png", "b.png", "c.png"],
+            "image": ["a", "b", "c"],
+            "condition": ["normal", "normal", "abnormal"],
+            "fold": 0,
+            "split": ["train", "train", "test"],
+        }
+    )
+    links = pd.DataFrame([("a", "b", False, 0, 0.9), ("b", "c", False, 0, 0.7)], columns=[*LINKS[-2:], *LINKS[2:5]])
+    case = Case(index, {}, drop_unreadable=False, links=links, clusters=dict.fromkeys("abc", 1))
+    (conflict,), (leak,) = (PHOTOGRAPH_CHECKS[name](case) for name in ("near_label_conflict", "near_split_leak"))
+    assert conflict.message.endswith("abnormal: c.png, normal: b.png")
+    assert leak.message.endswith("test: c.png, train: b.png")
+    assert (conflict.count, leak.where) == (2, "fold 0")
+
+
+def test_an_upside_down_copy_under_the_other_label_is_a_conflict(tmp_path):
+    eyes = {f"{CONDITIONS[seed % 2]}_{seed}": retina(seed) for seed in range(10)}
+    eyes["abnormal_copy"] = ImageOps.flip(eyes["normal_4"])
+    findings = findings_of(photographs(tmp_path, **eyes), n_folds=None)
+    (conflict,) = of(findings, "near_label_conflict")
+    assert "abnormal: abnormal/abnormal_copy.png, normal: normal/normal_4.png" in conflict.message
+    (pair,) = of(findings, "mirrored_duplicate")
+    assert "shows the same retina, upside down (correlation 1.00)" in pair.message
+
+
+@pytest.mark.parametrize(("collection", "pairs"), [("eyepacs_half", 1), ("acrima", 3)])
+def test_real_photographs_have_the_copies_they_have_and_no_others(collection, pairs):
+    root = ROOT.parent / "shared/data" / collection
+    if not root.is_dir():
+        pytest.skip(f"{root.name} is not here")
+    findings = findings_of(root)
+    assert findings.errors == []
+    assert len(findings.duplicates) == pairs
+    assert not [one for one in of(findings, "poor_photograph") if one.message.startswith("no-fundus")]
 
 
 def test_a_waived_error_passes_and_is_recorded(tmp_path):

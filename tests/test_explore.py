@@ -190,7 +190,7 @@ def test_several_sources_a_crop_probes_and_what_the_audit_found_are_drawn_and_go
     assert poor["path"].tolist() == [odd, paths_of[1], paths_of[2]]
     assert poor["fault"].tolist() == ["blank", "over-exposed", "unreadable"]
 
-    pair = {"first_path": paths_of[0], "second_path": odd, "mirrored": True, "correlation": 0.98}
+    pair = {"first_path": paths_of[0], "second_path": odd, "mirrored": True, "turned": 90, "correlation": 0.98}
     box = {"left": 4, "top": 4, "width": 20, "height": 20}
     boxes = index.drop_duplicates("image")[["image", "path"]].assign(**box, found=lambda rows: rows.index % 2 == 0)
     monkeypatch.chdir(tmp_path)

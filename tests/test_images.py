@@ -69,6 +69,37 @@ def test_16_bit_grey_is_scaled_and_not_clipped(suffix):
     assert np.array_equal(np.asarray(image)[0, :, 0], np.arange(256))
 
 
+@pytest.mark.parametrize("bits", [10, 12, 14])
+def test_fewer_bits_stored_in_16_are_scaled_by_their_own_range(bits):
+    grey = np.asarray(photograph(3).convert("L"))
+    image = decode(saved(Image.fromarray(grey.astype(np.uint16) << (bits - 8)), ".png"), max_megapixels=1)
+    assert np.abs(np.asarray(image)[..., 0].astype(int) - grey).max() <= 1
+
+
+def deep_png(levels):
+    """16 bits a colour, which Pillow reads but does not write."""
+    height, width, _ = levels.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in levels)
+    chunks = (
+        (b"IHDR", struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)),
+        (b"IDAT", zlib.compress(rows)),
+        (b"IEND", b""),
+    )
+    parts = [
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def test_16_bit_colours_are_scaled_and_refused_where_little_is_left_of_them():
+    levels = np.asarray(photograph(3)).astype(np.uint16)
+    for shift in (8, 7):
+        image = decode(deep_png(levels << shift), max_megapixels=1)
+        assert np.abs(np.asarray(image).astype(int) - levels).max() <= 2
+    with pytest.raises(Unreadable, match="lower 12 of its 16 bits"):
+        decode(deep_png(levels << 4), max_megapixels=1)
+
+
 def test_32_bit_pixels_are_refused_because_their_range_is_unknown():
     with pytest.raises(Unreadable, match="32 bits"):
         decode(saved(Image.fromarray(np.zeros((40, 40), np.float32)), ".tif"), max_megapixels=1)

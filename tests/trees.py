@@ -8,6 +8,8 @@ import os
 import random
 import string
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,8 @@ import pandas as pd
 from PIL import Image
 
 from glaucoma.base.params import Params, load_params
+from glaucoma.synthetic.anatomy import draw_eyes
+from glaucoma.synthetic.render import render_eye
 
 CLASSES = {"normal": "normal", "abnormal": "abnormal", "glaucoma": "abnormal", "0": "normal", "1": "abnormal"}
 CONDITIONS = ("normal", "abnormal")
@@ -42,6 +46,19 @@ def picture(seed: int, size: int = 256) -> Image.Image:
         for cells in (4, 12, 32)
     )
     return Image.fromarray(((160 + grey[..., None]) * [1.0, 0.65, 0.4]).clip(0, 255).astype(np.uint8))
+
+
+@cache
+def retina(seed: int, size: int = 200) -> Image.Image:
+    """A rendered whole retina: a round field on black, its disc at one side; no two seeds show the same eye."""
+    rng = np.random.default_rng(seed)
+    (eye,) = draw_eyes(rng, "normal", 1)
+    aside, height = rng.uniform(0.18, 0.26), rng.uniform(0.42, 0.58)
+    camera = replace(eye.camera, field_edge=0.0, blur=eye.camera.blur / 3)
+    centre = {"centre_x": aside if eye.left else 1 - aside, "centre_y": height}
+    pixels = render_eye(replace(eye, radius=0.055, camera=camera, **centre), size)
+    y, x = (np.mgrid[:size, :size] + 0.5) / size - 0.5
+    return Image.fromarray(pixels * (np.hypot(x, y) < 0.495)[..., None].astype(np.uint8))
 
 
 def jpeg(seed: int, *, size: int = 48, condition: str = "normal", **options: object) -> bytes:

@@ -17,7 +17,7 @@ from glaucoma.base.names import many, shown
 __all__ = ["CHECKS", "LINKS", "UNWAIVABLE", "Case", "Finding"]
 
 # The last two are content ids
-LINKS = ["first_path", "second_path", "mirrored", "correlation", "same_pixels", "first", "second"]
+LINKS = ["first_path", "second_path", "mirrored", "turned", "correlation", "same_pixels", "first", "second"]
 WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
 
 
@@ -50,7 +50,7 @@ class Case:
         index: as `read_index` gives it.
         faults: why an image cannot be read, by content id.
         drop_unreadable: whether such images are to be left out (data.unreadable: drop).
-        links: pairs of images of one photograph, a row each: `LINKS`.
+        links: pairs of images of one photograph, compared and found alike, the most alike first: `LINKS`.
         clusters: number of each readable image's photograph, by content id.
         poor: what is wrong with a photograph, by content id, a sentence by its fault.
         probes: what tells the label, as `probe_all` gives it.

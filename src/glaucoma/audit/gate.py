@@ -32,7 +32,7 @@ __all__ = ["Findings", "audit", "examine", "gate", "told", "write"]
 CHECKS = {**LISTED_CHECKS, **PHOTOGRAPH_CHECKS, **SHORTCUT_CHECKS}
 DESCRIBING = ("copies", "class_balance", "source_balance")  # find nothing wrong, and are no counts
 SEVERITIES = ("error", "warning", "info")
-NEARLY = 0.99  # correlation of thumbnails that equal pixels have at least, whatever a decoder's shortcut rounds
+NEARLY = 0.95  # correlation of structure that equal pixels have at least, whatever a decoder's shortcut rounds
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ def _same_pixels(links: pd.DataFrame, images: pd.DataFrame, root: Path, limit: f
     """Which linked images are equal in every pixel; only those that may be are decoded whole."""
     sizes = images[["width", "height"]].apply(tuple, axis=1)
     alike = [
-        not row.mirrored and row.correlation > NEARLY and sizes[row.first] == sizes[row.second]
+        not row.mirrored and not row.turned and row.correlation > NEARLY and sizes[row.first] == sizes[row.second]
         for row in links.itertuples()
     ]
     rows = links[np.array(alike, dtype=bool)]

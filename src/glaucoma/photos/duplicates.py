@@ -1,106 +1,113 @@
-"""Photographs that are one: resized, recompressed or mirrored copies, found without comparing all pairs.
+"""Photographs that are one: resized, recompressed, mirrored or turned copies, and crops of one out of another.
 
-Each image has a perceptual hash (256 signs of its cosine transform; Zauner, "Implementation and Benchmarking of
-Perceptual Image Hash Functions", 2010) of itself and of its mirror image. Images that agree in one of the hash's 16
-bands are candidates, which keeps the search near linear. Fundus photographs all look alike, so a candidate counts only
-if its whole hash and its fine structure agree, the latter being the correlation of 32 × 32 thumbnails less their
-blurred selves. Where the camera's round field is in sight, the square inside it is compared: its black border and its
-rim are alike in all photographs of a camera, and would make two different eyes correlate.
+Only what the camera saw counts: the square inside the field (`field.Field`), in a 64 × 64 thumbnail. Pairs whose hashes
+are alike (`candidates`) are verified: their fine structure is registered and correlated (`register.registered`).
+
+The correlation's meaning: of two different retinas it is that of two random pictures. Of 387 whole retinas of EyePACS
+and of 705 disc crops of ACRIMA, 8 000 pairs drawn at random, turned at random, had 0.12 and 0.17 in the mean (standard
+deviations 0.05) and 0.45 at most; 6 000 of those whose hashes lie nearest, 0.19 and 0.22 (0.07) and 0.45 at most.
+Copies of them, resized, recompressed to a quality of 35 to 95, changed in tone, cropped by up to 4 % a side, padded,
+squashed or turned by up to 3°, had 0.69 or more in 98 of 100 and 0.95 in the median. benchmarks/audit_tree.py measures
+the same on rendered retinas. `SAME` is more than five standard deviations above different photographs' mean.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
-import imagehash
 import numpy as np
 import pandas as pd
 from PIL import Image
-from scipy.ndimage import gaussian_filter
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-__all__ = ["DECODED", "Fingerprint", "fingerprint", "link", "number"]
+from glaucoma.photos.candidates import APART, TURNS, candidates, parts
+from glaucoma.photos.field import Field, find_field
+from glaucoma.photos.register import COARSE, FINE, SIDE, registered, structure
+
+__all__ = ["DECODED", "SAME", "compared", "fingerprint", "firm", "link", "number"]
 
 DECODED = 256  # pixels that images are decoded to at least; larger ones are told apart no better
-SIDE = 16  # of the hash; SIDE² bits
-GREY = 32  # pixels a side of the thumbnail
-BLUR = 2.0  # of the thumbnail, pixels; what is coarser, all fundus photographs share
-CORRELATION = 0.75  # from which on two photographs are one
-DIFFERENT = 48  # bits of 256 from which on hashes are of different photographs; on ACRIMA copies have 46 at most
-DARK = 20  # grey level of the brightest channel up to which a pixel belongs to the camera's black border
-LIT = 0.1  # share of a row or column from which on it crosses the field
-FLAT = 2.0  # grey levels; a thumbnail that varies less shows nothing that could be compared
+FLAT = 8.0  # grey levels; a thumbnail that spans less shows nothing that could be compared
+SAME = 0.6  # correlation from which on two photographs are one
+EQUAL = 0.95  # correlation from which on there is nothing to register
+
+TOGETHER = 256  # pairs that are verified at a time
 
 
-@dataclass(frozen=True)
-class Fingerprint:
-    """What tells one photograph from another.
+def fingerprint(image: Image.Image, field: Field | None = None) -> np.ndarray:
+    """What tells one photograph from another: uint8 (64, 64), the green light inside the field, 0–255 its own range.
 
-    Attributes:
-        bits: uint8, (32,), the packed hash.
-        mirrored: the same of the mirror image.
-        grey: uint8, (32, 32), the thumbnail.
-    """
-
-    bits: np.ndarray
-    mirrored: np.ndarray
-    grey: np.ndarray
-
-
-def fingerprint(image: Image.Image) -> Fingerprint:
-    """The fingerprint of a decoded photograph of at least `DECODED` pixels a side, or of all it has."""
-    grey = _inside(image).convert("L").resize((4 * SIDE, 4 * SIDE), Image.Resampling.BOX)
-    bits, mirrored = (
-        np.packbits(imagehash.phash(one, hash_size=SIDE).hash)
-        for one in (grey, grey.transpose(Image.Transpose.FLIP_LEFT_RIGHT))
-    )
-    return Fingerprint(bits, mirrored, np.asarray(grey.resize((GREY, GREY), Image.Resampling.BOX)))
-
-
-def _inside(image: Image.Image) -> Image.Image:
-    """The square within the camera's round field, or all of a photograph whose corners are not black."""
-    lit = np.asarray(image.resize((GREY, GREY), Image.Resampling.BOX)).max(axis=2) > DARK
-    if lit[[0, 0, -1, -1], [0, -1, 0, -1]].sum() > 1:
-        return image
-    across, down = np.flatnonzero(lit.mean(axis=0) > LIT), np.flatnonzero(lit.mean(axis=1) > LIT)
-    if not len(across) or not len(down):
-        return image
-    cell = image.width / GREY, image.height / GREY
-    left, right = across[0] * cell[0], (across[-1] + 1) * cell[0]
-    top, bottom = down[0] * cell[1], (down[-1] + 1) * cell[1]
-    half = max(right - left, bottom - top) / 2 / np.sqrt(2)  # a field that is cut off is as wide as it is high
-    x, y = (left + right) / 2, (top + bottom) / 2
-    wide, high = min(half, (right - left) / 2), min(half, (bottom - top) / 2)
-    return image.crop((round(x - wide), round(y - high), round(x + wide), round(y + high)))
-
-
-def link(prints: Sequence[Fingerprint]) -> pd.DataFrame:
-    """Which photographs are one.
+    Args:
+        image: RGB, of at least `DECODED` pixels a side, or of all it has.
+        field: its field, where that is known already.
 
     Returns:
-        Columns `first`, `second` (positions in `prints`, first < second), `mirrored` (bool) and `correlation`
-        (`CORRELATION`–1), sorted. Of many copies of one photograph not each pair is named, but all hang together.
+        All 0 where the photograph shows nothing.
     """
-    columns = ["first", "second", "mirrored", "correlation"]
-    count = len(prints)
-    if count < 2:
-        return pd.DataFrame(columns=columns)
-    greys = np.stack([one.grey for one in prints]).astype(np.float32)
-    plain = greys.std(axis=(1, 2)) >= FLAT
-    # Mirror images are entries of their own behind the images: an image that agrees with one is a mirrored copy
-    fine = np.concatenate([_fine(greys), _fine(greys[:, :, ::-1])])
-    bits = np.stack([one.bits for one in prints] + [one.mirrored for one in prints])
-    found: dict[tuple[int, int, bool], float] = {}
-    for members in _buckets(bits, np.concatenate([plain, plain])):
-        for first, second, correlation in _alike(members, fine, bits, count):
-            one, other = first % count, second % count
-            key = (min(one, other), max(one, other), (first < count) != (second < count))
-            if one != other:
-                found[key] = max(correlation, found.get(key, 0.0))
-    rows = [(*key, round(correlation, 4)) for key, correlation in sorted(found.items())]
-    return pd.DataFrame(rows, columns=columns)
+    box = (field or find_field(image)).inside
+    grey = np.asarray(image.getchannel("G").convert("F").resize((SIDE, SIDE), Image.Resampling.BILINEAR, box=box))
+    low, high = float(grey.min()), float(grey.max())
+    if high - low < FLAT:
+        return np.zeros(grey.shape, np.uint8)
+    return np.rint((grey - low) * (255 / (high - low))).astype(np.uint8)
+
+
+def link(prints: Sequence[np.ndarray]) -> pd.DataFrame:
+    """Which photographs are one: of the pairs that `compared` gives, those that correlate by `SAME` at least."""
+    pairs = compared(prints)
+    one = pairs["correlation"] >= SAME
+    return firm(pairs[one].reset_index(drop=True), pairs[~one], len(prints))
+
+
+def compared(prints: Sequence[np.ndarray], apart: float = APART) -> pd.DataFrame:
+    """Pairs that may be one, and how alike they are.
+
+    Args:
+        prints: as `fingerprint` gives them.
+        apart: share of bits from which on hashes are of different photographs, which are not compared.
+
+    Returns:
+        Columns `first`, `second` (positions in `prints`, first < second), `mirrored` (bool) and `turned` (0, 90, 180
+        or 270: the second, mirrored left to right and then turned by so many degrees to the left, is the first or a
+        part of it, or the first a part of it) and `correlation` (of their registered fine structure, -1 to 1), the
+        most alike first.
+    """
+    greys = np.stack(prints) if len(prints) else np.zeros((0, SIDE, SIDE), np.uint8)
+    pairs = candidates(greys, apart)
+    portions = [pairs.iloc[start : start + TOGETHER] for start in range(0, len(pairs), TOGETHER)]
+    rows = [
+        _row(*row, correlation)
+        for portion in portions
+        for row, correlation in zip(portion.to_numpy()[:, :3].tolist(), _verified(greys, portion), strict=True)
+    ]
+    found = pd.DataFrame(rows, columns=["first", "second", "mirrored", "turned", "correlation"])
+    return found.sort_values(["correlation", "first", "second"], ascending=[False, True, True], ignore_index=True)
+
+
+def _row(first: int, second: int, turn: int, correlation: float) -> tuple[int, int, bool, int, float]:
+    """A row of `compared` from a candidate: turned back where the second comes first."""
+    mirrored, degrees = TURNS[turn]
+    if first > second:
+        first, second, degrees = second, first, degrees if mirrored else -degrees % 360
+    return first, second, mirrored, degrees, round(correlation, 4)
+
+
+def firm(links: pd.DataFrame, others: pd.DataFrame, count: int) -> pd.DataFrame:
+    """Links, the strongest first, less the weakest of each cluster in which more pairs turned out not to be one.
+
+    So chains of pairs that are just alike come apart, and copies of one photograph stay together.
+    """
+    while len(links):
+        numbers = number(links, count)
+        first, second = (numbers[others[end].to_numpy(dtype=int)] for end in ("first", "second"))
+        cluster = numbers[links["first"].to_numpy(dtype=int)]
+        within = np.bincount(first[first == second], minlength=count)
+        loose = within[cluster] > np.bincount(cluster, minlength=count)[cluster]
+        if not loose.any():
+            break
+        links = links.drop(pd.Series(links.index[loose]).groupby(cluster[loose]).last())
+    return links.reset_index(drop=True)
 
 
 def number(links: pd.DataFrame, count: int) -> np.ndarray:
@@ -110,34 +117,15 @@ def number(links: pd.DataFrame, count: int) -> np.ndarray:
     return connected_components(graph, directed=False)[1]
 
 
-def _fine(greys: np.ndarray) -> np.ndarray:
-    """Fine structure as unit vectors: float32, (n, GREY²), so that a product is a correlation."""
-    flat = (greys - gaussian_filter(greys, (0, BLUR, BLUR))).reshape(len(greys), -1)
-    flat -= flat.mean(axis=1, keepdims=True)
-    return flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6)
-
-
-def _buckets(bits: np.ndarray, usable: np.ndarray) -> Iterator[np.ndarray]:
-    """Entries that agree in one of the hash's bands of 16 bits, in order."""
-    rows = np.flatnonzero(usable)
-    for band in np.ascontiguousarray(bits[rows]).view(np.uint16).T:
-        order = np.argsort(band, kind="stable")
-        edges = np.flatnonzero(np.diff(band[order])) + 1
-        for members in np.split(rows[order], edges):
-            if len(members) > 1:
-                yield members
-
-
-def _alike(members: np.ndarray, fine: np.ndarray, bits: np.ndarray, count: int) -> Iterator[tuple[int, int, float]]:
-    """Pairs of one bucket that are one photograph: each new photograph in turn is compared with all of the bucket."""
-    new = members < count  # two mirror images say what their originals do
-    while new.any():
-        one = members[new.argmax()]
-        correlations = fine[members] @ fine[one]
-        apart = np.unpackbits(bits[members] ^ bits[one], axis=1).sum(axis=1)
-        same = (correlations >= CORRELATION) & (apart < DIFFERENT)
-        same[members == one] = True
-        new &= ~same
-        yield from (
-            (int(one), int(other), float(c)) for other, c in zip(members[same], correlations[same], strict=True)
-        )
+def _verified(greys: np.ndarray, pairs: pd.DataFrame) -> list[float]:
+    """The correlation of candidates' registered fine structure."""
+    images, places = np.unique(pairs[["first", "second"]], return_inverse=True)
+    coarse, fine = (structure(greys[images], scales) for scales in (COARSE, FINE))
+    found = []
+    for (first, second), turn, part in zip(places.reshape(-1, 2), pairs["turn"], pairs["part"], strict=True):
+        mirrored, degrees = TURNS[turn]
+        step = -1 if mirrored else 1
+        pair = [(np.rot90(one[second][:, ::step], degrees // 90), one[first]) for one in (coarse, fine)]
+        plain = float((pair[1][0] * pair[1][1]).sum())
+        found.append(plain if plain >= EQUAL else registered(*pair, parts()[part]))
+    return found

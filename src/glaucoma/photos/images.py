@@ -22,6 +22,7 @@ __all__ = [
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp"})
 SMALLEST_SIDE = 32  # pixels; anything smaller is an icon or a placeholder, no photograph
 
+KEPT = 63  # grey levels that have to be left of a 16-bit colour
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF")  # by content; keeps Pillow's rarer parsers out
 ORIENTATION = 0x0112  # Exif tag
 SIDEWAYS = (5, 6, 7, 8)  # orientations that swap width and height
@@ -58,7 +59,8 @@ def quantisation(source: Path | bytes) -> list[int] | None:
 def decode(source: Path | bytes, *, max_megapixels: float, at_least: int = 0) -> Image.Image:
     """Decode a photograph, upright, as RGB.
 
-    The first frame counts where there are several; what is transparent becomes black; 16-bit grey is scaled to 8 bits.
+    The first frame counts where there are several; what is transparent becomes black; grey of 9 to 16 bits is scaled
+    to 8 bits from the bits that it uses: a camera's 12 bits are often stored in 16.
 
     Args:
         source: a file, or its bytes.
@@ -78,9 +80,10 @@ def decode(source: Path | bytes, *, max_megapixels: float, at_least: int = 0) ->
             raise Unreadable(f"{width} × {height} pixels: too small to be a photograph (under {SMALLEST_SIDE} a side)")
         if at_least:
             image.draft(None, (at_least, at_least))
+        deep = any("RGB;16" in str(tile) for tile in image.tile)
         try:
             image.load()
-            return _to_rgb(ImageOps.exif_transpose(image))
+            return _to_rgb(ImageOps.exif_transpose(image), deep=deep)
         except Unreadable:
             raise
         # A damaged file can make a codec raise nearly anything, SyntaxError and struct.error included
@@ -135,13 +138,22 @@ def _size(image: Image.Image) -> tuple[int, int]:
     return (height, width) if orientation in SIDEWAYS else (width, height)
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def _to_rgb(image: Image.Image, *, deep: bool) -> Image.Image:
+    """As 8-bit RGB; of `deep` images Pillow has kept the upper 8 of 16 bits a colour."""
     if image.mode.startswith("I;16"):
         grey = np.asarray(image).astype(np.uint32)
-        image = Image.fromarray(((grey * 255 + 32767) // 65535).astype(np.uint8))
+        most = (1 << max(8, int(grey.max()).bit_length())) - 1
+        image = Image.fromarray(((grey * 255 + most // 2) // most).astype(np.uint8))
     elif image.mode in ("I", "F"):
         raise Unreadable("32 bits a pixel: no agreed way to show them in 8; save it with 8 or 16 bits")
     elif image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image)
-    return image.convert("RGB")
+    image = image.convert("RGB")
+    if deep:
+        most = (1 << int(np.asarray(image).max()).bit_length()) - 1
+        if most < KEPT:
+            bits = f"only the lower {8 + most.bit_length()} of its 16 bits a colour are used"
+            raise Unreadable(f"{bits}, and Pillow keeps the upper 8; save it with 8 bits a colour")
+        image = image.point([round(level * 255 / most) if level <= most else 255 for level in range(256)] * 3)
+    return image

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
-import imagehash
 import numpy as np
 import pandas as pd
 import PIL
@@ -21,7 +20,8 @@ from glaucoma.base.files import atomic_path, hash_json
 from glaucoma.base.index import distinct
 from glaucoma.base.workers import in_threads
 from glaucoma.photos.content import read_content
-from glaucoma.photos.duplicates import DECODED, Fingerprint, fingerprint, link, number
+from glaucoma.photos.duplicates import DECODED, fingerprint, link, number
+from glaucoma.photos.field import find_field
 from glaucoma.photos.images import Unreadable, decode, quantisation
 from glaucoma.photos.quality import Quality, quality_of
 
@@ -44,14 +44,14 @@ class Look:
     """What is known of one image's pixels and file.
 
     Attributes:
-        print: its fingerprint.
+        print: its fingerprint, uint8 (64, 64).
         quality: measures of the photograph.
         thumbnail: uint8, (7, 7, 3), RGB; its mean is the image's mean colour.
         bytes: of the file.
         jpeg: quality that it was saved with as JPEG, 1–100, estimated; NaN where it is none.
     """
 
-    print: Fingerprint
+    print: np.ndarray
     quality: Quality
     thumbnail: np.ndarray
     bytes: int
@@ -77,7 +77,7 @@ def look_at(
         DataError: an image is gone, or changed since it was indexed.
     """
     images = distinct(index)
-    key = hash_json([VERSION, max_megapixels, DECODED, PIL.__version__, imagehash.__version__])
+    key = hash_json([VERSION, max_megapixels, DECODED, PIL.__version__])
     known = _load(kept, key) if kept else {}
 
     def look(row: tuple[str, str]) -> Look | str:
@@ -113,7 +113,8 @@ def _look(content: bytes, max_megapixels: float) -> Look:
     # At an eighth of its size a JPEG is still read to its end
     image = decode(content, max_megapixels=max_megapixels, at_least=DECODED)
     thumbnail = np.asarray(image.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX))
-    return Look(fingerprint(image), quality_of(image), thumbnail, len(content), _jpeg_quality(content))
+    field = find_field(image)
+    return Look(fingerprint(image, field), quality_of(image, field), thumbnail, len(content), _jpeg_quality(content))
 
 
 def _jpeg_quality(content: bytes) -> float:
@@ -126,9 +127,7 @@ def _keep(file: Path, key: str, looks: Mapping[str, Look]) -> None:
     arrays = {
         "key": np.array(key),
         "images": np.array(list(looks)),
-        "bits": np.stack([one.print.bits for one in looks.values()]),
-        "mirrored": np.stack([one.print.mirrored for one in looks.values()]),
-        "grey": np.stack([one.print.grey for one in looks.values()]),
+        "print": np.stack([one.print for one in looks.values()]),
         "thumbnail": np.stack([one.thumbnail for one in looks.values()]),
         "numbers": np.array([(*astuple(one.quality), one.bytes, one.jpeg) for one in looks.values()]),
     } if looks else {"key": np.array(key), "images": np.array([], dtype=str)}  # fmt: skip
@@ -145,7 +144,7 @@ def _load(file: Path, key: str) -> dict[str, Look]:
             return {}
         return {
             str(image): Look(
-                Fingerprint(*(arrays[part][i] for part in ("bits", "mirrored", "grey"))),
+                arrays["print"][i],
                 Quality(*map(float, numbers[:-2])),
                 arrays["thumbnail"][i],
                 int(numbers[-2]),

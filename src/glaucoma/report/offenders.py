@@ -102,8 +102,8 @@ def duplicates_sheet(pairs: pd.DataFrame, root: Path | str, path: Path | str, *,
     """Draw pairs of files that show one photograph side by side.
 
     Args:
-        pairs: one row at least; columns first_path, second_path, mirrored and correlation, as the audit writes them,
-            and first_condition, second_condition.
+        pairs: one row at least; columns first_path, second_path, mirrored, turned and correlation, as the audit writes
+            them, and first_condition, second_condition.
         root: folder that the paths start from.
         path: PNG to write.
         max_megapixels: larger images count as unreadable.
@@ -123,6 +123,7 @@ def duplicates_sheet(pairs: pd.DataFrame, root: Path | str, path: Path | str, *,
             name = f"{condition}: {plain_name(PurePosixPath(file).name, PAIR_NAME)}"
             axes.set_xlabel(name, fontsize=8, color=GREY, labelpad=3)
         what = "mirrored" if row.mirrored else "copy"
+        what += f", turned {row.turned}°" if row.turned else ""
         if row.first_condition != row.second_condition:
             what += ", other label"
         left.set_title(f"{number}: {what}", fontsize=9.5, fontweight="bold", pad=4)

@@ -1,0 +1,157 @@
+"""Which photographs may show the same: found by hashes, without comparing all pairs.
+
+A thumbnail's hash are the signs of its structure's cosine transform (Zauner, "Implementation and Benchmarking of
+Perceptual Image Hash Functions", 2010), so that exposure and uneven light do not count. The hashes of its eight
+mirrored and turned pictures follow from it. Parts of a thumbnail have hashes too, since a crop shows a part. What
+agrees in all of some drawn bits is compared in all bits (Indyk & Motwani, "Approximate nearest neighbors", STOC
+1998); the more images, the more bits are drawn, so that the search stays near linear.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import pandas as pd
+
+from glaucoma.photos.register import COARSE, SIDE, structure
+
+__all__ = ["APART", "TURNS", "candidates", "parts"]
+
+TURNS = [(mirrored, degrees) for mirrored in (False, True) for degrees in (0, 90, 180, 270)]
+WAVES = 14  # half waves a side of the finest structure that is hashed
+LOW, MIDDLE = (3, 10), (3, 14)  # half waves: of the bits that candidates agree in, and of all that are compared
+TABLES = 64  # draws of bits
+EXACT = 24  # bits of a number that float32 holds
+MORE = 5  # bits drawn beyond those that tell all images apart
+APART = 0.27  # share of bits from which on hashes are of different photographs
+PARTS = {1.0: 1, 0.93: 2, 0.86: 3, 0.79: 4}  # shares of a side that a crop may show, and at how many places
+LEAST = 0.6  # share of a photograph that a crop shows at least
+TOGETHER = 256  # images that are looked up at a time
+
+
+def candidates(greys: np.ndarray, apart: float) -> pd.DataFrame:
+    """Pairs that may be one.
+
+    Returns:
+        Columns `first`, `second` (places in `greys`, in any order), `turn` (a place in `TURNS`: the second, mirrored
+        and turned, is a part of the first) and `part` (a place in `_parts`), a row for each pair.
+    """
+    usable = np.flatnonzero(greys.any(axis=(1, 2)))
+    columns = ["first", "second", "turn", "part"]
+    if len(usable) < 2:
+        return pd.DataFrame(columns=columns)
+    portions = np.array_split(usable, -(-len(usable) // TOGETHER))
+    whole = np.concatenate([_waves(greys[some], parts()[:1])[:, 0] for some in portions])
+    low, middle = _bits(np.stack([_turned(whole, *turn) for turn in TURNS]).reshape(-1, *whole.shape[1:]))
+    tables = _Tables.of(low)
+    found = []
+    for some in portions:
+        waves = _waves(greys[some], parts())
+        near = _near(tables, middle, *_bits(waves.reshape(-1, *waves.shape[2:])), apart)
+        place, part = np.divmod(near[0], waves.shape[1])
+        turn, second = np.divmod(near[1], len(usable))
+        found.append(np.stack([some[place], usable[second], turn, part, near[2]], axis=1))
+    pairs = pd.DataFrame(np.concatenate(found), columns=[*columns, "apart"])
+    pairs = pairs[pairs["first"] != pairs["second"]].sort_values(["apart", "part", "turn", "first"], kind="stable")
+    ends = pd.DataFrame(np.sort(pairs[["first", "second"]], axis=1), index=pairs.index)
+    return pairs[columns][~ends.duplicated()].sort_values(["first", "second"], ignore_index=True)
+
+
+@cache
+def parts() -> list[tuple[float, float, float, float]]:
+    """What a crop may show of a photograph: top, left, height and width, as shares of its sides; first all of it."""
+    spans = [(start, share) for share, count in PARTS.items() for start in np.linspace(0, 1 - share, count).tolist()]
+    return [(top, left, high, wide) for top, high in spans for left, wide in spans if high * wide >= LEAST]
+
+
+def _waves(greys: np.ndarray, parts: list[tuple[float, float, float, float]]) -> np.ndarray:
+    """The first coefficients of the cosine transform of parts' structure, float32 (n, parts, 15, 15): rows down."""
+    pictures = structure(greys, COARSE)
+    spans = sorted({(top, high) for top, _, high, _ in parts} | {(left, wide) for _, left, _, wide in parts})
+    basis = np.concatenate([_basis(*span) for span in spans])
+    waves = (basis @ pictures @ basis.T).reshape(len(greys), len(spans), WAVES + 1, len(spans), WAVES + 1)
+    return np.stack(
+        [waves[:, spans.index((top, high)), :, spans.index((left, wide))] for top, left, high, wide in parts], axis=1
+    )
+
+
+def _basis(start: float, share: float) -> np.ndarray:
+    """Cosines over a part of a side, float32 (15, 64)."""
+    places = ((np.arange(SIDE) + 0.5) / SIDE - start) / share
+    within = (places >= 0) & (places < 1)
+    return (np.cos(np.pi * np.arange(WAVES + 1)[:, None] * places) * within / share).astype(np.float32)
+
+
+def _turned(waves: np.ndarray, mirrored: bool, degrees: int) -> np.ndarray:
+    """The transform of the mirrored and then turned picture: a mirror image's odd waves change their sign."""
+    sign = (-1.0) ** np.arange(WAVES + 1)
+    if mirrored:
+        waves = waves * sign
+    for _ in range(degrees // 90):  # a turn to the left swaps the axes, then up and down
+        waves = waves.swapaxes(-1, -2) * sign[:, None]
+    return waves
+
+
+def _bits(waves: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Signs of coefficients: bool (n, low ones), and all that are compared, packed, uint8 (n, bytes)."""
+    length = np.hypot(*np.mgrid[: WAVES + 1, : WAVES + 1])
+    low, middle = (waves[:, (length >= least) & (length < most)] > 0 for least, most in (LOW, MIDDLE))
+    return low, np.packbits(middle, axis=1)
+
+
+@dataclass(frozen=True)
+class _Tables:
+    """Rows by the bits that each draw takes of them.
+
+    Attributes:
+        draws: float32 (bits, draws), powers of two at the bits drawn: times bits, an exact key for each draw.
+        keys: for each draw the keys that there are, in order.
+        starts: for each draw where in `rows` each key's begin; one more at the end.
+        rows: for each draw the rows, in the order of their keys.
+    """
+
+    draws: np.ndarray
+    keys: list[np.ndarray]
+    starts: list[np.ndarray]
+    rows: list[np.ndarray]
+
+    @classmethod
+    def of(cls, low: np.ndarray) -> _Tables:
+        random = np.random.default_rng(0)
+        chosen = min(low.shape[1], EXACT, int(np.log2(len(low))) + MORE)
+        draws = np.zeros((low.shape[1], TABLES), np.float32)
+        for draw in draws.T:
+            draw[random.choice(len(draw), chosen, replace=False)] = 2.0 ** np.arange(chosen)
+        each = _keys(low, draws)
+        orders = [np.argsort(keys, kind="stable").astype(np.int32) for keys in each]
+        firsts = [np.unique(keys[order], return_index=True) for keys, order in zip(each, orders, strict=True)]
+        starts = [np.append(start, len(low)).astype(np.int32) for _, start in firsts]
+        return cls(draws, [keys for keys, _ in firsts], starts, orders)
+
+    def agreeing(self, low: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """For each draw pairs of a place in `low`, bool (n, bits), and a row that agrees with it in all bits drawn."""
+        for wanted, keys, starts, rows in zip(_keys(low, self.draws), self.keys, self.starts, self.rows, strict=True):
+            place = np.searchsorted(keys, wanted).clip(max=len(keys) - 1)
+            queries = np.flatnonzero(keys[place] == wanted)
+            left, many = starts[place[queries]], np.diff(starts)[place[queries]]
+            yield np.repeat(queries, many), rows[np.repeat(left - np.cumsum(many) + many, many) + np.arange(many.sum())]
+
+
+def _keys(low: np.ndarray, draws: np.ndarray) -> np.ndarray:
+    return draws.T @ np.ascontiguousarray(low.T, dtype=np.float32)
+
+
+def _near(
+    tables: _Tables, middle: np.ndarray, low: np.ndarray, queried: np.ndarray, apart: float
+) -> tuple[np.ndarray, ...]:
+    """Queries and rows of the tables that agree in all bits of a draw and in most of all bits; and in how many not."""
+    found = []
+    limit = apart * 8 * middle.shape[1]
+    for queries, rows in tables.agreeing(low):
+        unlike = np.bitwise_count(queried[queries] ^ middle[rows]).sum(axis=1)
+        keep = unlike < limit
+        found.append((queries[keep], rows[keep], unlike[keep]))
+    return tuple(np.concatenate(some).astype(np.int64) for some in zip(*found, strict=True))
