@@ -34,7 +34,7 @@ test-slow: setup ## run the tests that take longer
 bench: setup ## measure against the obvious way, into benchmarks/results.md (half an hour; ARGS="--only stage1")
 	@python benchmarks/run.py $(ARGS)
 
-lint: setup ## check style, code dependencies of the stages, and the generated parts of README.md
+lint: setup ## check style and the code dependencies of the stages
 	@ruff check .
 	@ruff format --check .
 	@python tools/code_deps.py
