@@ -42,7 +42,7 @@ format: setup ## mend what `make lint` can mend
 	@ruff check --fix .
 	@ruff format .
 
-docs: setup ## write the generated parts of README.md anew
+docs: setup ## update the generated parts of README.md and docs/
 	@python tools/readme.py --write
 
 lock: setup ## resolve requirements.lock anew from pyproject.toml (needs internet)

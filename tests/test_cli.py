@@ -29,7 +29,7 @@ def test_the_published_profile_plans_the_report_s_grids(glaucoma, tmp_path):
     ("arguments", "code", "said"),
     [
         (["profile", "nosuch"], 2, "there is no profile nosuch"),
-        (["profile"], 2, "neither a profile nor --data is given"),
+        (["profile"], 2, "give a profile, --data, or both"),
         (["results"], 3, "metrics/"),
     ],
 )

@@ -36,9 +36,9 @@ def test_a_better_run_is_called_better_and_an_equal_one_is_not(tmp_path, monkeyp
     assert read_csv("all.csv")["score"].tolist()[0] == "sensitivity"
     assert glaucoma("compare", "poor.csv") == 0
     said = capsys.readouterr().out
-    assert "110 test images that both predict" in said
-    assert "left out: 10 images that only poor.csv predicts" in said
-    assert "no difference that chance does not explain" in said
+    assert "110 test images predicted by both" in said
+    assert "left out: 10 images predicted only by poor.csv" in said
+    assert "no difference beyond chance" in said
 
 
 def test_copies_are_one_and_what_several_folds_predict_is_averaged_and_both_are_said(tmp_path, monkeypatch, capsys):
@@ -65,14 +65,14 @@ def test_what_is_not_there_is_named(tmp_path, monkeypatch, capsys):
     assert "b.csv does not exist" in capsys.readouterr().err
     (tmp_path / "b.csv").write_text("x\n1\n")
     assert glaucoma("compare", "a.csv", "b.csv") == 3
-    assert "is no table of predictions" in capsys.readouterr().err
+    assert "is not a table of predictions" in capsys.readouterr().err
 
 
 @pytest.mark.slow
 def test_the_run_of_the_last_commit_is_compared_with_the_workspace(project):
     said = project.run("glaucoma", "compare", "HEAD").stdout
-    assert "no difference that chance does not explain" in said
+    assert "no difference beyond chance" in said
     table = read_csv(project / "reports/summary/predictions.csv", dtype={"image": str})
-    assert f"{table['image'].nunique()} test images that both predict" in said
+    assert f"{table['image'].nunique()} test images predicted by both" in said
     refused = project.run("glaucoma", "compare", "nosuch", ok=False)
-    assert "nosuch is no Git revision" in refused.stderr
+    assert "nosuch is not a Git revision" in refused.stderr

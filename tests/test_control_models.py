@@ -155,7 +155,7 @@ def test_thresholds_by_name_and_what_they_do_on_valid_are_those_of_the_regressio
     assert table["valid_sensitivity"].iat[0] == pytest.approx((sick["probability"] >= limit).mean())
     shutil.copy("models/controls/fold0.keras", "alone.keras")
     assert run("predict", "alone.keras", "eyes", "--threshold", "youden") == 2
-    assert "a model of models/crossval and models/controls" in capsys.readouterr().err
+    assert "a model in models/crossval and models/controls" in capsys.readouterr().err
 
 
 def test_where_it_looks_can_be_explained(tmp_path, capsys):

@@ -60,7 +60,7 @@ def test_the_check_fails_where_test_images_are_trained_on():
     table = control_scores(wide, dataset(leaking=40), [0, 1, 2], seed=0).scores
     mean, _, alarm = chance_check(table)
     assert mean > 0.6
-    assert "labels without meaning taught AUROC 0." in alarm
+    assert "shuffled labels score AUROC 0." in alarm
 
 
 def test_the_check_fails_where_copies_of_test_images_are_trained_on():
@@ -68,7 +68,7 @@ def test_the_check_fails_where_copies_of_test_images_are_trained_on():
     wide[1::2] = wide[::2]  # images 0 and 1, 2 and 3 … are each one photograph
     same = {f"{i:03}": f"{i // 2 * 2:03}" for i in range(IMAGES)}
     found = control_scores({"regression_average": wide}, dataset(), [0, 1, 2], 0, same)
-    assert "labels without meaning" in chance_check(found.scores)[2]
+    assert "shuffled labels score" in chance_check(found.scores)[2]
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ def test_controls_of_other_images_are_refused_and_none_are_no_rows(judged):
 
 def test_the_command_fails_where_labels_without_meaning_taught_something(judged, capsys):
     judged(0.3)
-    for at_chance, code, said in ((True, 0, "taught nothing"), (False, 6, "test holds what train does")):
+    for at_chance, code, said in ((True, 0, "permutation check passed"), (False, 6, "test contains images of train")):
         found = {"test_auroc": 0.5 if at_chance else 0.7, "standard_error": 0.01, "at_chance": at_chance}
         write_json(paths.CONTROLS_METRICS, {"permuted_average": found})
         with pytest.raises(SystemExit) as ended:

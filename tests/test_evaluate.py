@@ -63,8 +63,8 @@ def test_an_ensemble_is_scored_on_what_the_project_has_not_seen(developed, monke
     found = read_json("reports/external/clinic/scores.json")
     counted = {name: found[name] for name in ("listed", "known", "conflicting", "unreadable", "models", "n")}
     assert counted == {"listed": 14, "known": 2, "conflicting": 1, "unreadable": 1, "models": 2, "n": 10}
-    assert "byte for byte: 2" in said
-    assert "labelled both ways: 1" in said
+    assert "identical to an image of this project: 2" in said
+    assert "under both labels: 1" in said
     assert "1 file cannot be read" in said
     table = read_csv("reports/external/clinic/predictions.csv")
     assert not set(table["image"]) & set(read_csv(paths.INDEX)["image"])
@@ -100,7 +100,7 @@ def test_copies_of_the_projects_photographs_are_left_out_and_counted(tmp_path, m
 
     assert evaluate("stage3", "clinic") == 0
 
-    assert "copies of photographs in it: 2" in capsys.readouterr().out
+    assert "copies of one: 2" in capsys.readouterr().out
     found = read_json("reports/external/clinic/scores.json")
     assert {name: found[name] for name in ("listed", "known", "copies", "n")} == {
         "listed": 6,
@@ -114,7 +114,7 @@ def test_without_an_index_it_says_that_duplicates_were_not_looked_for(developed,
     shutil.copytree(developed, tmp_path / "project", ignore=shutil.ignore_patterns("data", "reports"))
     monkeypatch.chdir(tmp_path / "project")
     assert evaluate("models/crossval/fold0.keras", "clinic") == 0
-    assert "not looked for" in capsys.readouterr().out
+    assert "not checked" in capsys.readouterr().out
     assert read_json("reports/external/clinic/scores.json")["known"] is None
 
 

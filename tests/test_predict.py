@@ -114,7 +114,7 @@ def test_a_photograph_unlike_those_learnt_from_is_told(tmp_path, capsys):
     ImageOps.invert(photograph(1, size=small.SIZE)).save(tmp_path / "eyes" / "negative.png")
     assert predict(tmp_path / "one.keras", tmp_path / "eyes", "--format", "json") == 0
     rows = json.loads(capsys.readouterr().out)
-    unlike = [Path(row["image"]).stem for row in rows if "unlike the training images" in row["warnings"]]
+    unlike = [Path(row["image"]).stem for row in rows if "out of distribution" in row["warnings"]]
     assert "negative" in unlike
     assert len(unlike) <= 3
     assert "no colour photograph of a retina" in next(row for row in rows if "negative" in row["image"])["warnings"]
@@ -155,13 +155,13 @@ def test_the_table_says_what_the_threshold_does_on_valid(folder, tmp_path, monke
     assert predict("crossval", eye, "--threshold", "sensitivity_90") == 2
     said = capsys.readouterr().err
     assert "one of fixed, least_cost, sensitivity_95, specificity_95, youden" in said
-    assert "`thresholds` of params.yaml asks for others" in said
+    assert "for others, set `thresholds` in params.yaml" in said
     assert "sensitivity 0.750 (6 of 8 abnormal), specificity 0.750 (6 of 8 normal)" in footer
     assert predict("crossval/fold1", eye, "--threshold", 0.75, "--format", "json") == 0
     row = json.loads(capsys.readouterr().out)[0]
     assert (row["valid_sensitivity"], row["valid_specificity"]) == (0.5, 1.0)
     paths.fold_files(1)["metrics"].unlink()
     assert predict("crossval", eye) == 0
-    assert "is not known" in capsys.readouterr().out
+    assert "are not known" in capsys.readouterr().out
     assert predict(folder / "models" / "fold1.keras", eye) == 0
     assert "valid" not in capsys.readouterr().out

@@ -121,7 +121,7 @@ def test_auto_is_taken_out_where_there_is_a_rule_and_refused_elsewhere():
     assert fixed == {"lr": 1, "data": {"layout": "auto"}, "stage1": {"grid": {}}}
     assert auto == ["data.crop", "epochs", "stage1.grid.epochs"]
     for key in ("lr", "stage1.grid.lr", "backbone.name"):
-        with pytest.raises(ParamsError, match=rf"mine\.yaml: {key} is auto, and there is no rule"):
+        with pytest.raises(ParamsError, match=rf"mine\.yaml: {key} cannot be auto"):
             take_auto_out(nested({key: "auto"}), "mine.yaml")
     known = dict(leaves(SHIPPED))
     assert set(RULES) <= known.keys()
@@ -215,15 +215,15 @@ def test_the_same_profile_again_changes_nothing_and_keeps_what_came_before_it(pr
     ("arguments", "code", "said"),
     [
         (["nosuch"], 2, "there is no profile nosuch"),
-        ([], 2, "neither a profile nor --data is given"),
-        (["previous"], 2, "there is no profiles/previous.yaml"),
-        (["recommended"], 3, "data/sample holds no photographs yet"),
+        ([], 2, "give a profile, --data, or both"),
+        (["previous"], 2, "profiles/previous.yaml does not exist"),
+        (["recommended"], 3, "data/sample has no photographs yet"),
         (["recommended", "--data", "/no/such/folder"], 3, "does not exist"),
         (["recommended", "--data", "empty"], 3, "is empty"),
         (["recommended", "--data", "texts"], 3, "0 images, 1 other files"),
         (["recommended", "--data", "one"], 3, "no images of a class"),
-        (["recommended", "--data", "few"], 3, "has only 3 normal and 4 abnormal images; it takes 20 of each class"),
-        (["recommended", "--data", "damaged"], 3, "none of 44 photographs of damaged can be read"),
+        (["recommended", "--data", "few"], 3, "has only 3 normal and 4 abnormal images; 20 of each class are needed"),
+        (["recommended", "--data", "damaged"], 3, "none of 44 photographs from damaged can be read"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -262,4 +262,4 @@ def test_photographs_decide_and_the_time_it_takes_is_measured(project: Path, pro
     for key, value in {"data.crop": "none", "data.image_size": 128, "fit.class_weight": "balanced"}.items():
         assert f"{key}: {value} – " in said
     assert "the run will take about " in said
-    assert "images/s when all layers are trained" in said
+    assert "images/s when training every layer" in said

@@ -90,18 +90,18 @@ def test_one_disc_that_is_taken_for_its_cup_changes_nothing():
 @pytest.mark.parametrize(
     ("looks", "crop", "reason"),
     [
-        ([WHOLE] * 9 + [NOTHING], DISC_FOUND, "is found in 9 of 10 whole retinas, and"),
-        ([BARE] * 10, DISC_FOUND, "is found in 10 of 10 whole retinas"),
-        ([CROP] * 10, "none", "10 of 10 photographs looked at are cut out around the disc already"),
+        ([WHOLE] * 9 + [NOTHING], DISC_FOUND, "was found in 9 of 10 whole retinas; glaucoma"),
+        ([BARE] * 10, DISC_FOUND, "was found in 10 of 10 whole retinas"),
+        ([CROP] * 10, "none", "10 of 10 photographs examined are already cropped to the disc"),
         (
             [CROP] * 7 + [WHOLE] * 3,
             "none",
-            "7 of 10 photographs looked at are cut out around the disc already; the other 3",
+            "7 of 10 photographs examined are already cropped to the disc; the other 3",
         ),
         ([CROP] * 3 + [WHOLE] * 7, DISC_FOUND, "7 of 7 whole retinas (the other 3 are disc crops)"),
-        ([NOTHING] * 10, "retina", "is found in 0 of 10 whole retinas only; the camera's black border"),
+        ([NOTHING] * 10, "retina", "was found in 0 of 10 whole retinas only; the camera's black border"),
         ([replace(NOTHING, field=False)] * 10, "none", "no black border"),
-        ([replace(WHOLE, disc=0.37)] * 10, "retina", "is found in 0 of 10"),  # as large as the picture: no disc
+        ([replace(WHOLE, disc=0.37)] * 10, "retina", "was found in 0 of 10"),  # as large as the picture: no disc
     ],
 )
 def test_the_crop_follows_what_most_photographs_show(looks: list[Photograph], crop: str, reason: str):
@@ -181,7 +181,7 @@ def test_all_eyes_of_a_patient_count_once(tmp_path: Path):
     write(tmp_path, [f"{i}.png" for i in range(60)])
     rows = [f"{i}.png,{'normal' if i < 30 else 'abnormal'},{i if i < 30 else i // 2}" for i in range(60)]
     (tmp_path / "labels.csv").write_text("\n".join(["image,label,patient", *rows]))
-    with pytest.raises(DataError, match="only 15 abnormal patients; it takes 20 of each class"):
+    with pytest.raises(DataError, match="only 15 abnormal patients; 20 of each class are needed"):
         look_into(tmp_path, params())
 
 

@@ -1,10 +1,10 @@
-"""Write the parts of README.md that come from elsewhere: the picture of the DAG, scores and benchmarks of the last run.
+"""Write the generated parts of README.md and docs/: the graph of the stages, scores and benchmarks of the last run.
 
     python tools/readme.py            say whether they are up to date; exit 1 if not
-    python tools/readme.py --write    write them anew
+    python tools/readme.py --write    update them
 
-The picture is DVC's own graph, with the folds as one node and without arrows that a longer way implies. The scores are
-those of metrics/, the seconds those of benchmarks/results.json, so that no figure is typed by hand.
+The graph is DVC's own, with the folds as one node and without arrows that a longer path implies. Scores come from
+metrics/, seconds from benchmarks/results.json: no figure is typed by hand.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ import networkx
 from dvc.repo import Repo
 
 from glaucoma.base.files import read_json
+from glaucoma.base.yaml12 import read_yaml
 from glaucoma.evaluate.summary import HEADLINE, SPLITS
 
 ROOT = Path(__file__).resolve().parents[1]
-README = ROOT / "README.md"
+SHOWN = ("stage 1,", "stage 2,", "a fold,")  # how the benchmarks that README.md shows begin; the first of each
 NAMES = {
     "auroc": "AUROC",
     "sensitivity_at_95_specificity": "sensitivity at 95 % specificity",
@@ -57,9 +58,13 @@ def scores() -> str:
     worst = [max(fold[split]["contamination"] for fold in folds) for split in SPLITS]
     lines.append("| contamination, highest of a fold | " + " | ".join(f"{share:.3f}" for share in worst) + " |")
     warned = sum(fold.get("warnings", 0) > 0 for fold in folds)
+    name, images = read_yaml(ROOT / "params.yaml")["backbone"]["name"], read_json(ROOT / "metrics/index.json")["images"]
+    regression = read_json(ROOT / "metrics/controls.json")["regression_average"]["test_auroc"]
     source = (
-        f"{len(folds)} folds, from `metrics/crossval/`; the run is the shipped `params.yaml` on the synthetic sample."
-        + (f" **{warned} of them are warned of: see `glaucoma results`.**" if warned else "")
+        f"The shipped `params.yaml` on the synthetic sample: {name}, fine-tuned on {images} rendered eyes in "
+        f"{len(folds)} folds (`metrics/crossval/`). A logistic regression on the frozen backbone's features reaches an "
+        f"AUROC of {regression:.3f} on test (`metrics/controls.json`)."
+        + (f" **{warned} folds have warnings: see `glaucoma results`.**" if warned else "")
     )
     return "\n".join([*lines, "", source])
 
@@ -71,46 +76,54 @@ def _mean(values: list[float | None]) -> str:
 
 
 def bench() -> str:
-    """The benchmarks' table, shortened, from the file that their run wrote."""
+    """A few lines of the benchmarks' table, from the file that their run wrote."""
     file = ROOT / "benchmarks/results.json"
     if not file.is_file():
         return "`make bench` has not been run on this code."
     found = read_json(file)
-    columns = ("", "obvious way", "here", "ratio", "aim")
+    columns = ("", "obvious way", "here", "ratio")
     lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
-    lines += ["| " + " | ".join(row["cells"][column] for column in columns) + " |" for row in found["rows"]]
+    for start in SHOWN:
+        cells = next((row["cells"] for row in found["rows"] if row["cells"][""].startswith(start)), None)
+        if cells:
+            lines.append("| " + " | ".join(cells[column] for column in columns) + " |")
     machine = found["machine"]
     where = f"{machine['cores']} cores of {machine['processor']}, TensorFlow {machine['versions']['tensorflow']}"
-    return "\n".join([*lines, "", f"{where}. What is measured and what extrapolated: `benchmarks/results.md`."])
+    return "\n".join(
+        [*lines, "", f"{where}. All of them, with what is measured and what extrapolated: `benchmarks/results.md`."]
+    )
 
 
-BLOCKS = {"dag": dag, "scores": scores, "bench": bench}
+BLOCKS = {"README.md": {"scores": scores, "bench": bench}, "docs/pipeline.md": {"dag": dag}}
 
 
-def rendered(text: str) -> str:
-    """`text` with every generated block made anew."""
-    for name, make in BLOCKS.items():
+def rendered(file: str, text: str) -> str:
+    """The text of a file with its generated blocks updated."""
+    for name, make in BLOCKS[file].items():
         pattern = rf"(<!-- {name}: [^>]*-->\n).*?(<!-- end {name} -->)"
         text, found = re.subn(
             pattern, lambda match, make=make: f"{match[1]}{make()}\n{match[2]}", text, flags=re.DOTALL
         )
         if found != 1:
-            raise SystemExit(f"README.md has {found} blocks named {name}, expected one")
+            raise SystemExit(f"{file} has {found} blocks named {name}, expected one")
     return text
 
 
 def main() -> int:
-    """Compare, or write where asked to."""
+    """Compare, or write with --write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--write", action="store_true", help="write README.md instead of complaining")
-    text = README.read_text(encoding="utf-8")
-    new = rendered(text)
-    if parser.parse_args().write:
-        README.write_text(new, encoding="utf-8")
-        return 0
-    if new != text:
-        print("README.md differs from dvc.yaml, metrics/ or benchmarks/results.json: run `make docs`", file=sys.stderr)
-    return int(new != text)
+    parser.add_argument("--write", action="store_true", help="update the files instead of complaining")
+    write = parser.parse_args().write
+    texts = {file: (ROOT / file).read_text(encoding="utf-8") for file in BLOCKS}
+    stale = {file: new for file, text in texts.items() if (new := rendered(file, text)) != text}
+    for file, new in stale.items():
+        if write:
+            (ROOT / file).write_text(new, encoding="utf-8")
+        else:
+            print(
+                f"{file} differs from dvc.yaml, metrics/ or benchmarks/results.json: run `make docs`", file=sys.stderr
+            )
+    return int(bool(stale) and not write)
 
 
 def _title(address: str) -> str:

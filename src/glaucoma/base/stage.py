@@ -40,7 +40,7 @@ def command(work: Callable[..., None], about: str, **flags: dict[str, Any]) -> N
     gc.enable()
     interrupts.install()
     code = guarded(lambda: work(load_params(params_file), **given))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is written, or nothing is: what is left is to end
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # results are on disk; ignore further interrupts while exiting
     sys.exit(code)
 
 

@@ -9,19 +9,24 @@ from glaucoma import __version__
 from glaucoma.base.stage import guarded
 from glaucoma.cli import audit, compare, evaluate, export, predict, profile, project
 
-__all__ = ["main"]
+__all__ = ["main", "parser"]
 
 MODULES = (project, profile, audit, compare, evaluate, predict, export)  # in the order of `glaucoma --help`
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Run a subcommand and exit with its code: 0, that of the error, or what the command says of its own."""
+def parser() -> argparse.ArgumentParser:
+    """All subcommands with their options."""
     parser = argparse.ArgumentParser(
-        prog="glaucoma", description="Train and judge glaucoma classifiers; see README.md."
+        prog="glaucoma", description="Train and evaluate glaucoma classifiers; see README.md."
     )
     parser.add_argument("--version", action="version", version=f"glaucoma {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for module in MODULES:
         module.add(commands)
-    given = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run a subcommand and exit with 0, the code of the error, or the code that the command returns."""
+    given = parser().parse_args(argv)
     sys.exit(guarded(lambda: given.work(given)))

@@ -14,20 +14,22 @@ __all__ = ["add"]
 
 def add(commands: argparse._SubParsersAction) -> None:
     """Register `audit`."""
-    about = "look for what would mislead in a folder of labelled photographs, without the pipeline"
-    parser = commands.add_parser("audit", help=about, description=f"{about}; exits with 4 where it finds errors")
-    parser.add_argument("folder", metavar="DIR", type=Path, help="the photographs, in any layout of data.layout")
-    parser.add_argument("--output", metavar="FOLDER", type=Path, default=Path("audit"), help="default: %(default)s")
-    parser.add_argument("--params", metavar="FILE", help=f"default: {paths.PARAMS} here, else as the project ships it")
+    about = "audit a folder of labelled photographs for leaks, copies and shortcuts; nothing is trained"
+    parser = commands.add_parser("audit", help=about, description=f"{about}. Exit code 4: it found errors.")
+    parser.add_argument("folder", metavar="DIR", type=Path, help="labelled photographs, in any layout of data.layout")
+    parser.add_argument(
+        "--output", metavar="FOLDER", type=Path, default=Path("audit"), help="folder to write to (default: %(default)s)"
+    )
+    parser.add_argument("--params", metavar="FILE", help=f"parameters (default: {paths.PARAMS}, else the shipped ones)")
     parser.set_defaults(work=lambda given: _audit(given.folder, given.output, given.params))
 
 
 def _audit(folder: Path, output: Path, params_file: str | None) -> None:
-    """Write findings.csv, duplicates.csv, probes.csv, their pictures and audit.json, print what was found.
+    """Write findings.csv, duplicates.csv, probes.csv, their pictures and audit.json; print the findings.
 
     Raises:
         DataError, ParamsError: the folder or params.yaml cannot be used.
-        AuditError: what would mislead.
+        AuditError: the audit found errors.
     """
     from glaucoma.audit.gate import audit, gate, told, write
     from glaucoma.dataset.intake import build_index

@@ -1,4 +1,4 @@
-"""`glaucoma compare`: two runs on the same images, with intervals and tests, so that nobody celebrates noise."""
+"""`glaucoma compare`: two runs on the same images, with intervals and tests."""
 
 from __future__ import annotations
 
@@ -23,20 +23,24 @@ TEXTS = dict.fromkeys(("image", "patient", "source", "label", "predicted"), str)
 
 def add(commands: argparse._SubParsersAction) -> None:
     """Register `compare`."""
-    about = "compare the scores of two runs on the images they share: differences with intervals, and tests"
+    about = "compare the scores of two runs on the images they share: differences with intervals and tests"
     more = (
         "A run is a Git revision (HEAD~1, a tag, a branch), a DVC experiment, `workspace`, or a CSV of predictions "
-        "with columns image, label, probability and perhaps patient. Results of a revision are taken from DVC's cache "
-        "(`dvc fetch --all-commits` where it lacks them). Intervals of 95 %: paired bootstrap over patients, copies of "
-        "a photograph counting as one (those that this project's audit found); they cover the choice of images, not "
-        "what another seed would change. p: DeLong's test for auroc, McNemar's exact test for accuracy. An image that "
+        "with columns image, label, probability and optionally patient. Results of a revision come from DVC's cache "
+        "(if they are missing: `dvc fetch --all-commits`). 95 % intervals: paired bootstrap over patients; copies of a "
+        "photograph, as found by this project's audit, count as one. They cover the sampling of images, not the "
+        "variation between seeds. p: DeLong's test for auroc, McNemar's exact test for accuracy. An image that "
         "several folds predict counts once, with the mean of its probabilities."
     )
     compare = commands.add_parser("compare", help=about, description=f"{about[0].upper()}{about[1:]}. {more}")
-    compare.add_argument("first", metavar="REV1", help="the run to compare with")
-    compare.add_argument("second", metavar="REV2", nargs="?", default=WORKSPACE, help="the other (default: workspace)")
-    compare.add_argument("--split", choices=tuple(FILES), default="test", help="images (default: %(default)s)")
-    compare.add_argument("--csv", metavar="FILE", help="write all scores there, too")
+    compare.add_argument("first", metavar="REV1", help="the first run")
+    compare.add_argument(
+        "second", metavar="REV2", nargs="?", default=WORKSPACE, help="the second run (default: %(default)s)"
+    )
+    compare.add_argument(
+        "--split", choices=tuple(FILES), default="test", help="images to compare on (default: %(default)s)"
+    )
+    compare.add_argument("--csv", metavar="FILE", help="also write all scores to FILE")
     compare.set_defaults(work=lambda given: _compare(given.first, given.second, given.split, given.csv))
 
 
@@ -55,24 +59,24 @@ def _compare(first: str, second: str, split: str, file: str | None) -> None:
     pairs = paired(*tables)
     found = compare(pairs, clusters=read_clusters() if COPIES.is_file() else None)
     abnormal = int((pairs["label"] == "abnormal").sum())
-    print(f"{first} → {second}: {len(pairs)} {split} images that both predict, {abnormal} abnormal")
+    print(f"{first} → {second}: {len(pairs)} {split} images predicted by both, {abnormal} of them abnormal")
     for name, table in zip((first, second), tables, strict=True):
         left = table["image"].nunique() - len(pairs)
         if left:
-            print(f"left out: {left} images that only {name} predicts")
+            print(f"left out: {left} images predicted only by {name}")
         if len(table) > table["image"].nunique():
             print(f"{name} predicts images in several folds: their probabilities are averaged")
     print(_readable(found))
     groups = int(found["groups"].iat[0])
     if groups < len(pairs):
         of = f"the {len(pairs)} images are of {groups} patients or photographs"
-        print(f"go by the intervals: {of}, and p, which takes images for independent, is too small")
+        print(f"use the intervals: {of}, but p assumes independent images and is too small")
     if file:
         write_csv(file, found)
 
 
 def _predictions(name: str, split: str) -> pd.DataFrame:
-    """A run's predictions: from a CSV file, the workspace, or what DVC knows of a revision."""
+    """A run's predictions: from a CSV file, the workspace, or a revision by DVC."""
     from glaucoma.base.files import read_csv
 
     here = Path(name) if name.endswith(".csv") else FILES[split]
@@ -84,9 +88,9 @@ def _predictions(name: str, split: str) -> pd.DataFrame:
             ["image", "patient", "label", "probability"]
         ]
     except FileNotFoundError:
-        raise DataError(f"{here} does not exist", "`dvc repro` makes it; `dvc checkout` brings it back") from None
+        raise DataError(f"{here} does not exist", "run `dvc repro`, or restore it with `dvc checkout`") from None
     except (KeyError, ValueError) as error:  # pandas' own reading errors are ValueErrors
-        raise DataError(f"{here} of {name} is no table of predictions: {error}", "run `dvc repro` there") from None
+        raise DataError(f"{here} of {name} is not a table of predictions: {error}", "run `dvc repro` there") from None
 
 
 def _at_revision(revision: str, path: Path) -> str:
@@ -99,15 +103,15 @@ def _at_revision(revision: str, path: Path) -> str:
     try:
         return dvc.api.read(path.as_posix(), rev=revision, encoding="utf-8")
     except (RevError, SCMError):
-        remedy = "`git log --oneline` and `dvc exp list` show what there is"
-        raise ParamsError(f"{revision} is no Git revision, experiment or CSV file", remedy) from None
+        remedy = "list them with `git log --oneline` and `dvc exp list`"
+        raise ParamsError(f"{revision} is not a Git revision, experiment or CSV file", remedy) from None
     except (DvcException, OSError) as error:
-        what = f"{path} of {revision} cannot be had: {error}"
+        what = f"{path} of {revision} is not available: {error}"
         raise DataError(what, "`dvc fetch --all-commits`, or run `dvc repro` at that revision") from None
 
 
 def _readable(found: pd.DataFrame) -> str:
-    """The headline scores as a table, and in words what the intervals say."""
+    """The headline scores as a table, and the intervals' verdict in words."""
     from glaucoma.evaluate.scores import LOWER_IS_BETTER
 
     lines = [f"{'':<31}{'first':>8}{'second':>8}{'difference':>12}  95 % interval      p"]
@@ -124,6 +128,6 @@ def _readable(found: pd.DataFrame) -> str:
             verdicts["better" if (row.low > 0) != (row.Index in LOWER_IS_BETTER) else "worse"].append(row.Index)
     said = [f"the second is {word} in {', '.join(names)}" for word, names in verdicts.items() if names]
     if not said:
-        return "\n".join([*lines, "no difference that chance does not explain: every interval holds 0"])
-    often = f"of {len(SHOWN)} intervals, chance alone leaves 0 outside one in 20"
+        return "\n".join([*lines, "no difference beyond chance: every interval includes 0"])
+    often = f"of {len(SHOWN)} intervals; by chance alone one in 20 excludes 0"
     return "\n".join([*lines, f"{'; '.join(said)} ({often})"])

@@ -1,4 +1,4 @@
-"""What a model is worth: `glaucoma evaluate` on another collection, `glaucoma controls` against simple lines."""
+"""`glaucoma evaluate`: score a model on another collection; `glaucoma controls`: compare it with baselines."""
 
 from __future__ import annotations
 
@@ -19,26 +19,28 @@ __all__ = ["add"]
 
 def add(commands: argparse._SubParsersAction) -> None:
     """Register `evaluate` and `controls`."""
-    about = "score a trained model on another labelled collection, without what this project was developed with"
+    about = "score a trained model on another labelled collection; images of this project are left out"
     parser = commands.add_parser("evaluate", help=about, description=about)
     parser.add_argument(
-        "model", help="a .keras file, a name in models/ (stage3, crossval/fold0), or crossval: the mean of all folds"
+        "model", help="a .keras file, a name in models/ (stage3, crossval/fold0), or crossval (the mean of all folds)"
     )
     parser.add_argument(
-        "collection", type=Path, metavar="DIR", help="labelled photographs, in any layout that data.root may have"
+        "collection", type=Path, metavar="DIR", help="labelled photographs, in any layout of data.layout"
     )
-    parser.add_argument("--output", type=Path, metavar="DIR", help="where to write (default: reports/external/NAME)")
+    parser.add_argument(
+        "--output", type=Path, metavar="DIR", help="folder to write to (default: reports/external/NAME)"
+    )
     parser.set_defaults(work=lambda given: _evaluate(given.model, given.collection, given.output))
-    about = "compare the folds with a regression on the frozen backbone; fail where permuted labels teach anything"
+    about = "compare the folds with a regression on the frozen backbone; fail if shuffled labels score above chance"
     controls = commands.add_parser("controls", help=about, description=about)
     controls.set_defaults(work=lambda given: _controls())
 
 
 def _evaluate(model: str, collection: Path, output: Path | None) -> None:
-    """Judge a model, write what was found, and print it.
+    """Score a model; write and print the results.
 
     Raises:
-        ParamsError, WeightsError, DataError: what is given cannot be used.
+        ParamsError, WeightsError, DataError: an argument cannot be used.
     """
     params = load_params(paths.PARAMS)
     from glaucoma.predict.external import evaluate_external  # Keras takes seconds
@@ -50,11 +52,11 @@ def _evaluate(model: str, collection: Path, output: Path | None) -> None:
         print(f"WARNING: {found.warned}")
     counts = found.counts
     print(f"{model} ({many(counts['models'], 'network')}) on {many(found.scores['n'], 'image')} of {collection}")
-    known = "not looked for: there is no index" if counts["known"] is None else counts["known"]
+    known = "not checked (no index)" if counts["known"] is None else counts["known"]
     copies = counts["copies"]
-    near = "not looked for: this project's photographs are not there" if copies is None else copies
-    print(f"  left out: in this project's index, byte for byte: {known}; copies of photographs in it: {near}")
-    print(f"  left out: labelled both ways: {counts['conflicting']}")
+    near = "not checked (this project's photographs are not here)" if copies is None else copies
+    print(f"  left out: identical to an image of this project: {known}; copies of one: {near}")
+    print(f"  left out: under both labels: {counts['conflicting']}")
     if found.faults:
         print(f"  {many(len(found.faults), 'file')} cannot be read:{listed(found.faults)}")
     print(f"  {'':<30}score  95 % interval")
@@ -67,24 +69,24 @@ def _evaluate(model: str, collection: Path, output: Path | None) -> None:
 
 
 def _controls() -> None:
-    """Print what the stage `controls` found, and how far the folds' networks lie from it.
+    """Print the results of stage `controls`, and the difference of the folds' networks to them.
 
     Raises:
-        DataError: the project has no results to set beside.
-        TrainingError: permuted labels taught something.
+        DataError: the project has no results to compare with.
+        TrainingError: shuffled labels score above chance.
     """
     try:
         found = read_json(paths.CONTROLS_METRICS)["permuted_average"]
         table = read_csv(paths.SUMMARY / "controls.csv")
     except FileNotFoundError as error:
-        raise DataError(f"{error.filename} does not exist", "run `dvc repro summary`, which makes it") from None
+        raise DataError(f"{error.filename} does not exist", "run `dvc repro summary`") from None
     except (KeyError, ValueError) as error:
         raise DataError(f"the controls cannot be read: {error}", "make them again: `dvc repro -f controls`") from None
-    print("mean over the folds' test splits; difference: the networks less the control, with its 95 % interval")
+    print("means over the folds' test splits; difference: networks minus baseline, with its 95 % interval")
     print(control_lines(table))
     mean, error = found["test_auroc"], found["standard_error"]
     taught = "not defined" if mean is None else f"AUROC {mean:.3f} ± {error:.3f} (standard error)"
     if not found["at_chance"]:
-        what = f"labels without meaning taught {taught}, expected 0.5: test holds what train does"
-        raise TrainingError(what, "look at reports/audit/findings.csv for that leak before you trust any score")
-    print(f"permuted labels taught nothing, as they should: {taught}")
+        what = f"shuffled labels score {taught}, expected 0.5: test contains images of train"
+        raise TrainingError(what, "look for the leak in reports/audit/findings.csv before you trust any score")
+    print(f"permutation check passed: shuffled labels score at chance ({taught})")

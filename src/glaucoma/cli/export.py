@@ -1,4 +1,4 @@
-"""`glaucoma export`: a trained model as a file for other programs."""
+"""`glaucoma export`: write a trained model for other programs."""
 
 from __future__ import annotations
 
@@ -18,29 +18,31 @@ def add(commands: argparse._SubParsersAction) -> None:
     """Register `export`."""
     about = "write a trained model for other programs: ONNX, TensorFlow's SavedModel, or TFLite"
     more = (
-        "What prepares the pixels is part of the graph; classes, threshold, input size and crop are in the JSON file "
-        "beside it (in the folder of a SavedModel). It is written only if its predictions are within 1e-4 of Keras'. "
-        "`glaucoma predict FILE.onnx` runs ONNX without Keras and TensorFlow; writing that needs "
+        "Preprocessing is part of the graph; classes, threshold, input size and crop are in the JSON beside it (in "
+        "the folder of a SavedModel). The file is written only if its predictions are within 1e-4 of Keras'. "
+        "`glaucoma predict FILE.onnx` runs ONNX without Keras and TensorFlow; writing ONNX needs "
         "pip install 'glaucoma[onnx]'."
     )
     export = commands.add_parser("export", help=about, description=f"{about[0].upper()}{about[1:]}. {more}")
-    export.add_argument("model", metavar="MODEL", help=".keras file, folder (each one in it), or a name in models/")
+    export.add_argument(
+        "model", metavar="MODEL", help="a .keras file, a folder (every model in it), or a name in models/"
+    )
     export.add_argument("--format", choices=FORMATS, default="onnx", help="default: %(default)s")
-    where = "what to write, by its suffix, or a folder for it; default: beside MODEL"
+    where = "file to write, with the format's suffix, or a folder (default: beside MODEL)"
     export.add_argument("--out", type=Path, metavar="FILE|DIR", help=where)
-    what = "the decision's, into the metadata: a number, 0–1, or a name as `predict` takes it (default: the model's)"
+    what = "decision threshold for the metadata: a number, 0–1, or a name as in `predict` (default: the model's own)"
     export.add_argument("--threshold", metavar="T", help=what)
-    images = "photographs to compare on, 200 of them at most (default: data/pixels.npy, or rendered eyes)"
+    images = "photographs to compare on, at most 200 of them (default: data/pixels.npy, or rendered eyes)"
     export.add_argument("--check", type=Path, metavar="DIR", help=images)
     export.set_defaults(work=_export)
 
 
 def _export(given: argparse.Namespace) -> None:
-    """Export each model that the name stands for.
+    """Export each model of that name.
 
     Raises:
         ParamsError: a threshold that cannot be used, or one file for several models.
-        WeightsError, DataError: what `export_model` raises.
+        WeightsError, DataError: as `export_model`.
     """
     limit = None if given.threshold is None else number(given.threshold)
     from glaucoma.predict.inference import find_models
@@ -51,13 +53,13 @@ def _export(given: argparse.Namespace) -> None:
     suffix = f".{given.format}"
     one_file = given.out is not None and given.out.suffix == suffix
     if one_file and len(models) > 1:
-        raise ParamsError(f"--out is one file, for {many(len(models), 'model')}", "name a folder")
+        raise ParamsError(f"--out is one file for {many(len(models), 'model')}", "give a folder")
     from glaucoma.predict.export import export_model
 
     for model in models:
         out = given.out if one_file else (given.out or model.parent) / f"{model.stem}{suffix}"
         parity = export_model(model, out, form=given.format, threshold=limit, check=given.check)
-        agree = f"within {parity.difference:.1e} of Keras on {many(parity.images, 'image')} of {parity.of}"
+        agree = f"predictions within {parity.difference:.1e} of Keras' on {many(parity.images, 'image')} of {parity.of}"
         print(f"{shown(out)}: {_bytes(out) / 1e6:.1f} MB, {agree}")
 
 

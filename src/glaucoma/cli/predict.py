@@ -1,4 +1,4 @@
-"""`glaucoma predict`: what a trained model, or an ensemble, says of photographs, with what speaks against each."""
+"""`glaucoma predict`: predictions of a trained model or an ensemble for photographs, with warnings about each."""
 
 from __future__ import annotations
 
@@ -22,34 +22,36 @@ THRESHOLDS = ("fixed", "youden", "sensitivity_95", "specificity_95", "least_cost
 HOMES = " and ".join(f"models/{home}" for home in paths.DECISIONS)
 WANTED = r"(sensitivity|specificity)_\d+(\.\d+)?"  # the per cent are those of `thresholds` in params.yaml
 FIXED = 0.5
-MODEL = ".keras or .onnx file, folder (ensemble), or a name in models/, of another revision as REVISION:NAME"
+MODEL = "a .keras or .onnx file, a folder (ensemble), a name in models/, or REVISION:NAME for another revision"
 
 
 def add(commands: argparse._SubParsersAction) -> None:
     """Register `predict`."""
-    about = "say how probable glaucoma is on each photograph; for research, not a medical device"
+    about = "predict the probability of glaucoma for photographs; for research, not a medical device"
     more = (
-        "A file that cannot be read is named and stops nothing; the exit code is then 3. Thresholds by name and "
-        f"calibration (temperature) are fitted by `dvc repro summary`, for the models of {HOMES}."
+        "An unreadable file is named and skipped; the exit code is then 3. Thresholds by name and the calibration "
+        f"(temperature) are fitted by `dvc repro summary` for the models in {HOMES}."
     )
     predict = commands.add_parser("predict", help=about, description=f"{about[0].upper()}{about[1:]}. {more}")
     predict.add_argument("model", metavar="MODEL", help=MODEL)
-    predict.add_argument("images", nargs="+", metavar="IMAGE|DIR|-", help="photographs, folders, or - (names on stdin)")
+    predict.add_argument(
+        "images", nargs="+", metavar="IMAGE|DIR|-", help="photographs, folders, or - (names from stdin)"
+    )
     predict.add_argument("--format", choices=("table", "csv", "json"), default="table", help="default: %(default)s")
-    predict.add_argument("--out", type=Path, metavar="FILE", help="write there instead of to the terminal")
-    what = f"a number, 0–1, or one of {', '.join(THRESHOLDS)} (default: the model's own, or fixed, which is {FIXED})"
+    predict.add_argument("--out", type=Path, metavar="FILE", help="write to FILE instead of the terminal")
+    what = f"a number, 0–1, or one of {', '.join(THRESHOLDS)} (default: the model's own, or fixed, i.e. {FIXED})"
     predict.add_argument("--threshold", metavar="T", help=what)
-    predict.add_argument("--no-quality", action="store_true", help="do not measure the photographs' quality")
-    what = "write a PNG of each photograph into DIR: where it speaks for abnormal (Grad-CAM)"
+    predict.add_argument("--no-quality", action="store_true", help="skip the quality checks of the photographs")
+    what = "write an overlay of each photograph to DIR: the regions that speak for abnormal (Grad-CAM)"
     predict.add_argument("--explain", type=Path, metavar="DIR", help=what)
     predict.set_defaults(work=_predict)
 
 
 def _predict(given: argparse.Namespace) -> int:
-    """Predict, and say how many files could not be read.
+    """Predict, and name the files that could not be read.
 
     Raises:
-        ParamsError: a threshold that is none, or that these models have not.
+        ParamsError: an invalid threshold, or one that these models do not have.
         DataError: no photographs.
         WeightsError: no such model, or one that cannot be explained.
     """
@@ -71,10 +73,10 @@ def _predict(given: argparse.Namespace) -> int:
     explain = None
     if given.explain:
         if given.explain.exists() and not given.explain.is_dir():
-            raise ParamsError(f"--explain is {shown(given.explain)}, which is no folder", "name a folder")
+            raise ParamsError(f"--explain is {shown(given.explain)}, which is not a folder", "give a folder")
         from glaucoma.report.explanations import explain_files, explainers
 
-        explain = explainers(loaded)  # before the work: a head of another kind is refused
+        explain = explainers(loaded)  # before the work, since other heads are refused
     found = predict_files(loaded, files, look=None if given.no_quality else lambda image: _quality(image, needed))
     entry = _entry(models)
     table = _table(files, found, entry, limit)
@@ -107,15 +109,15 @@ def _files(names: list[str]) -> list[Path]:
         else:
             files.append(Path(name))
     if not files:
-        raise DataError(f"no photographs in {', '.join(map(shown, names))}", "name images, or a folder that has some")
+        raise DataError(f"no photographs in {', '.join(map(shown, names))}", "give images, or a folder that has some")
     return files
 
 
 def number(threshold: str) -> float | None:
-    """A threshold given as a number, or `fixed`; None where it is another name.
+    """A threshold given as a number, or `fixed`; None for any other name.
 
     Raises:
-        ParamsError: it is neither.
+        ParamsError: neither a number from 0 to 1 nor a name.
     """
     if threshold == "fixed":
         return FIXED
@@ -132,7 +134,7 @@ def number(threshold: str) -> float | None:
 
 
 def by_name(threshold: str, models: list[Path]) -> float:
-    """The threshold of that name which `summary` fitted for these models.
+    """The threshold of that name that `summary` fitted for these models.
 
     Raises:
         ParamsError: there is none.
@@ -141,17 +143,17 @@ def by_name(threshold: str, models: list[Path]) -> float:
     limit = entry and entry["thresholds"].get(threshold)
     if entry and threshold not in entry["thresholds"]:
         remedy = (
-            f"give a number, or one of {', '.join(entry['thresholds'])}; `thresholds` of params.yaml asks for others"
+            f"give a number, or one of {', '.join(entry['thresholds'])}; for others, set `thresholds` in params.yaml"
         )
-        raise ParamsError(f"no threshold {threshold} was chosen", remedy)
+        raise ParamsError(f"no threshold {threshold} was fitted", remedy)
     if limit is None:
-        remedy = f"give a number; names need `dvc repro summary` and a model of {HOMES}"
+        remedy = f"give a number; names need `dvc repro summary` and a model in {HOMES}"
         raise ParamsError(f"there is no threshold {threshold} for this model", remedy)
     return limit
 
 
 def _entry(models: list[Path]) -> dict[str, Any] | None:
-    """The decisions fitted for these models: those of the one fold, or of all folds pooled; None for other models."""
+    """The thresholds and calibration fitted for these models: of the fold, or of all folds pooled; else None."""
     from glaucoma.base.files import read_json
 
     home = _home(models)
@@ -164,7 +166,7 @@ def _entry(models: list[Path]) -> dict[str, Any] | None:
 
 
 def _home(models: list[Path]) -> str | None:
-    """The folder in models/ that all of them are of, where decisions are fitted for its models."""
+    """The folder in models/ that contains all of them, if thresholds are fitted for it."""
     homes = {model.resolve().parent for model in models}
     return next((home for home in paths.DECISIONS if homes == {(paths.MODELS / home).resolve()}), None)
 
@@ -192,13 +194,13 @@ def _table(files: list[Path], found: Any, entry: dict[str, Any] | None, limit: f
 
 
 def _warnings(found: Any) -> list[str]:
-    """What is wrong with each photograph; unlike the training images is what is so for most of the models."""
+    """The faults of each photograph; out of distribution by the median of the models."""
     import numpy as np
 
     known = ~np.isnan(found.unlike).all(axis=0)
     far = np.zeros(len(known))
     far[known] = np.nanmedian(found.unlike[:, known], axis=0)
-    unlike = [f"unlike the training images: {x:.1f} times as far as they reach" if x > 1 else "" for x in far]
+    unlike = [f"out of distribution: {x:.1f} × the training set's limit" if x > 1 else "" for x in far]
     return ["; ".join(filter(None, both)) for both in zip(found.notes, unlike, strict=True)]
 
 
@@ -209,10 +211,10 @@ def _quality(image: Image.Image, needed: int) -> str:
 
 
 def _judged(models: list[Path], limit: float) -> dict[str, tuple[int, int, str]]:
-    """What this threshold does on `valid`, which neither trained the folds' models nor chose their thresholds.
+    """Count correct decisions on `valid`, on which neither the folds' models nor their thresholds were fitted.
 
     Returns:
-        By score how many are right, of how many, and what these are; empty where their predictions are not there.
+        By score: correct ones, their total, and their class; empty if there are no predictions.
     """
     from glaucoma.evaluate.controls import read_controls
     from glaucoma.evaluate.scores import ABNORMAL, NORMAL
@@ -236,13 +238,13 @@ def _judged(models: list[Path], limit: float) -> dict[str, tuple[int, int, str]]
 
 def _sentence(models: int, judged: dict[str, tuple[int, int, str]]) -> str:
     if not judged:
-        return "what this threshold does on valid is not known: run `dvc repro summary`\n"
+        return "scores of this threshold on valid are not known: run `dvc repro summary`\n"
     shares = [
         f"{score} {right / of:.3f} ({right} of {of} {what})" if of else f"{score} not defined (no {what} image)"
         for score, (right, of, what) in judged.items()
     ]
-    whose = "this model" if models == 1 else f"the {models} models one by one, pooled (not of their mean)"
-    return f"on valid, at this threshold, of {whose}: {', '.join(shares)}\n"
+    whose = "this model" if models == 1 else f"the {models} single models, pooled (not the ensemble)"
+    return f"at this threshold, {whose} on valid: {', '.join(shares)}\n"
 
 
 def _show(table: pd.DataFrame, form: str, out: Path | None, judged: str) -> None:
@@ -255,7 +257,7 @@ def _show(table: pd.DataFrame, form: str, out: Path | None, judged: str) -> None
     else:
         told = ["threshold", *(name for name in table if name.startswith("valid_"))]  # below the table, once
         text = table.drop(columns=told).round(3).fillna("").to_string(index=False) + "\n"
-        text += f"decision: abnormal where the probability is at least {table['threshold'].iloc[0]:.3g}\n{judged}"
+        text += f"decision: abnormal if the probability is at least {table['threshold'].iloc[0]:.3g}\n{judged}"
     if out is None:
         sys.stdout.write(text)
         return

@@ -1,4 +1,4 @@
-"""The command `glaucoma profile`: write params.yaml anew, from a profile and, where it asks, from the photographs."""
+"""The command `glaucoma profile`: write params.yaml from a profile and, for its `auto` values, from the photographs."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ __all__ = ["add"]
 
 def add(commands: argparse._SubParsersAction) -> None:
     """Register `profile`."""
-    about = "write params.yaml anew: the shipped parameters with a profile's changes; the ones before become `previous`"
+    about = "write params.yaml: the shipped parameters with a profile's changes; the old file becomes `previous`"
     profile = commands.add_parser("profile", help=about, description=about)
     profile.add_argument(
         "name",
         nargs="?",
-        help="a file in profiles/, e.g. recommended; shipped: none of them; previous: what was there before; "
-        "without a name the present parameters stay",
+        help="a file in profiles/, e.g. recommended; or shipped: no changes; or previous: params.yaml before the last "
+        "profile. Without a name the current parameters are kept",
     )
-    profile.add_argument("--data", metavar="DIR", help="folder of photographs to use, as data.root")
+    profile.add_argument("--data", metavar="DIR", help="folder of photographs, for data.root")
     profile.set_defaults(work=lambda given: _use_profile(given.name, given.data))
 
 
 def _use_profile(name: str | None, data: str | None) -> None:
-    """Write params.yaml anew by a profile, or with another data.root only, keeping what it was.
+    """Write params.yaml from a profile, or with another data.root only; the old file is kept as `previous`.
 
     Raises:
         ParamsError: no such profile, or one that does not fit the schema.
-        DataError: the photographs cannot be used, or are too few for what the profile leaves to them.
+        DataError: the photographs cannot be used, or are too few to choose values by.
     """
     if not name and data is None:
-        raise ParamsError("neither a profile nor --data is given", "see `glaucoma profile --help`")
+        raise ParamsError("give a profile, --data, or both", "see `glaucoma profile --help`")
     source = PROFILES / f"{name}.yaml" if name else paths.PARAMS
     change: dict[str, Any] = {}
     if name in (None, PREVIOUS.stem):
@@ -61,26 +61,26 @@ def _use_profile(name: str | None, data: str | None) -> None:
         change = merge(change, _told(auto, folder, params))
         params = check_params(merge(before, change), str(source))
     _write(rewrite(base, merge(before, change)) if change else base, params, folder)
-    print(f"{paths.PARAMS} holds {source}" if name else f"data.root in {paths.PARAMS} is {data}")
+    print(f"{paths.PARAMS} written from {source}" if name else f"data.root in {paths.PARAMS} is now {data}")
 
 
 def _text(path: Path) -> str:
-    """A whole file of parameters, which have to be sound.
+    """A whole file of parameters, checked.
 
     Raises:
-        ParamsError: it is not there, or they are not.
+        ParamsError: it does not exist, or is not valid.
     """
     if path == PREVIOUS and not path.is_file():
-        raise ParamsError(f"there is no {path}", "it is written when `glaucoma profile` first changes params.yaml")
+        raise ParamsError(f"{path} does not exist", "it is written when `glaucoma profile` first changes params.yaml")
     load_params(path)
     return path.read_text("utf-8")
 
 
 def _kept(change: dict[str, Any], data: str | None) -> dict[str, Any]:
-    """What params.yaml, where there is one, says about the photographs.
+    """The values of params.yaml, if it exists, that describe the photographs.
 
     Raises:
-        ParamsError: it is not sound.
+        ParamsError: it is not valid.
     """
     if not paths.PARAMS.is_file():
         return {}
@@ -90,27 +90,27 @@ def _kept(change: dict[str, Any], data: str | None) -> dict[str, Any]:
 
 
 def _look_into(params: Params) -> Folder:
-    """Look into data.root, and say what is there.
+    """Examine data.root, and print what it contains.
 
     Raises:
-        DataError: it cannot be used, or holds too little.
+        DataError: it cannot be used, or has too few images.
     """
     root = Path(params.data.root).expanduser()
     if root == paths.SAMPLE and not root.is_dir():
-        problem = f"{root} holds no photographs yet, and this profile looks at them"
-        raise DataError(problem, "give yours: --data DIR; or make the sample: `dvc repro data/dvc.yaml:sample`")
+        problem = f"{root} has no photographs yet, and this profile chooses values by them"
+        raise DataError(problem, "give yours by --data DIR, or render the sample: `dvc repro data/dvc.yaml:sample`")
     folder = look_into(root, params)
     classes = ", ".join(f"{count} {name}" for name, count in folder.counts.items())
     sides = sorted(one.side for one in folder.looks)
     sizes = f"{sides[0]} px a side" if sides[0] == sides[-1] else f"{sides[0]} to {sides[-1]} px a side"
-    unread = f", {folder.unreadable} more cannot be read" if folder.unreadable else ""
+    unread = f"; {folder.unreadable} more cannot be read" if folder.unreadable else ""
     print(f"{shown(root)}: {many(folder.images, 'photograph')} ({classes})")
-    print(f"looked at {len(folder.looks)} of them, {sizes}{unread}")
+    print(f"examined {len(folder.looks)} of them: {sizes}{unread}")
     return folder
 
 
 def _told(auto: list[str], folder: Folder, params: Params) -> dict[str, Any]:
-    """The values that the photographs recommend, by section, each said with its reason."""
+    """The values chosen by the photographs, by section; each is printed with its reason."""
     chosen, values = choose(folder, params), {}
     for key in auto:
         value, reason = value_for(key, chosen)
@@ -120,7 +120,7 @@ def _told(auto: list[str], folder: Folder, params: Params) -> dict[str, Any]:
 
 
 def _write(text: str, params: Params, folder: Folder | None) -> None:
-    """Replace params.yaml, keep the one before, and say how long the run will take where a folder was looked into."""
+    """Replace params.yaml, keep the old one, and estimate the run's duration if the photographs were examined."""
     there = paths.PARAMS.read_bytes() if paths.PARAMS.is_file() else b""
     if text.encode() == there:
         return
@@ -131,11 +131,11 @@ def _write(text: str, params: Params, folder: Folder | None) -> None:
         if there:
             with atomic_path(PREVIOUS) as before:
                 before.write_bytes(there)
-            print(f"the parameters before are in {PREVIOUS}: `glaucoma profile {PREVIOUS.stem}`")
+            print(f"the old parameters are in {PREVIOUS}; to restore them: `glaucoma profile {PREVIOUS.stem}`")
 
 
 def _say_how_long(params: Params, folder: Folder) -> None:
-    """Take a few real training steps and say what follows from them.
+    """Time a few real training steps, and print the estimate.
 
     Raises:
         TrainingError: a batch does not fit into memory.
@@ -146,13 +146,13 @@ def _say_how_long(params: Params, folder: Folder) -> None:
     speed = measure(params)
     seconds = estimate(params, speed, folder.images, folder.seconds)
     print(
-        f"the run will take {in_words(seconds)} on this machine: {1 / speed.all:.0f} images/s when all layers are "
-        f"trained, {1 / speed.predict:.0f} images/s in prediction, {speed.start:.0f} s for each process to start"
+        f"the run will take {in_words(seconds)} on this machine: {1 / speed.all:.0f} images/s when training every "
+        f"layer, {1 / speed.predict:.0f} images/s in prediction, {speed.start:.0f} s to start a process"
     )
 
 
 def in_words(seconds: float) -> str:
-    """A duration as people say it, to about a tenth: `about 40 minutes`."""
+    """A duration in words, to about a tenth: `about 40 minutes`."""
     if seconds < 55 * 60:
         minutes = max(1, round(seconds / 60))
         minutes = minutes if minutes <= 10 else 5 * round(minutes / 5)

@@ -1,4 +1,4 @@
-"""Commands about the project: check params.yaml, show the results, train folds side by side."""
+"""Commands of the project: check params.yaml, show the results, train folds side by side."""
 
 from __future__ import annotations
 
@@ -20,31 +20,33 @@ __all__ = ["add"]
 
 STAGES = ("stage1", "stage2", "stage3")
 SHOWN = ("sensitivity", "specificity", "auroc", "f1_macro")
-LOOK_NEXT = """Look next at
-  reports/index.html  everything on one page, in a browser; MODEL_CARD.md and CHECKLIST.md beside it
+LOOK_NEXT = """Next, look at
+  reports/index.html  everything on one page, in a browser; beside it MODEL_CARD.md and CHECKLIST.md
   reports/summary/    all folds: scores, ROC, confusion matrices, comparison with the published figures
   reports/stage1/ …   each search: its best five trials, curves, confusion matrix; all trials are in metrics/search/
-  reports/explore/    the photographs, counted and shown; reports/audit/findings.csv says what is wrong with them
-  models/             the trained networks, each a .keras file with its description beside it
-Compare with the last commit: dvc metrics diff. Try something: dvc exp run -S lr=0.001. See all: dvc exp show."""
+  reports/explore/    the photographs, counted and shown; reports/audit/findings.csv lists their faults
+  models/             the trained networks, .keras files, each with its description beside it
+Compare with the last commit: dvc metrics diff. Run an experiment: dvc exp run -S lr=0.001. List them: dvc exp show."""
 
 
 def add(commands: argparse._SubParsersAction) -> None:
     """Register `check`, `results` and `crossval`."""
-    about = "check params.yaml and the data folder, and say what `dvc repro` would train"
+    about = "check params.yaml and the data folder, and list what `dvc repro` would train"
     check = commands.add_parser("check", help=about, description=about)
     check.set_defaults(work=lambda given: _check())
-    about = "print the scores of the last `dvc repro`, and where its results lie"
+    about = "print the scores of the last `dvc repro`, and where its results are"
     results = commands.add_parser("results", help=about, description=about)
     results.set_defaults(work=lambda given: _results())
-    about = "run the folds of the cross-validation side by side, then what of `dvc repro` is left"
+    about = "train the folds of the cross-validation side by side, then run the rest of `dvc repro`"
     folds = commands.add_parser("crossval", help=about, description=about)
-    folds.add_argument("--jobs", type=int, default=2, metavar="N", help="folds at a time (default: %(default)s)")
+    folds.add_argument(
+        "--jobs", type=int, default=2, metavar="N", help="number of folds at a time (default: %(default)s)"
+    )
     folds.set_defaults(work=lambda given: crossval(load_params(paths.PARAMS).crossval.folds, given.jobs))
 
 
 def _check() -> None:
-    """Say what will be trained.
+    """Print what will be trained.
 
     Raises:
         ParamsError, DataError: params.yaml or data.root cannot be used.
@@ -54,8 +56,8 @@ def _check() -> None:
     if root != paths.SAMPLE and not root.is_dir():
         what = "is a file" if root.exists() else "does not exist"
         remedy = f"set data.root in {paths.PARAMS} to your folder, or to {paths.SAMPLE} for synthetic photographs"
-        raise DataError(f"data.root is {params.data.root}, which {what} (looked at {root.absolute()})", remedy)
-    print(f"{paths.PARAMS} is sound; photographs: {params.data.root}, {params.data.image_size} px")
+        raise DataError(f"data.root is {params.data.root}, which {what} ({root.absolute()})", remedy)
+    print(f"{paths.PARAMS} is valid; photographs: {params.data.root}, {params.data.image_size} px")
     for name in STAGES:
         trials = expand(getattr(params, name).grid, fit_of(params))
         runs = group(trials)
@@ -64,7 +66,7 @@ def _check() -> None:
         print(f"{name}: {plan} on fold {params.search.fold}")
     for name in paths.FREE:
         section = getattr(params, name)
-        what = f"{many(len(expand(section.grid)), 'trial')} of {section.backbone.name}"
+        what = f"{many(len(expand(section.grid)), 'trial')} on {section.backbone.name}"
         print(f"{name}: {what}, only by `dvc exp run -S 'free_models=[{name}]' extra/dvc.yaml`")
     final = f"{params.optimizer}, lr {params.lr:g}, batch {params.batch_size}, {params.epochs} epochs"
     folds = many(len(params.crossval.folds), "fold")
@@ -73,10 +75,10 @@ def _check() -> None:
 
 
 def _results() -> None:
-    """Print what speaks against the networks, if anything does, then the scores of searches' winners and of all folds.
+    """Print warnings about the networks, then the scores of the searches' winners and of all folds.
 
     Raises:
-        DataError: a result is not there.
+        DataError: a result is missing.
     """
     folds = load_params(paths.PARAMS).crossval.folds
     trainings = [paths.search_files(name) for name in (*STAGES, *paths.FREE)] + [paths.fold_files(i) for i in folds]

@@ -97,7 +97,7 @@ def write_controls(params: Params) -> None:
     told = {name: {"test_auroc": None if pd.isna(value) else float(value)} for name, value in test.items()}
     told["permuted_average"] = {"test_auroc": mean, "standard_error": error, "at_chance": not alarm}
     write_json(paths.CONTROLS_METRICS, told)
-    say(alarm or "labels without meaning taught nothing, as they should")
+    say(alarm or "permutation check passed: shuffled labels score at chance")
 
 
 def pooled_features(backbone: keras.Model, data: Dataset) -> dict[str, np.ndarray]:
@@ -216,7 +216,7 @@ def chance_check(table: pd.DataFrame) -> tuple[float | None, float | None, str]:
     mean, error = float(each.mean()), float(each.std() / len(each) ** 0.5)
     if abs(mean - 0.5) <= FAR * error:
         return mean, error, ""
-    return mean, error, f"labels without meaning taught AUROC {mean:.3f} ± {error:.3f} (standard error), expected 0.5"
+    return mean, error, f"shuffled labels score AUROC {mean:.3f} ± {error:.3f} (standard error), expected 0.5"
 
 
 def _permuted(table: pd.DataFrame, clusters: Mapping[str, str] | None, random: np.random.Generator) -> np.ndarray:

@@ -1,8 +1,8 @@
-"""How long a run will take on this machine: a handful of its real steps are taken and timed.
+"""Estimate how long a run takes on this machine, from a few of its real steps.
 
-What is timed: a process that imports what a fold needs, tracing a network, predictions, and training steps of the head,
-of stage 2's layers and of every layer, of the backbone and at the size that params name, on noise. What is multiplied:
-images, epochs, trials and folds. Left out is what takes seconds: audit, figures, the report.
+Timed are the start of a process with the imports of a fold, tracing a network, predictions, and training steps of the
+head, of stage 2's layers and of every layer, on noise, with the backbone and the image size of params. They are
+multiplied by images, epochs, trials and folds. Steps that take seconds (audit, figures, the report) are left out.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ from glaucoma.train.trainer import Follower, Snapshot, Trainer
 
 __all__ = ["Speed", "estimate", "measure"]
 
-BATCHES = 3  # that are timed; the first ones, which trace and allocate, are not
+BATCHES = 3  # timed, after the first ones, which trace and allocate
 LONE = ("controls", "explain", "backbone")  # other stages that start Keras
 TEST = 0.1  # share of all images that each drawn fold tests on
 
 
 @dataclass(frozen=True)
 class Speed:
-    """What was measured, in seconds.
+    """Measured times, in seconds.
 
     Attributes:
-        start: for a process to import what a fold needs, and to build and trace the network.
-        predict: for an image to pass through the whole network.
-        head, last, all: for an image in a training step of what stage 1, 2 and 3 train.
+        start: for a process to import the modules of a fold, and to build and trace the network.
+        predict: per image predicted by the whole network.
+        head, last, all: per image in a training step of stage 1, 2 and 3.
     """
 
     start: float
@@ -52,13 +52,13 @@ class Speed:
 
 
 def measure(params: Params) -> Speed:
-    """Take real steps with the network that params ask for, its weights random.
+    """Time real steps of the network of params, with random weights.
 
     Args:
-        params: backbone, head, image size, optimizer, batch size and what else decides a step.
+        params: for backbone, head, image size, optimizer, batch size and the rest of a step.
 
     Raises:
-        TrainingError: not even one batch fits into memory.
+        TrainingError: a batch does not fit into memory.
     """
     begin = time.perf_counter()
     subprocess.run([sys.executable, "-c", "import glaucoma.train.fold_stage"], check=True)
@@ -80,12 +80,12 @@ def measure(params: Params) -> Speed:
 
 
 def estimate(params: Params, speed: Speed, images: int, reading: float) -> float:
-    """Seconds that `dvc repro` will take.
+    """Estimate the seconds that `dvc repro` takes.
 
     Args:
-        params: as `measure` got them.
-        speed: what it measured.
-        images: how many there are.
+        params: those given to `measure`.
+        speed: its result.
+        images: number of images.
         reading: seconds to decode one and look for its disc.
     """
     valid, test = params.crossval.held_out * images, TEST * images
@@ -133,7 +133,7 @@ def _network(
 
 
 def _step(cut: Cut, arrays: Sequence[np.ndarray], params: Params, augment: Augment | None) -> float:
-    """Seconds an image of a training step, measured in the second of two epochs."""
+    """Seconds per image of a training step, measured in the second of two epochs."""
     images, batch = len(arrays[0]), params.batch_size
     names = tuple(hashlib.sha256(bytes([i % 256, i // 256])).hexdigest() for i in range(images))
     whole = Split(names, np.arange(images), np.arange(images) % 2 == 0)
@@ -156,7 +156,7 @@ def _step(cut: Cut, arrays: Sequence[np.ndarray], params: Params, augment: Augme
 
 
 def _frozen(cut: Cut, pixels: np.ndarray, params: Params, predict: float) -> float:
-    """The same where a trunk is frozen: on its outputs, or, where those are not kept, after its pass."""
+    """The same with a frozen trunk: on its outputs, or, if those are not cached, after its pass."""
     if cut.trunk is None:
         return _step(cut, [pixels], params, params.augment)
     found = cut.trunk.predict(pixels, batch_size=params.batch_size, verbose=0)
@@ -165,7 +165,7 @@ def _frozen(cut: Cut, pixels: np.ndarray, params: Params, predict: float) -> flo
 
 
 def _predict(network: keras.Model, pixels: np.ndarray, batch: int) -> float:
-    """Seconds an image of a prediction, measured on the second of two."""
+    """Seconds per image of a prediction, measured on the second of two."""
     ready_to_predict(network)
     for _ in range(2):
         begin = time.perf_counter()

@@ -1,7 +1,7 @@
-"""What a folder of photographs recommends: crop, image size, batch size, epochs, class weights and folds, with reasons.
+"""Choose crop, image size, batch size, epochs, class weights and folds for a folder of photographs, with reasons.
 
-A few photographs, drawn by the seed, are looked at. Each number below says where it comes from. nnU-Net (Isensee et
-al., Nature Methods 18, 2021) derives a configuration from a data set's "fingerprint" in the same way.
+The choice rests on a few photographs, drawn by the seed. The source of each number stands beside it. nnU-Net (Isensee
+et al., Nature Methods 18, 2021) derives a configuration from a data set's "fingerprint" in the same way.
 """
 
 from __future__ import annotations
@@ -46,35 +46,35 @@ __all__ = [
 
 AUTO = "auto"  # a profile's value that is chosen by the photographs
 
-LOOKED_AT = 60  # photographs; the share of a kind is then known within ±13 points (95 % interval), in seconds
-FEWEST = 20  # independent images of each class: ten folds then test on two of each
+LOOKED_AT = 60  # photographs; the share of a kind is then known within ±13 points (95 % interval); takes seconds
+FEWEST = 20  # independent images of each class: each of ten folds then tests on two of each
 
 # Disc crop or whole retina, measured on ACRIMA (703 disc crops), half of EyePACS-AIROGS-light (387 whole retinas) and
-# 300 rendered eyes: 0, 100 and 0 % have three black corners or more. Where there is no such field, the median radius of
-# the discs found is 0.295 shorter sides in ACRIMA and 0.207 in rendered eyes, and they lie 0.03 and 0.11 from the
-# middle. 20 photographs drawn from one set are judged rightly in 99.9 % of 1 000 draws; one alone in 82, 100 and 82 %
+# 300 rendered eyes: 0, 100 and 0 % have three black corners or more. Without such a field, the median radius of the
+# discs found is 0.295 shorter sides in ACRIMA and 0.207 in rendered eyes, and they lie 0.03 and 0.11 from the middle.
+# 20 photographs drawn from one set are classified correctly in 99.9 % of 1 000 draws; one alone in 82, 100 and 82 %
 CORNER = 0.09  # of the longer side, a corner's square
-CORNERS = 3  # dark corners from which on the camera's round field is in sight
+CORNERS = 3  # at least so many dark corners: the camera's round field is visible
 LARGE = 0.25  # radius, in shorter sides, of a disc whose crop would hold three quarters of the photograph's width
-MEDIUM, CENTRED = 0.15, 0.06  # or of one that lies in the middle, as it does where somebody has cut it out
-MOST = 0.5  # share of whole retinas in which the disc has to be found
+MEDIUM, CENTRED = 0.15, 0.06  # or of one in the middle, as in a photograph cropped to it
+MOST = 0.5  # share of whole retinas in which the disc must be found
 DISC_FOUND = "disc+wide+retina"  # then all three: together they beat each of them alone (benchmarks/recipe.md)
 
 LARGEST_SIZE, SMALLEST_SIZE, STEP = 224, 96, 32  # pixels a side; networks halve their input five times
-BATCH, SMALL_BATCH, STEPS = 16, 8, 10  # images; steps that an epoch should have
-EPOCHS = ((1_000, 8), (5_000, 5), (math.inf, 3))  # images below which, epochs
-UNEQUAL = 0.4  # share of the rarer class below which classes are weighted
+BATCH, SMALL_BATCH, STEPS = 16, 8, 10  # images; fewest steps in an epoch
+EPOCHS = ((1_000, 8), (5_000, 5), (math.inf, 3))  # (upper limit of images, epochs)
+UNEQUAL = 0.4  # classes are weighted if the rarer one has a smaller share
 
 
 @dataclass(frozen=True)
 class Photograph:
-    """What one look at a photograph tells.
+    """What is measured on one photograph.
 
     Attributes:
         side: of its shorter side, pixels.
-        field: whether the camera's round field is in sight, as black corners.
-        disc: radius of the optic disc, in shorter sides; None where none is found.
-        away: how far the disc's centre is from the photograph's, in shorter sides; None as above.
+        field: whether the camera's round field is visible, as black corners.
+        disc: radius of the optic disc, in shorter sides; None if it is not found.
+        away: distance of the disc's centre from the photograph's, in shorter sides; None if it is not found.
         retina: shorter side of the retina's bounding box, pixels.
     """
 
@@ -87,16 +87,16 @@ class Photograph:
 
 @dataclass(frozen=True)
 class Folder:
-    """What is known of a folder of labelled photographs.
+    """A folder of labelled photographs, as far as it is known.
 
     Attributes:
         counts: images by class; folds that repeat an image count it once.
         independent: the same with all images of one patient counted once.
         folds: fold numbers, ascending.
         drawn: whether folds are still to be drawn.
-        looks: what was seen of the photographs looked at.
-        unreadable: how many more could not be read.
-        seconds: that it took to look at one.
+        looks: the photographs that were examined.
+        unreadable: how many others could not be read.
+        seconds: per photograph examined.
     """
 
     counts: dict[str, int]
@@ -115,7 +115,7 @@ class Folder:
 
 @dataclass(frozen=True)
 class Choice:
-    """A value for a key of params.yaml, and why."""
+    """A value for a key of params.yaml, and the reason."""
 
     key: str
     value: Any
@@ -123,7 +123,7 @@ class Choice:
 
 
 def look_into(root: Path, params: Params) -> Folder:
-    """List a folder of labelled photographs and look at `LOOKED_AT` of them, drawn by the seed.
+    """List a folder of labelled photographs and examine `LOOKED_AT` of them, drawn by the seed.
 
     Raises:
         DataError: the folder does not fit its layout, has no photograph that can be read, or too few of a class.
@@ -140,9 +140,9 @@ def look_into(root: Path, params: Params) -> Folder:
     if few:
         problem = " and ".join(f"{count} {name}" for name, count in few.items())
         problem += " patients" if "patient" in table else " images"
-        why = "with fewer, a fold of ten tests on one or none of them, and scores say little"
+        why = "with fewer, one of ten folds tests on one or none of them, and scores mean little"
         remedy = "add photographs, or choose the parameters yourself: `glaucoma profile shipped`, then edit params.yaml"
-        raise DataError(f"{shown(root)} has only {problem}; it takes {FEWEST} of each class: {why}", remedy)
+        raise DataError(f"{shown(root)} has only {problem}; {FEWEST} of each class are needed: {why}", remedy)
 
     rng = np.random.default_rng(params.seed)
     chosen = table["path"].iloc[np.sort(rng.permutation(len(table))[:LOOKED_AT])].tolist()
@@ -154,11 +154,11 @@ def look_into(root: Path, params: Params) -> Folder:
         except Unreadable as fault:
             return f"{shown(name)}: {fault}"
 
-    seen = list(in_threads(look, chosen, "look at photographs"))
+    seen = list(in_threads(look, chosen, "examine photographs"))
     seconds = (time.perf_counter() - begin) / len(chosen)
     faults = [one for one in seen if isinstance(one, str)]
     if len(faults) == len(seen):
-        problem = f"none of {many(len(seen), 'photograph')} of {shown(root)} can be read:{listed(faults, most=3)}"
+        problem = f"none of {many(len(seen), 'photograph')} from {shown(root)} can be read:{listed(faults, most=3)}"
         raise DataError(problem, "give a folder of photographs that can be opened")
     looks = tuple(one for one in seen if isinstance(one, Photograph))
     by_class = {name: int(counts[name]) for name in CONDITIONS}
@@ -166,10 +166,10 @@ def look_into(root: Path, params: Params) -> Folder:
 
 
 def look_at(path: Path, max_megapixels: float) -> Photograph:
-    """Look at one photograph.
+    """Measure one photograph.
 
     Raises:
-        Unreadable: why it cannot be used.
+        Unreadable: with the reason.
     """
     width, height = read_header(path)
     image = decode(path, max_megapixels=max_megapixels, at_least=256)
@@ -183,10 +183,10 @@ def look_at(path: Path, max_megapixels: float) -> Photograph:
 
 
 def disc_crops(looks: Sequence[Photograph]) -> list[bool]:
-    """Which photographs are cut out around the disc; the others show a whole retina, or as much as the camera saw.
+    """Say which photographs are cropped to the disc; the others show a whole retina, or as much as the camera saw.
 
-    The camera's round field is in sight in whole retinas only. Photographs without it are judged together, by the
-    median of the discs found in them: one disc alone is too often taken for its cup, or the whole picture for a disc.
+    The camera's round field is visible in whole retinas only. Photographs without it are judged together, by the median
+    of the discs found in them: in a single one, the cup or the whole picture is too often mistaken for the disc.
     """
     rimless = [one for one in looks if not one.field and one.disc is not None]
     if not rimless:
@@ -197,11 +197,11 @@ def disc_crops(looks: Sequence[Photograph]) -> list[bool]:
 
 
 def choose(folder: Folder, params: Params) -> dict[str, Choice]:
-    """What a folder recommends, by key of params.yaml.
+    """Choose values for a folder, by key of params.yaml.
 
     Args:
-        folder: as `look_into` gives it.
-        params: what else decides: the backbone.
+        folder: from `look_into`.
+        params: for the backbone, which also matters.
     """
     chosen: dict[str, Choice] = {}
     for key, rule in RULES.items():
@@ -210,7 +210,7 @@ def choose(folder: Folder, params: Params) -> dict[str, Choice]:
 
 
 def value_for(key: str, chosen: Mapping[str, Choice]) -> tuple[Any, str]:
-    """The value of a key that `take_auto_out` found, and why; in a grid, a list of that value."""
+    """The value of a key that `take_auto_out` found, and the reason; in a grid, a list of that value."""
     if key in RULES:
         return chosen[key].value, chosen[key].reason
     one = chosen[key.rpartition(".")[2]]
@@ -218,18 +218,16 @@ def value_for(key: str, chosen: Mapping[str, Choice]) -> tuple[Any, str]:
 
 
 def take_auto_out(change: Mapping[str, Any], name: str) -> tuple[dict[str, Any], list[str]]:
-    """What a profile fixes, and the dotted keys whose value it leaves to the photographs.
+    """The values that a profile fixes, and the dotted keys that it leaves to the photographs.
 
     Raises:
-        ParamsError: a key is `auto` for which there is no rule; `name` says in whose profile.
+        ParamsError: a key is `auto` without a rule for it; `name` is the profile in the message.
     """
     fixed, auto = _parted(change, "")
     strange = [key for key in auto if key not in RULES and not (".grid." in key and key.rpartition(".")[2] in RULES)]
     if strange:
         rules = ", ".join(RULES)
-        raise ParamsError(
-            f"{name}: {strange[0]} is {AUTO}, and there is no rule for it", f"photographs decide {rules}; give a value"
-        )
+        raise ParamsError(f"{name}: {strange[0]} cannot be {AUTO}", f"give a value; keys that can be {AUTO}: {rules}")
     return fixed, sorted(auto, key=lambda key: list(RULES).index(key) if key in RULES else len(RULES))
 
 
@@ -248,7 +246,7 @@ def _parted(change: Mapping[str, Any], prefix: str) -> tuple[dict[str, Any], lis
 
 
 def _folds(root: Path, table: pd.DataFrame, params: Params) -> tuple[tuple[int, ...], bool]:
-    """The fold numbers that the index will have, and whether folds are drawn."""
+    """The fold numbers of the future index, and whether folds are drawn."""
     if "fold" in table:
         return tuple(sorted(set(map(int, table["fold"])))), False
     frozen = find_frozen(root)
@@ -257,7 +255,7 @@ def _folds(root: Path, table: pd.DataFrame, params: Params) -> tuple[tuple[int, 
     try:
         return tuple(sorted(set(map(int, read_csv(frozen)["fold"])))), False
     except (KeyError, ValueError) as error:
-        raise DataError(f"{shown(frozen)} holds no folds: {error}", "remove it to have folds drawn") from None
+        raise DataError(f"{shown(frozen)} holds no folds: {error}", "remove it, and folds are drawn anew") from None
 
 
 def _field(image: Image.Image) -> bool:
@@ -269,7 +267,7 @@ def _field(image: Image.Image) -> bool:
     return sum(part.mean() > 0.5 for part in parts) >= CORNERS
 
 
-# The rules: from a folder, the parameters and what was chosen before, to a value and its reason
+# The rules: each takes a folder, the parameters and the values chosen before, and gives a value and its reason
 
 
 def _crop(folder: Folder, params: Params, before: Mapping[str, Any]) -> tuple[str, str]:
@@ -277,16 +275,16 @@ def _crop(folder: Folder, params: Params, before: Mapping[str, Any]) -> tuple[st
     whole = [one for one, crop in zip(folder.looks, crops, strict=True) if not crop]
     total, cut = len(crops), sum(crops)
     if cut >= len(whole):
-        rest = f"; the other {len(whole)}, whole retinas, stay whole" if whole else ""
-        return "none", f"{cut} of {total} photographs looked at are cut out around the disc already{rest}"
+        rest = f"; the other {len(whole)} are whole retinas and stay whole" if whole else ""
+        return "none", f"{cut} of {total} photographs examined are already cropped to the disc{rest}"
     found = sum(one.disc is not None and one.disc < LARGE for one in whole)
     other = f" (the other {cut} are disc crops)" if cut else ""
-    what = f"the optic disc is found in {found} of {many(len(whole), 'whole retina')}{other}"
+    what = f"the optic disc was found in {found} of {many(len(whole), 'whole retina')}{other}"
     if found >= MOST * len(whole):
-        return DISC_FOUND, f"{what}, and glaucoma shows there"
+        return DISC_FOUND, f"{what}; glaucoma shows there"
     if sum(one.field for one in whole) > len(whole) / 2:
-        return "retina", f"{what} only; the camera's black border is cut off"
-    return "none", f"{what} only, and there is no black border to cut off"
+        return "retina", f"{what} only; the camera's black border is trimmed"
+    return "none", f"{what} only, and there is no black border to trim"
 
 
 def _image_size(folder: Folder, params: Params, before: Mapping[str, Any]) -> tuple[int, str]:
@@ -297,16 +295,16 @@ def _image_size(folder: Folder, params: Params, before: Mapping[str, Any]) -> tu
     what = {"disc": "crops around the disc", "wide": "crops around the disc", "retina": "retinas"}.get(
         view, "photographs"
     )
-    why = "more would add pixels, no detail"
+    why = "more pixels would add no detail"
     if size == LARGEST_SIZE:
-        why = "networks are trained on ImageNet at this size"
+        why = "the usual size of pretraining"
     elif size == smallest:
-        why = "less shows no rim"
-    return size, f"half of the {what} are {sides[view]:.0f} px or less; {why}"
+        why = "smaller images do not show the rim"
+    return size, f"the median side of the {what} is {sides[view]:.0f} px; {why}"
 
 
 def _median_side(folder: Folder, view: str) -> float:
-    """Pixels a side of half of the photographs' parts, at most."""
+    """The median side of the photographs' crops, pixels."""
     if view in AROUND:
         found = [one for one in folder.looks if one.disc is not None and one.disc < LARGE]
         return float(np.median([min(1.0, 2 * AROUND[view] * one.disc) * one.side for one in found]))
@@ -316,13 +314,13 @@ def _median_side(folder: Folder, view: str) -> float:
 def _batch_size(folder: Folder, params: Params, before: Mapping[str, Any]) -> tuple[int, str]:
     images = many(folder.images, "image")
     if folder.images < STEPS * BATCH:
-        return SMALL_BATCH, f"{images} would be fewer than {STEPS} steps an epoch in batches of {BATCH}"
-    return BATCH, f"{images} are {STEPS} steps an epoch or more"
+        return SMALL_BATCH, f"{images} in batches of {BATCH} are fewer than {STEPS} steps per epoch"
+    return BATCH, f"{images} are at least {STEPS} steps per epoch"
 
 
 def _epochs(folder: Folder, params: Params, before: Mapping[str, Any]) -> tuple[int, str]:
     epochs = next(epochs for below, epochs in EPOCHS if folder.images < below)
-    return epochs, f"{many(folder.images, 'image')}; the more there are, the fewer passes over them it takes"
+    return epochs, f"{many(folder.images, 'image')}; more images need fewer passes"
 
 
 def _class_weight(folder: Folder, params: Params, before: Mapping[str, Any]) -> tuple[str, str]:
@@ -334,12 +332,12 @@ def _class_weight(folder: Folder, params: Params, before: Mapping[str, Any]) -> 
 
 
 def _fold_numbers(folder: Folder, params: Params, before: Mapping[str, Any]) -> tuple[list[int], str]:
-    whose = "are drawn" if folder.drawn else "come with the photographs"
-    return list(folder.folds), f"{many(len(folder.folds), 'fold')} {whose}"
+    whose = "drawn here" if folder.drawn else "given with the photographs"
+    return list(folder.folds), f"{many(len(folder.folds), 'fold')}, {whose}"
 
 
 def _search_fold(folder: Folder, params: Params, before: Mapping[str, Any]) -> tuple[int, str]:
-    return folder.folds[0], "the first of them"
+    return folder.folds[0], "the first fold"
 
 
 Rule = Callable[[Folder, Params, Mapping[str, Any]], tuple[Any, str]]
