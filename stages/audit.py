@@ -9,7 +9,7 @@ from glaucoma.base.index import read_index
 from glaucoma.base.params import Params
 from glaucoma.base.progress import say
 from glaucoma.base.stage import command
-from glaucoma.report.offenders import write_found
+from glaucoma.report.audit_figures import write_found
 
 
 def main(params: Params) -> None:

@@ -8,11 +8,17 @@ from glaucoma.base.files import write_csv
 from glaucoma.base.index import read_index
 from glaucoma.base.params import Params
 from glaucoma.base.stage import command
-from glaucoma.report import counts
-from glaucoma.report.appearance import appearance, appearance_chart
-from glaucoma.report.explore import folds_chart, sizes_chart, splits_chart
-from glaucoma.report.gallery import write_crops, write_mosaics
-from glaucoma.report.overlap import overlap, overlap_chart
+from glaucoma.report import explore as counts
+from glaucoma.report.explore import (
+    appearance,
+    appearance_chart,
+    folds_chart,
+    overlap,
+    overlap_chart,
+    sizes_chart,
+    splits_chart,
+)
+from glaucoma.report.mosaic import write_crops, write_mosaics
 
 
 def main(params: Params) -> None:

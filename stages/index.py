@@ -7,7 +7,7 @@ from glaucoma.base import paths
 from glaucoma.base.files import write_csv, write_json
 from glaucoma.base.params import Params
 from glaucoma.base.stage import command
-from glaucoma.dataset.frozen import folds_table
+from glaucoma.dataset.folds import folds_table
 from glaucoma.dataset.intake import build_index
 
 

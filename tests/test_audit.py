@@ -8,9 +8,8 @@ import pytest
 from PIL import Image, ImageOps
 from trees import CLASSES, CONDITIONS, ROOT, class_tree, fold_tree, jpeg, labelled, labels_tree, params_for, retina
 
-from glaucoma.audit.checks import LINKS, Case
+from glaucoma.audit.checks import LINKS, PHOTOGRAPH_CHECKS, Case
 from glaucoma.audit.gate import audit, gate, told
-from glaucoma.audit.photographs import PHOTOGRAPH_CHECKS
 from glaucoma.base.errors import AuditError, DataError, ParamsError
 from glaucoma.base.files import read_csv
 from glaucoma.dataset.intake import build_index

@@ -12,11 +12,10 @@ import pytest
 from PIL import Image
 from trees import CLASSES, class_tree, fold_tree, jpeg, labelled, labels_tree, photograph, write_labels
 
-from glaucoma.audit.overlap import overlaps
+from glaucoma.audit.checks import overlaps
 from glaucoma.base.errors import DataError
 from glaucoma.base.files import write_csv
-from glaucoma.dataset.folds import draw_folds
-from glaucoma.dataset.frozen import folds_table
+from glaucoma.dataset.folds import draw_folds, folds_table
 from glaucoma.dataset.intake import build_index
 from glaucoma.dataset.layouts import scan
 from glaucoma.photos.images import Unreadable, decode, read_header

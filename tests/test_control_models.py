@@ -20,7 +20,7 @@ from glaucoma.base import paths
 from glaucoma.base.files import read_csv, read_json, write_csv, write_json
 from glaucoma.base.params import Params, load_params
 from glaucoma.cli import main
-from glaucoma.dataset.copies import COPIES
+from glaucoma.dataset.splits import COPIES
 from glaucoma.evaluate.decisions import decisions
 from glaucoma.model.artifacts import load_model, save_model
 from glaucoma.model.likeness import Likeness

@@ -17,12 +17,10 @@ from glaucoma.base import paths
 from glaucoma.base.files import read_csv, write_csv
 from glaucoma.base.index import read_index
 from glaucoma.base.names import shown
-from glaucoma.report import counts
-from glaucoma.report.explore import folds_chart, sizes_chart, splits_chart
-from glaucoma.report.gallery import write_crops, write_mosaics
-from glaucoma.report.mosaic import mosaic, sample
-from glaucoma.report.offenders import labelled, offenders, write_found
-from glaucoma.report.overlap import overlap
+from glaucoma.report import explore as counts
+from glaucoma.report.audit_figures import labelled, offenders, write_found
+from glaucoma.report.explore import folds_chart, overlap, sizes_chart, splits_chart
+from glaucoma.report.mosaic import mosaic, sample, write_crops, write_mosaics
 from glaucoma.report.style import plain_name
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -12,7 +12,7 @@ from small import images, splits, tiny_backbone
 from glaucoma.base import paths
 from glaucoma.base.errors import DataError, ParamsError
 from glaucoma.base.params import load_params
-from glaucoma.dataset.inner import inner_splits
+from glaucoma.dataset.folds import inner_splits
 from glaucoma.dataset.splits import Split
 from glaucoma.model.artifacts import save_model
 from glaucoma.train.fold_stage import _FoldTrainer

@@ -9,7 +9,7 @@ from PIL import Image
 from trees import CLASSES, class_tree, jpeg, labelled, labels_tree, params_for, photograph
 
 from glaucoma.audit.gate import audit
-from glaucoma.audit.probes import COLUMNS, probe_all
+from glaucoma.audit.shortcuts import COLUMNS, probe_all
 from glaucoma.dataset.intake import build_index
 from glaucoma.photos import looks
 from glaucoma.photos.looks import Look, look_at

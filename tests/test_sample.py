@@ -24,7 +24,7 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from glaucoma.audit.probes import probe_all
+from glaucoma.audit.shortcuts import probe_all
 from glaucoma.base.errors import DataError, ParamsError
 from glaucoma.base.files import read_csv, sha256_file
 from glaucoma.base.params import load_params

@@ -12,10 +12,8 @@ import numpy as np
 import pandas as pd
 
 from glaucoma.audit.checks import CHECKS as LISTED_CHECKS
-from glaucoma.audit.checks import LINKS, UNWAIVABLE, Case, Finding
-from glaucoma.audit.photographs import PHOTOGRAPH_CHECKS
-from glaucoma.audit.probes import probe_all
-from glaucoma.audit.shortcuts import SHORTCUT_CHECKS
+from glaucoma.audit.checks import LINKS, PHOTOGRAPH_CHECKS, UNWAIVABLE, Case, Finding
+from glaucoma.audit.shortcuts import SHORTCUT_CHECKS, probe_all
 from glaucoma.base.errors import AuditError, ParamsError
 from glaucoma.base.files import write_csv, write_json
 from glaucoma.base.index import distinct

@@ -8,17 +8,99 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, Field, PlainValidator, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, ValidationError
 
 from glaucoma.base.backbone_table import BACKBONES, nearest
 from glaucoma.base.errors import ParamsError
-from glaucoma.base.refusals import refusals
-from glaucoma.base.training_params import Augment, Count, Fit, Fold, Grid, Optimizer, Positive, Section, distinct
 from glaucoma.base.yaml12 import read_yaml
 
-__all__ = ["VIEWS", "Augment", "Grid", "Head", "Params", "Regression", "check_params", "load_params", "views_of"]
+__all__ = [
+    "VIEWS",
+    "Augment",
+    "Count",
+    "Fit",
+    "Fold",
+    "Grid",
+    "Head",
+    "Optimizer",
+    "Params",
+    "Positive",
+    "Regression",
+    "Section",
+    "check_params",
+    "distinct",
+    "load_params",
+    "refusals",
+    "views_of",
+]
+
+Optimizer = Literal["adam", "sgd", "adadelta", "adagrad"]
+ClassWeight = Literal["none", "balanced"]
+Schedule = Literal["constant", "cosine", "plateau"]
+
+
+def distinct(values: list | None) -> list | None:
+    """Refuse a list that holds a value twice."""
+    if values and len(set(values)) < len(values):
+        raise ValueError("lists a value twice")
+    return values
+
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+Fold = Annotated[int, Field(ge=0)]
+Number = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Section(BaseModel):
+    """What all sections share: no unknown key, no conversion between types, no change after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Fit(Section):
+    """How every training goes, where a grid lists no values of its own."""
+
+    class_weight: ClassWeight
+    label_smoothing: Share
+    early_stopping: Number
+    schedule: Schedule
+    warmup: Number
+    precise_bn: bool
+
+
+class Augment(Section):
+    """How images are changed while they are trained on."""
+
+    flip: Literal["none", "horizontal", "vertical", "both"]
+    rotation: Annotated[float, Field(ge=0, le=180)]
+    zoom: Share
+    brightness: Share
+    contrast: Share
+    colour: Annotated[float, Field(ge=0, le=0.5)]
+
+    def is_on(self) -> bool:
+        """Whether any of it changes an image."""
+        return any(value not in (0, "none") for value in self.model_dump().values())
+
+
+class Grid(Section):
+    """Values of each hyperparameter; a grid is their product. Of `fit`'s, those that are not listed stay as there."""
+
+    lr: Annotated[list[Positive], Field(min_length=1), AfterValidator(distinct)]
+    optimizer: Annotated[list[Optimizer], Field(min_length=1), AfterValidator(distinct)]
+    batch_size: Annotated[list[Count], Field(min_length=1), AfterValidator(distinct)]
+    epochs: Annotated[list[Count], Field(min_length=1), AfterValidator(distinct)]
+    class_weight: Annotated[list[ClassWeight] | None, Field(min_length=1), AfterValidator(distinct)] = None
+    label_smoothing: Annotated[list[Share] | None, Field(min_length=1), AfterValidator(distinct)] = None
+    early_stopping: Annotated[list[Number] | None, Field(min_length=1), AfterValidator(distinct)] = None
+    schedule: Annotated[list[Schedule] | None, Field(min_length=1), AfterValidator(distinct)] = None
+    warmup: Annotated[list[Number] | None, Field(min_length=1), AfterValidator(distinct)] = None
+    precise_bn: Annotated[list[bool] | None, Field(min_length=1), AfterValidator(distinct)] = None
+
 
 Score = Literal[
     "sensitivity",
@@ -278,3 +360,33 @@ def _conflicts(params: Params) -> list[str]:
         meant = f"did you mean {near[0]}? " if near else ""
         lines.append(f"stage2.unfreeze_last is {end!r}: {meant}the blocks of {name} are {', '.join(row.blocks)}")
     return lines
+
+
+def refusals(error: ValidationError, schema: type[BaseModel]) -> list[str]:
+    """One sentence for each problem, an unknown key's with the known one that resembles it."""
+    return [_sentence(problem, schema) for problem in error.errors()]
+
+
+def _sentence(problem: Any, schema: type[BaseModel]) -> str:
+    where = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        parent = problem["loc"][:-1]
+        near = difflib.get_close_matches(str(problem["loc"][-1]), _keys(parent, schema), n=1)
+        hint = f"; did you mean {'.'.join([*map(str, parent), near[0]])}?" if near else ""
+        return f"{where} is no known key{hint}"
+    if problem["type"] == "missing":
+        return f"{where} is missing"
+    message = problem["msg"].removeprefix("Value error, ")
+    message = message[0].lower() + message[1:]
+    return f"{where} is {problem['input']!r}: {message}"
+
+
+def _keys(location: tuple, schema: Any) -> list[str]:
+    """The keys known at a location of the schema."""
+    for part in location:
+        annotation = schema.model_fields[part].annotation if part in schema.model_fields else None
+        models = [a for a in (annotation, *get_args(annotation)) if isinstance(a, type) and issubclass(a, BaseModel)]
+        if not models:
+            return []
+        schema = models[0]
+    return list(schema.model_fields)

@@ -33,7 +33,7 @@ def _audit(folder: Path, output: Path, params_file: str | None) -> None:
     """
     from glaucoma.audit.gate import audit, gate, told, write
     from glaucoma.dataset.intake import build_index
-    from glaucoma.report.offenders import write_found
+    from glaucoma.report.audit_figures import write_found
 
     if params_file is None and not paths.PARAMS.is_file():
         params = shipped_params()

@@ -52,7 +52,7 @@ def _compare(first: str, second: str, split: str, file: str | None) -> None:
         DataError: a run has no predictions, or the two share no image.
     """
     from glaucoma.base.files import write_csv
-    from glaucoma.dataset.copies import COPIES, read_clusters
+    from glaucoma.dataset.splits import COPIES, read_clusters
     from glaucoma.evaluate.comparison import compare, paired
 
     tables = [_predictions(name, split) for name in (first, second)]

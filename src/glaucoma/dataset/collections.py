@@ -16,7 +16,7 @@ import pandas as pd
 
 from glaucoma.base.errors import DataError
 from glaucoma.base.names import listed, shown
-from glaucoma.dataset.tables import read_rows
+from glaucoma.dataset.labels import read_rows
 from glaucoma.dataset.walk import Found
 
 __all__ = ["COLLECTIONS", "Collection", "read_collection", "recognise"]

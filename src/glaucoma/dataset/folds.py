@@ -1,8 +1,10 @@
-"""Folds for layouts that bring none: stratified by class and source, whole by patient and by duplicate, seeded."""
+"""Folds: drawn with patients and copies together, frozen in a file, and a train split parted once more for nested search."""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,10 +13,22 @@ from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import StratifiedGroupKFold
 
 from glaucoma.base.errors import DataError
+from glaucoma.base.files import read_csv
 from glaucoma.base.index import CONDITIONS, SPLITS
-from glaucoma.base.names import listed, many
+from glaucoma.base.names import listed, many, shown
+from glaucoma.dataset.splits import Split
 
-__all__ = ["draw_folds", "groups_of", "hold_out"]
+__all__ = [
+    "FROZEN",
+    "SHARE",
+    "apply_folds",
+    "draw_folds",
+    "find_frozen",
+    "folds_table",
+    "groups_of",
+    "hold_out",
+    "inner_splits",
+]
 
 ATTEMPTS = 100  # draws of folds before giving up
 
@@ -144,3 +158,95 @@ def hold_out(
             taken += rows
             room = {name: room[name] - need[name] for name in room}
     return np.array(sorted(taken), dtype=int)
+
+
+SHARE = 0.2  # of each class of the train split that is held out to select on
+INNER_ATTEMPTS = 100  # draws before giving up
+
+
+def inner_splits(train: Split, clusters: Mapping[str, str], seed: int) -> dict[str, Split]:
+    """Part a train split into `train` to learn from and `test` to select on.
+
+    The inner loop of Varma & Simon (BMC Bioinformatics 7:91, 2006), as one hold-out that is stratified by class.
+
+    Args:
+        train: of a fold; nothing else of the fold is looked at.
+        clusters: as `read_clusters` gives them; copies of a photograph and images of a patient are never parted.
+        seed: of the draw.
+
+    Raises:
+        DataError: too few independent images of a class to be on both sides.
+    """
+    table = pd.DataFrame({"image": train.images})
+    if train.patients:
+        table["patient"] = train.patients
+    groups = groups_of(table, np.array([clusters.get(image, image) for image in train.images]))
+    conditions = np.where(train.abnormal, "abnormal", "normal")
+    rows = np.arange(len(train))
+    for attempt in range(INNER_ATTEMPTS):
+        held = hold_out(conditions, groups, rows, SHARE, np.random.default_rng((seed, attempt)))
+        kept = np.setdiff1d(rows, held)
+        if all(len(set(conditions[side])) == 2 for side in (held, kept)):
+            return {"train": train.take(kept), "test": train.take(held)}
+    raise DataError(
+        f"the {len(train)} images of a fold's train split cannot be parted into two sides with both classes",
+        "set search.nested to false, or add images of more patients",
+    )
+
+
+FROZEN = "folds.csv"
+COLUMNS = ["image", "fold", "split"]
+
+
+def folds_table(index: pd.DataFrame) -> pd.DataFrame:
+    """What is kept of an index: `image` (content id, so that renaming does no harm), `fold`, `split`; sorted."""
+    return index[COLUMNS].drop_duplicates().sort_values(COLUMNS, ignore_index=True)
+
+
+def find_frozen(root: Path) -> Path | None:
+    """The frozen folds in a folder of images, or None."""
+    return root / FROZEN if (root / FROZEN).is_file() else None
+
+
+def apply_folds(table: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """Repeat a listing once per fold, with the splits of a frozen file.
+
+    Args:
+        table: `image`, `condition` and perhaps `patient`, one row per file.
+        path: as `folds_table` was written.
+
+    Returns:
+        `table` with `fold` and `split`, in the order that `draw_folds` gives.
+
+    Raises:
+        DataError: the file does not fit the images, parts a patient, or has a split without a class.
+    """
+    remedy = f"remove {shown(path)} to have folds drawn, or freeze them again"
+    try:
+        kept = read_csv(path, dtype={"image": str, "fold": "int64", "split": str})[COLUMNS]
+    except (ValueError, KeyError) as error:  # pandas' own parsing errors are ValueErrors
+        raise DataError(
+            f"{shown(path)} holds no folds with the columns {', '.join(COLUMNS)}: {error}", remedy
+        ) from error
+    strange = sorted(set(kept["split"]) - set(SPLITS))
+    if strange:
+        raise DataError(f"{shown(path)} has splits named {', '.join(map(shown, strange))}", remedy)
+    if kept.duplicated(["image", "fold"]).any():
+        raise DataError(f"{shown(path)} has an image in two splits of one fold", remedy)
+    folds = sorted(set(kept["fold"]))
+    whole = pd.concat([table.assign(fold=fold) for fold in folds], ignore_index=True)
+    whole = whole.merge(kept, on=["image", "fold"], how="left")
+    new = whole.loc[whole["split"].isna(), "path"].unique()
+    gone = set(kept["image"]) - set(table["image"])
+    if len(new) or gone:
+        faults = listed([f"{shown(name)} is not in it" for name in sorted(new)])
+        faults += f"\n    {many(len(gone), 'image')} of it are no longer there" if gone else ""
+        raise DataError(f"{shown(path)} was made for other images:{faults}", remedy)
+    groups = pd.Series(groups_of(table), index=table["path"])
+    parted = whole.assign(group=whole["path"].map(groups)).groupby(["fold", "group"])["split"].nunique() > 1
+    if parted.any():
+        raise DataError(f"{shown(path)} has {many(int(parted.sum()), 'patient')} on two sides of a fold", remedy)
+    counts = whole.groupby(["fold", "split"])["condition"].nunique()
+    if len(counts) < len(SPLITS) * len(folds) or (counts < len(CONDITIONS)).any():
+        raise DataError(f"{shown(path)} has splits that lack a class", remedy)
+    return whole

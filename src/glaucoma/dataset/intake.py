@@ -11,8 +11,7 @@ from glaucoma.base.index import COLUMNS, CONDITIONS
 from glaucoma.base.names import many, shown
 from glaucoma.base.progress import say
 from glaucoma.base.workers import in_threads
-from glaucoma.dataset.folds import draw_folds
-from glaucoma.dataset.frozen import apply_folds, find_frozen
+from glaucoma.dataset.folds import apply_folds, draw_folds, find_frozen
 from glaucoma.dataset.layouts import Listing, scan
 from glaucoma.photos.content import content_ids
 from glaucoma.photos.images import Unreadable, read_header

@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from glaucoma.base import paths
 from glaucoma.base.errors import DataError
 from glaucoma.base.files import read_csv
 from glaucoma.base.index import SPLITS
 
-__all__ = ["SPLITS", "Dataset", "Split", "contamination", "load_dataset"]
+__all__ = ["COPIES", "SPLITS", "Dataset", "Split", "contamination", "load_dataset", "read_clusters"]
 
 OPTIONAL = ("patient", "source")  # columns of an index whose layout knows them
 
@@ -146,3 +147,22 @@ def contamination(
 def _split(rows: pd.DataFrame) -> Split:
     known = [tuple(rows[name]) if name in rows else () for name in OPTIONAL]
     return Split(tuple(rows["image"]), rows["row"].to_numpy(np.int64), rows["abnormal"].to_numpy(bool), *known)
+
+
+COPIES = paths.AUDIT / "duplicates.csv"
+
+
+def read_clusters(file: Path = COPIES) -> dict[str, str]:
+    """The photograph of each image that has copies, by content id; images that stand alone are not in it.
+
+    Raises:
+        DataError: the audit's table is missing or damaged.
+    """
+    try:
+        table = read_csv(file, usecols=["first", "second", "cluster"], dtype=str)
+    except FileNotFoundError:
+        raise DataError(f"{file} does not exist", "make it with `dvc repro audit`") from None
+    except ValueError as error:
+        raise DataError(f"{file} is no table of copies: {error}", "make it again: `dvc repro -f audit`") from error
+    ends = np.concatenate([table["first"], table["second"]])
+    return dict(zip(ends.tolist(), np.tile(table["cluster"], 2).tolist(), strict=True))

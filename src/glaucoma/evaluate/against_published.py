@@ -7,7 +7,7 @@ import pandas as pd
 from glaucoma.base import paths
 from glaucoma.base.files import write_csv
 from glaucoma.base.params import Params
-from glaucoma.dataset.copies import read_clusters
+from glaucoma.dataset.splits import read_clusters
 from glaucoma.evaluate.over_folds import fold_intervals
 from glaucoma.evaluate.published import comparable, comparison_table, protocol_table, readings_table
 from glaucoma.evaluate.summary import SPLITS, FoldResults, describe, read_index_metrics

@@ -9,7 +9,7 @@ import pandas as pd
 from glaucoma.base import paths
 from glaucoma.base.errors import DataError
 from glaucoma.base.files import read_csv, write_csv
-from glaucoma.dataset.copies import read_clusters
+from glaucoma.dataset.splits import read_clusters
 from glaucoma.evaluate.over_folds import mean_differences
 from glaucoma.evaluate.summary import FoldResults
 

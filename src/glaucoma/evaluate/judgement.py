@@ -11,7 +11,7 @@ from glaucoma.base import paths
 from glaucoma.base.files import read_csv, write_csv, write_json
 from glaucoma.base.index import distinct, read_index
 from glaucoma.base.params import Params
-from glaucoma.dataset.copies import read_clusters
+from glaucoma.dataset.splits import read_clusters
 from glaucoma.evaluate.calibration import reliability
 from glaucoma.evaluate.controls import read_controls
 from glaucoma.evaluate.decision import decision_curve

@@ -1,4 +1,4 @@
-"""Charts of the data set: files by condition, split and fold, and the size of the images."""
+"""The tables and charts of reports/explore/: counts, sizes, brightness and colour, sources, and what folds share."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from glaucoma.base.names import many
-from glaucoma.report.counts import by_fold, by_split, copies_note
+from glaucoma.base.workers import in_threads
+from glaucoma.photos.images import Unreadable, decode
 from glaucoma.report.style import (
     CONDITION_COLOURS,
     DARK,
@@ -19,11 +21,27 @@ from glaucoma.report.style import (
     horizontal_lines,
     ink,
     new_figure,
+    plain_name,
     save,
     styled,
 )
 
-__all__ = ["folds_chart", "sizes_chart", "splits_chart"]
+__all__ = [
+    "appearance",
+    "appearance_chart",
+    "base_table",
+    "by_fold",
+    "by_split",
+    "conditions",
+    "copies_note",
+    "folds_chart",
+    "named_sources",
+    "overlap",
+    "overlap_chart",
+    "sizes_chart",
+    "sources_chart",
+    "splits_chart",
+]
 
 SPLITS = ("train", "test", "valid")  # as they are used
 MANY_FOLDS = 20  # beyond, bars are too narrow for a number each
@@ -141,3 +159,216 @@ def _inside(axes: Axes, x: np.ndarray, heights: np.ndarray, below: np.ndarray, c
 
 def _number(value: float) -> str:
     return f"{value:,.0f}".replace(",", " ")
+
+
+CONDITIONS = ("abnormal", "normal")  # as the report orders them
+ROWS = ("test", "train", "valid")
+
+
+def by_split(index: pd.DataFrame) -> pd.DataFrame:
+    """Files by split and condition: rows test, train, valid, total; columns split, abnormal, normal, total."""
+    counts = pd.crosstab(index["split"], index["condition"]).reindex(index=ROWS, columns=CONDITIONS, fill_value=0)
+    counts.loc["total"] = counts.sum()
+    counts["total"] = counts.sum(axis=1)
+    return counts.rename_axis(index="split", columns=None).reset_index()
+
+
+def conditions(index: pd.DataFrame) -> pd.DataFrame:
+    """Files and distinct images by condition.
+
+    Returns:
+        Rows abnormal, normal, total; columns condition, count (files as listed), percent, images (distinct), and
+        image_percent. An image that is listed under both conditions counts in both.
+    """
+    grouped = index.groupby("condition")["image"]
+    table = pd.DataFrame({"count": grouped.size(), "images": grouped.nunique()})
+    table = table.reindex(CONDITIONS, fill_value=0)
+    table.loc["total"] = [len(index), index["image"].nunique()]
+    table["percent"] = 100 * table["count"] / len(index)
+    table["image_percent"] = 100 * table["images"] / max(1, index["image"].nunique())
+    columns = ["condition", "count", "percent", "images", "image_percent"]
+    return table.rename_axis("condition").reset_index()[columns]
+
+
+def by_fold(index: pd.DataFrame) -> pd.DataFrame:
+    """Files by fold, split and condition: columns fold, split, condition, count; a row for each, also where it is 0."""
+    every = pd.MultiIndex.from_product(
+        [sorted(index["fold"].unique()), ROWS, CONDITIONS], names=["fold", "split", "condition"]
+    )
+    counts = index.groupby(["fold", "split", "condition"]).size().reindex(every, fill_value=0)
+    return counts.rename("count").reset_index()
+
+
+def base_table(index: pd.DataFrame, root: Path | str, rows: int = 5) -> pd.DataFrame:
+    """The first rows of the report's base table: columns ImgsPaths, Folder, Train_Test_Valid, Condition."""
+    first = index.head(rows)
+    return pd.DataFrame(
+        {
+            "ImgsPaths": [(Path(root) / path).as_posix() for path in first["path"]],
+            "Folder": [f"Fold{fold}" for fold in first["fold"]],
+            "Train_Test_Valid": first["split"],
+            "Condition": first["condition"],
+        }
+    )
+
+
+def copies_note(index: pd.DataFrame) -> str:
+    """How many images the listed files are; the report took copies of an image for samples."""
+    files, images = index["path"].nunique(), index["image"].nunique()
+    folds = index["fold"].nunique()
+    text = f"{many(files, 'file')} = {many(images, 'distinct image')} in {many(folds, 'fold')}"
+    if len(index) > files:
+        text += f", each file listed {len(index) / files:.3g} times"
+    unreadable = index.loc[index["width"].isna(), "image"].nunique()
+    return text + (f"; {many(unreadable, 'image')} unreadable" if unreadable else "")
+
+
+MANY_SHOWN = 15  # beyond, cells are too small for a number each
+
+
+def overlap(index: pd.DataFrame) -> pd.DataFrame:
+    """Share (0–1) of each fold's distinct test images that a fold trains on: columns fold, trained_by, share."""
+    folds = sorted(index["fold"].unique())
+    images = {part: set(rows["image"]) for part, rows in index.groupby(["fold", "split"])}
+    rows = []
+    for fold in folds:
+        test = images.get((fold, "test"), set())
+        for other in folds:
+            shared = len(test & images.get((other, "train"), set()))
+            rows.append((fold, other, shared / len(test) if test else np.nan))
+    return pd.DataFrame(rows, columns=["fold", "trained_by", "share"])
+
+
+@styled()
+def overlap_chart(index: pd.DataFrame, path: Path | str) -> None:
+    """Draw `overlap` as a heat map; a fold's own cell is to be 0."""
+    shares = overlap(index).pivot(index="fold", columns="trained_by", values="share")
+    names = [str(fold) for fold in shares.index]
+    figure = new_figure(7.2, 6.6)
+    axes = figure.subplots()
+    colours = colormaps["Blues"]
+    drawn = axes.imshow(shares, cmap=colours, vmin=0, vmax=1)
+    if len(names) <= MANY_SHOWN:
+        axes.set_xticks(range(len(names)), names)
+        axes.set_yticks(range(len(names)), names)
+        for (row, column), share in np.ndenumerate(shares.to_numpy()):
+            text = "–" if np.isnan(share) else f"{share:.0%}"
+            colour = "black" if np.isnan(share) else ink(colours(share)[:3])
+            axes.text(column, row, text, ha="center", va="center", fontsize=8.5, color=colour)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    axes.set(xlabel="Fold that trains on them", ylabel="Fold that tests on them")
+    figure.colorbar(drawn, ax=axes, shrink=0.8, format=lambda value, _: f"{value:.0%}", label="Share of test images")
+    heading(figure, "Test images that a fold trains on", f"{copies_note(index)}\nThe diagonal has to be 0%")
+    save(figure, path)
+
+
+SIDE = 64  # pixels a JPEG is decoded to at least; means need no more
+TRAITS = {"brightness": "Brightness", "red": "Red share", "green": "Green share", "blue": "Blue share"}
+MOST_SOURCES = 6
+HISTOGRAM = 14
+
+
+def appearance(index: pd.DataFrame, root: Path | str, max_megapixels: float) -> pd.DataFrame:
+    """Mean brightness (0–255) and the colours' shares of it (0–1) of each distinct readable image.
+
+    Returns:
+        Columns image, condition, source ("" where unknown), brightness, red, green, blue; sorted by image, condition.
+    """
+    rows = index.sort_values(["image", "condition", "path"]).drop_duplicates(["image", "condition"])
+
+    def means(path: str) -> np.ndarray | None:
+        try:
+            pixels = np.asarray(decode(Path(root) / path, max_megapixels=max_megapixels, at_least=SIDE))
+        except Unreadable:
+            return None
+        return pixels.reshape(-1, 3).mean(axis=0)
+
+    found = list(in_threads(means, rows["path"].tolist(), "colours"))
+    table = rows[["image", "condition"]].assign(source=rows["source"].fillna("") if "source" in rows else "")
+    colours = np.array([np.full(3, np.nan) if mean is None else mean for mean in found]).reshape(-1, 3)
+    table["brightness"] = colours.mean(axis=1)
+    for name, share in zip(("red", "green", "blue"), colours.T, strict=True):
+        table[name] = share / np.maximum(colours.sum(axis=1), 1e-9)
+    return table.dropna(subset=["brightness"]).round(6).reset_index(drop=True)
+
+
+@styled()
+def appearance_chart(table: pd.DataFrame, path: Path | str) -> None:
+    """Draw each trait's distribution by condition, a row for each of the largest sources and one for all."""
+    sources = table["source"].value_counts().sort_index().sort_values(ascending=False, kind="stable")
+    shown = sources.index[:MOST_SOURCES].tolist() if len(sources) > 1 else []
+    parts = {"All": table} | {plain_name(name or "unknown"): table[table["source"] == name] for name in shown}
+    figure = new_figure(12.0, 2.6 * len(parts) + 0.9)
+    panels = figure.subplots(len(parts), len(TRAITS), squeeze=False, sharex="col")
+    for row, (name, part) in zip(panels, parts.items(), strict=True):
+        for axes, (trait, title) in zip(row, TRAITS.items(), strict=True):
+            edges = (
+                np.linspace(table[trait].min() - 1e-6, table[trait].max() + 1e-6, HISTOGRAM + 1)
+                if len(table)
+                else [0, 1]
+            )
+            for condition, colour in CONDITION_COLOURS.items():
+                values = part.loc[part["condition"] == condition, trait]
+                shares = 100 * np.histogram(values, edges)[0] / max(1, len(values))
+                axes.stairs(shares, edges, fill=True, alpha=0.2, color=colour)
+                axes.stairs(shares, edges, color=colour, linewidth=1.7, label=f"{condition} ({len(values)})")
+            horizontal_lines(axes)
+            axes.set_title(f"{name}: {title.lower()}" if shown else title)
+        row[0].set_ylabel("Share of images (%)")
+        row[0].set_ylim(top=1.45 * row[0].get_ylim()[1])
+        row[0].legend(loc="upper left")
+    panels[-1][0].set_xlabel("Mean grey level, 0–255")
+    for axes in panels[-1][1:]:
+        axes.set_xlabel("Share of red + green + blue")
+    heading(figure, "Brightness and colour by condition", f"{many(len(table), 'distinct image')}, each once")
+    save(figure, path)
+
+
+MOST = 12  # sources shown, the largest
+MARKERS = {"normal": "o", "abnormal": "D"}
+
+
+def named_sources(index: pd.DataFrame) -> pd.Series:
+    """Distinct images of each source, the largest first; `unknown` where a row names none."""
+    images = index.assign(source=index["source"].replace("", "unknown") if "source" in index else "unknown")
+    names = images.drop_duplicates(["image", "source"])["source"]
+    return names.value_counts().sort_index().sort_values(ascending=False, kind="stable")
+
+
+@styled()
+def sources_chart(index: pd.DataFrame, path: Path | str) -> None:
+    """Draw the shorter side of each distinct readable image, a row per source and class, with its median.
+
+    Args:
+        index: as `read_index` returns it.
+        path: PNG to write.
+    """
+    counts = named_sources(index).head(MOST)
+    images = index.dropna(subset=["width", "height"]).drop_duplicates(["image", "condition"]).sort_values("image")
+    shorter = images[["width", "height"]].min(axis=1).astype(float)
+    source = images["source"].replace("", "unknown")
+    figure = new_figure(9.0, 1.7 + 0.62 * len(counts))
+    axes = figure.subplots()
+    draw = np.random.default_rng(0)  # the dots' scatter across their row, which means nothing
+    for row, name in enumerate(counts.index):
+        for shift, (condition, colour) in zip((-0.19, 0.19), CONDITION_COLOURS.items(), strict=True):
+            values = shorter[(source == name) & (images["condition"] == condition)]
+            y = row + shift + draw.uniform(-0.1, 0.1, len(values))
+            label = condition if row == 0 else None
+            dots = {"markersize": 4, "alpha": 0.35, "mew": 0, "color": colour}
+            axes.plot(values, y, MARKERS[condition], label=label, **dots)
+            if len(values):
+                axes.vlines(values.median(), row + shift - 0.16, row + shift + 0.16, color=DARK, linewidth=2)
+                text = f"n = {len(values)}, median {values.median():.0f}"
+                axes.annotate(text, (1.01, row + shift), xycoords=("axes fraction", "data"), va="center", fontsize=8)
+    axes.set_yticks(range(len(counts)), [plain_name(name) for name in counts.index])
+    axes.set(ylim=(len(counts) - 0.5, -0.5), xlabel="Shorter side (pixels); the bar is the median")
+    axes.set_xlim(left=0)
+    axes.grid(axis="x")
+    axes.tick_params(axis="y", length=0)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.3 * 2.2 / figure.get_figheight()), ncols=2)
+    total = len(named_sources(index))
+    less = f", the largest {MOST} shown" if total > MOST else ""
+    heading(figure, "Image size by source", f"{many(total, 'source')}{less}; each distinct image once")
+    save(figure, path)

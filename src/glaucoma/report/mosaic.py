@@ -1,20 +1,39 @@
-"""A sample of the photographs as labelled square tiles."""
+"""Photographs on one sheet: samples by class, split and source, and what `data.crop` cuts out."""
 
 from __future__ import annotations
 
 import math
 from pathlib import Path, PurePosixPath
+from textwrap import wrap
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
+from PIL import Image, ImageOps
 
+from glaucoma.base import paths
+from glaucoma.base.files import read_csv
+from glaucoma.base.index import distinct
 from glaucoma.base.names import many
-from glaucoma.report.counts import copies_note
-from glaucoma.report.style import CONDITION_COLOURS, GREY, heading, new_figure, plain_name, save, styled
-from glaucoma.report.tiles import tile
+from glaucoma.base.params import Params
+from glaucoma.photos.images import Unreadable, decode
+from glaucoma.report.explore import copies_note, named_sources, sources_chart
+from glaucoma.report.style import (
+    CONDITION_COLOURS,
+    DARK,
+    GREEN,
+    GREY,
+    ORANGE,
+    PALE,
+    heading,
+    new_figure,
+    plain_name,
+    save,
+    styled,
+)
 
-__all__ = ["mosaic", "mosaic_by", "sample"]
+__all__ = ["TILE", "crops_chart", "mosaic", "mosaic_by", "sample", "tile", "write_crops", "write_mosaics"]
 
 COLUMNS, ROWS_PER_CONDITION = 6, 2
 IN_A_ROW = 8  # photographs of each group in `mosaic_by`
@@ -114,3 +133,99 @@ def _tile(axes: Axes, row: tuple, root: Path, max_megapixels: float) -> None:
     axes.set_title(row.condition, color=colour, fontsize=9.5, fontweight="bold", pad=4)
     axes.set_title(f"Fold{row.fold}/{row.split}", loc="right", fontsize=8.5, pad=4)
     axes.set_xlabel(plain_name(PurePosixPath(row.path).name), fontsize=8, color=GREY, labelpad=3)
+
+
+def write_mosaics(index: pd.DataFrame, root: Path, folder: Path, params: Params) -> None:
+    """Draw mosaic.png and mosaic_split.png; where there are several sources mosaic_source.png, sizes_by_source.png."""
+    how = {"seed": params.seed, "max_megapixels": params.data.max_megapixels}
+    mosaic(index, root, folder / "mosaic.png", **how)
+    mosaic_by(index, "split", root, folder / "mosaic_split.png", **how)
+    if len(named_sources(index)) > 1:
+        mosaic_by(index, "source", root, folder / "mosaic_source.png", **how)
+        sources_chart(index, folder / "sizes_by_source.png")
+
+
+def write_crops(index: pd.DataFrame, root: Path, folder: Path, params: Params) -> None:
+    """Draw crops.png of what `data.crop` took; without a crop, one that an earlier run left is removed."""
+    if params.data.crop == "none" or not paths.CROPS.is_file():
+        (folder / "crops.png").unlink(missing_ok=True)
+        return
+    how = {"crop": params.data.crop, "seed": params.seed, "max_megapixels": params.data.max_megapixels}
+    crops_chart(read_csv(paths.CROPS), index, root, folder / "crops.png", **how)
+
+
+CROPS_COLUMNS, MOST, MOST_FAILURES = 6, 12, 6
+
+
+@styled()
+def crops_chart(
+    boxes: pd.DataFrame,
+    index: pd.DataFrame,
+    root: Path | str,
+    path: Path | str,
+    *,
+    crop: str,
+    seed: int,
+    max_megapixels: float,
+) -> None:
+    """Draw the boxes that were cut out.
+
+    Args:
+        boxes: one row at least, several of an image with several views; columns image, path, view, left, top, width,
+            height (pixels, upright) and found.
+        index: as `read_index` returns it.
+        root: folder that the paths start from.
+        path: PNG to write.
+        crop: what was looked for.
+        seed: of the draw.
+        max_megapixels: larger images count as unreadable.
+    """
+    sizes = distinct(index).set_index("image")[["width", "height"]]
+    images = boxes.groupby("image", sort=True).agg(path=("path", "first"), found=("found", "all")).reset_index()
+    drawn = images.iloc[np.random.default_rng(seed).permutation(len(images))]
+    failed = drawn[~drawn["found"]].head(MOST_FAILURES)
+    chosen = pd.concat([failed, drawn[drawn["found"]].head(MOST - len(failed))])
+    parts = dict(tuple(boxes.groupby("image")))
+    rows = math.ceil(len(chosen) / CROPS_COLUMNS)
+    figure = new_figure(12.0, 2.35 * rows + 0.8)
+    panels = figure.subplots(rows, CROPS_COLUMNS, squeeze=False)
+    for axes in panels.flat:
+        axes.set_axis_off()
+    for axes, row in zip(panels.flat, chosen.itertuples(), strict=False):
+        tile(axes, Path(root) / row.path, max_megapixels, GREEN if row.found else ORANGE)
+        width, height = sizes.loc[row.image].astype(float)
+        scale = TILE / max(width, height)
+        found = parts[row.image][parts[row.image]["found"]]
+        for box in found.itertuples():
+            left, top = box.left * scale + (TILE - width * scale) / 2, box.top * scale + (TILE - height * scale) / 2
+            for style in ({"color": "black", "lw": 3}, {"color": "white", "lw": 1.4}):
+                axes.add_patch(Rectangle((left, top), box.width * scale, box.height * scale, fill=False, **style))
+        title = "\n".join(f"{box.width} × {box.height} px" for box in found.itertuples())
+        if not row.found:
+            title = f"{title}\nnot all found".strip() if title else "not found: all of it"
+        axes.set_title(title, fontsize=9, pad=4, fontweight="normal" if row.found else "bold")
+        axes.set_xlabel(plain_name(PurePosixPath(row.path).name), fontsize=8, color=GREY, labelpad=3)
+    count = int(images["found"].sum())
+    note = f"Found in {count} of {len(images)} images; where a part is not found, the whole photograph takes its place"
+    heading(figure, f"What data.crop: {crop} takes", note)
+    save(figure, path)
+
+
+TILE = 280  # pixels a side, about what a tile has on paper
+REASON, ACROSS = 72, 20  # characters of why a file is unreadable, and of a line of it
+
+
+def tile(axes: Axes, file: Path, max_megapixels: float, colour: str) -> None:
+    """Show a photograph, fitted into a square without distortion, in a frame of a colour; or why it cannot be read."""
+    try:
+        photograph = decode(file, max_megapixels=max_megapixels, at_least=TILE)
+        axes.imshow(ImageOps.pad(photograph, (TILE, TILE), Image.Resampling.LANCZOS, color="white"))
+    except Unreadable as why:
+        axes.set(xlim=(0, 1), ylim=(1, 0), aspect="equal", facecolor=PALE)
+        reason = "\n".join(["unreadable:", *wrap(plain_name(str(why), REASON), ACROSS)])
+        text = axes.text(0.5, 0.5, reason, ha="center", va="center", fontsize=8, color=DARK, clip_on=True)
+        text.set_in_layout(False)
+    axes.set_axis_on()
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.spines[:].set(visible=True, color=colour, linewidth=2.2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
@@ -13,26 +14,28 @@ from glaucoma.base.files import atomic_path, hash_json, sha256_file
 from glaucoma.base.names import many
 from glaucoma.base.params import Params
 from glaucoma.evaluate.controls import control_lines
-from glaucoma.evaluate.ladder import ladder_lines
+from glaucoma.evaluate.ladder import cheapest, ladder_lines
 from glaucoma.evaluate.scores import ABNORMAL, NORMAL
 from glaucoma.evaluate.summary import SPLITS, mean_and_sd
 from glaucoma.model.symptoms import FILE, first_line, read_symptoms
-from glaucoma.report import page_figures as figures
-from glaucoma.report.page_errors import overlays, worst
+from glaucoma.report import page as figures
+from glaucoma.report.audit_figures import Scored, probes_picture
 from glaucoma.report.page_parts import (
     Missing,
     Nothing,
+    Picture,
     cell,
+    drawn,
     frame,
     json_or_missing,
     of_frame,
+    photograph,
     picture,
     table,
 )
-from glaucoma.report.probes import Scored, probes_picture
-from glaucoma.report.verdict import verdict
+from glaucoma.report.style import CONDITION_COLOURS, GREY, heading, horizontal_lines, new_figure, styled
 
-__all__ = ["gather", "write_pages"]
+__all__ = ["gather", "overlays", "slices", "verdict", "worst", "write_pages"]
 
 STAGES = {"stage1": "head only", "stage2": "end of the backbone", "stage3": "every layer"}
 EXTRA = {"model4": "every layer, deeper head", "model5": "every layer, larger backbone"}  # shown where they were run
@@ -266,3 +269,127 @@ def _versions() -> Any:
         return sidecar
     rows = [(name, str(value)) for name, value in sidecar["versions"].items()]
     return of_frame(pd.DataFrame(rows, columns=["library", "version"]), "Versions that trained the models")
+
+
+WORST = 6  # of each kind of error
+
+
+def worst() -> list[dict[str, Any]] | Missing:
+    """The surest wrong predictions, missed glaucoma first, with their photographs as the network sees them."""
+    predictions, surest = frame(paths.SUMMARY / "predictions.csv"), frame(paths.SUMMARY / "worst.csv")
+    if isinstance(predictions, Missing):
+        return predictions
+    if isinstance(surest, Missing):
+        return surest
+    wrong = predictions[predictions["label"] != predictions["predicted"]]
+    try:
+        pixels = np.load(paths.PIXELS, mmap_mode="r", allow_pickle=False)
+        rows = {image: i for i, image in enumerate(frame(paths.PIXELS_TABLE)["image"])}
+    except (OSError, ValueError, TypeError, KeyError):
+        pixels, rows = None, {}
+    heat = overlays()
+    files = {} if isinstance(heat, Missing) else {(row.fold, row.image): row.file for row in heat.itertuples()}
+    groups = []
+    for kind, label in (("false negative", ABNORMAL), ("false positive", NORMAL)):
+        group, total = surest[surest["error"] == kind], int((wrong["label"] == label).sum())
+        title = f"{kind.capitalize()}s: {label} eyes that were called otherwise"
+        shown = []
+        for row in group.head(WORST).itertuples():
+            text = f"Fold {row.fold}, probability of abnormal {row.probability:.3f}"
+            known = pixels is not None and row.image in rows
+            alt = f"Photograph {row.image[:8]}, {row.label}, called {row.predicted}"
+            file = files.get((row.fold, row.image))
+            over = f"Heat map of photograph {row.image[:8]}: what spoke for abnormal"
+            shown.append(
+                {
+                    "photograph": photograph(np.array(pixels[rows[row.image]]), alt)
+                    if known
+                    else Missing("No decoded image."),
+                    "heat": picture(paths.EXPLAIN / file, over) if file else None,
+                    "text": text,
+                    "id": row.image[:12],
+                }
+            )
+        groups.append({"title": title, "total": total, "shown": shown})
+    return groups
+
+
+def overlays() -> pd.DataFrame | Missing:
+    """The table of the heat maps that stage `explain` drew: columns fold, image and file."""
+    found = frame(paths.EXPLAIN / "heat.csv")
+    return found if isinstance(found, Missing) else found.astype({"image": str})
+
+
+WINNER = CONDITION_COLOURS[ABNORMAL]
+
+
+@styled()
+def slices(trials: pd.DataFrame, metric: str, title: str) -> Picture | Missing:
+    """Each trial's score against each parameter that the search varied; a panel per parameter."""
+    score = f"mean_test_{metric}"
+    if score not in trials:
+        return Missing(f"The search's table has no column {score}.")
+    names = [c for c in trials if c.startswith("param_") and trials[c].nunique() > 1]
+    if not names:
+        return Missing("The search varied no parameter: there is nothing to draw it against.")
+    figure = new_figure(max(4.8, 2.9 * len(names)), 3.6)
+    panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
+    for axes, name in zip(panels, names, strict=True):
+        values = sorted(trials[name].dropna().unique())
+        place = trials[name].map({value: i for i, value in enumerate(values)})
+        axes.plot(place, trials[score], "o", color=GREY, markersize=5, alpha=0.6, clip_on=False)
+        best = trials.iloc[0]
+        axes.plot(values.index(best[name]), best[score], "D", color=WINNER, markersize=7, clip_on=False, zorder=3)
+        axes.set_xticks(range(len(values)), [f"{v:g}" if isinstance(v, (int, float)) else str(v) for v in values])
+        axes.set_xlim(-0.5, len(values) - 0.5)
+        axes.set_xlabel(name.removeprefix("param_").replace("_", " "))
+        horizontal_lines(axes)
+    panels[0].set_ylabel(metric.replace("_", " "))
+    heading(figure, title, f"A dot per trial of {len(trials)}; diamond: the winner")
+    return drawn(figure, f"{title}: {metric} of each of {many(len(trials), 'trial')} against each parameter")
+
+
+CHANCE = 0.5
+
+
+def verdict() -> list[str] | Missing:
+    """On the pooled test predictions: how many are right, whether by chance, and what the best shortcut reaches."""
+    counted, pooled = frame(paths.SUMMARY / "report_test.csv"), frame(paths.SUMMARY / "intervals.csv")
+    for one in (counted, pooled):
+        if isinstance(one, Missing):
+            return one
+    by_class = counted.set_index("class")
+    told = []
+    for condition in (ABNORMAL, NORMAL):
+        of = round(by_class.at[condition, "support"])
+        told.append(f"of {of} {condition} photographs, {round(by_class.at[condition, 'recall'] * of)} were called so")
+    sentences = [f"At a threshold of 0.5, {' and '.join(told)}."]
+    rows = pooled[(pooled["split"] == "test") & (pooled["score"] == "auroc")].dropna(subset=["value", "low", "high"])
+    if rows.empty:
+        return sentences
+    row = rows.iloc[0]
+    compared = "better than" if row.low > CHANCE else "worse than" if row.high < CHANCE else "not to be told from"
+    interval = f"{row.value:.3f}, with a 95 % interval of {row.low:.3f} to {row.high:.3f}"
+    sentences.append(f"Over all folds' test predictions the AUROC is {interval}: {compared} chance.")
+    return [*sentences, *_beside_shortcuts(row.low), *_beside_the_regression()]
+
+
+def _beside_shortcuts(low: float) -> list[str]:
+    probes = frame(paths.PROBES)
+    if isinstance(probes, Missing):
+        return []
+    tried = probes[probes["target"] != "source"].dropna(subset=["auroc"])
+    if tried.empty:
+        return ["No shortcut could be tried; the reasons stand below."]
+    best = tried.loc[pd.to_numeric(tried["auroc"]).idxmax()]
+    beaten = "the model beats it" if low > best.auroc else "the model is not shown to beat it"
+    return [f"Without looking at the eye, {str(best.probe).replace('_', ' ')} reaches {best.auroc:.3f}: {beaten}."]
+
+
+def _beside_the_regression() -> list[str]:
+    table = frame(paths.COST_QUALITY)
+    chosen = None if isinstance(table, Missing) else cheapest(table)
+    if chosen is None or chosen["rung"] != "regression":
+        return []
+    what = "A logistic regression on the frozen backbone's features is the cheapest rung that is not worse"
+    return [f"{what} (AUROC {chosen['auroc']:.3f} on valid, mean over the folds): take it, as models/controls."]

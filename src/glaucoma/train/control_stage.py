@@ -20,8 +20,7 @@ from glaucoma.base import paths
 from glaucoma.base.files import write_csv, write_json
 from glaucoma.base.params import Params
 from glaucoma.base.progress import say
-from glaucoma.dataset.copies import read_clusters
-from glaucoma.dataset.splits import Dataset
+from glaucoma.dataset.splits import Dataset, read_clusters
 from glaucoma.evaluate.intervals import independent
 from glaucoma.evaluate.scores import COUNTS, SCORES, predictions_table, scores
 from glaucoma.model.artifacts import load_model, save_model

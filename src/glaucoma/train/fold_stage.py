@@ -14,9 +14,8 @@ from glaucoma.base.files import read_json, write_csv, write_json
 from glaucoma.base.interrupts import held
 from glaucoma.base.params import Params
 from glaucoma.base.progress import say
-from glaucoma.dataset.copies import read_clusters
-from glaucoma.dataset.inner import inner_splits
-from glaucoma.dataset.splits import Split, contamination
+from glaucoma.dataset.folds import inner_splits
+from glaucoma.dataset.splits import Split, contamination, read_clusters
 from glaucoma.evaluate.scores import scores
 from glaucoma.model.artifacts import load_model, save_model
 from glaucoma.model.cut import Cut, cut_all, cut_head, cut_last

@@ -24,8 +24,7 @@ from glaucoma.base.index import CONDITIONS
 from glaucoma.base.names import listed, many, shown
 from glaucoma.base.params import Params, views_of
 from glaucoma.base.workers import in_threads
-from glaucoma.dataset.folds import groups_of
-from glaucoma.dataset.frozen import find_frozen
+from glaucoma.dataset.folds import find_frozen, groups_of
 from glaucoma.dataset.layouts import scan
 from glaucoma.photos.crop import AROUND, DARK, find_boxes
 from glaucoma.photos.discs import find_disc
