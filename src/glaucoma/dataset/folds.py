@@ -1,4 +1,4 @@
-"""Folds: drawn with patients and copies together, frozen in a file, and a train split parted once more for nested search."""
+"""Folds: drawn with patients and copies together, frozen in a file, and a train split split again for nested search."""
 
 from __future__ import annotations
 

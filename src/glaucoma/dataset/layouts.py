@@ -19,7 +19,8 @@ from glaucoma.base.names import shown
 from glaucoma.base.progress import say
 from glaucoma.dataset.collections import COLLECTIONS, read_collection, recognise
 from glaucoma.dataset.labels import find_labels, read_labels
-from glaucoma.dataset.walk import FOLD, Found, Listing, class_folders, complain, condition_of, entries, folders, walk
+from glaucoma.dataset.listing import FOLD, Listing, class_folders, complain, condition_of
+from glaucoma.dataset.walk import Found, entries, folders, walk
 
 __all__ = ["Listing", "condition_of", "scan"]
 
