@@ -7,6 +7,7 @@ import pandas as pd
 from glaucoma import paths
 from glaucoma.data.copies import read_clusters
 from glaucoma.errors import DataError
+from glaucoma.evaluate.log_odds import with_log_odds
 from glaucoma.evaluate.over_folds import mean_differences
 from glaucoma.evaluate.summary import FoldResults
 from glaucoma.files import read_csv, write_csv
@@ -36,6 +37,11 @@ def write_against_controls(results: FoldResults, seed: int) -> pd.DataFrame:
         clusters = read_clusters() if paths.INDEX.is_file() else {}
         ours = results.pooled("test")
         told = read_csv(file, dtype={"image": str, "patient": str}).fillna({"patient": ""})
+        try:
+            told = with_log_odds(told)
+        except ValueError as error:
+            what = f"{file} is no table of predictions: {error}"
+            raise DataError(what, "make it again: `dvc repro -f controls`") from None
         told = told[(told["split"] == "test") & told["fold"].isin(ours["fold"])]
         for control, theirs in told.groupby("control", sort=True):
             try:

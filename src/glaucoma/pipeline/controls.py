@@ -87,7 +87,7 @@ def control_scores(
         A row per control (regression_average, regression_max, permuted_average), permutation (0 for the regressions),
         fold and split (test, valid): control, permutation, fold, split, then n … and every score. And the
         regressions' predictions: control, fold, split, image, patient ("" where unknown), label, predicted,
-        probability.
+        probability, log_odds.
     """
     random = np.random.default_rng(seed)
     labels = [_permuted(data.table, clusters, random) for _ in range(PERMUTATIONS)]
@@ -105,12 +105,12 @@ def control_scores(
             model.fit(values[splits["train"].rows], of["train"])
             for name in ("test", "valid"):
                 split = splits[name]
-                probability = model.predict_proba(values[split.rows])[:, 1]
+                log_odds = model.decision_function(values[split.rows])
                 about = {"control": control, "permutation": permutation, "fold": fold, "split": name}
-                found = scores(of[name], probability)
+                found = scores(of[name], log_odds=log_odds)
                 rows.append({**about, **{score: found[score] for score in (*COUNTS, *SCORES)}})
                 if permuted is None:
-                    table = predictions_table(split.images, of[name], probability)
+                    table = predictions_table(split.images, of[name], log_odds=log_odds)
                     table.insert(1, "patient", split.patients or "")
                     predictions.append(table.assign(control=control, fold=fold, split=name))
     told = pd.concat(predictions, ignore_index=True)

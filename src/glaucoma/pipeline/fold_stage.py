@@ -56,7 +56,7 @@ def train_fold(params: Params, fold: int) -> None:
     held_out = {name: splits[name] for name in ("test", "valid")}
     result = {
         name: {
-            **scores(split.abnormal, snapshot.probability[name]),
+            **scores(split.abnormal, log_odds=snapshot.log_odds[name]),
             **contamination(split, seen, clusters),
         }
         for name, split in held_out.items()

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.special import logit
 
 from glaucoma.data.splits import Split
 from glaucoma.evaluate.scores import classification_report, confusion, predictions_table
@@ -17,8 +16,6 @@ from glaucoma.report.training import confusion_figure, learning_curves
 from glaucoma.search.training import Snapshot
 
 __all__ = ["write_training"]
-
-EPSILON = 1e-7  # a softmax in float32 knows no probability nearer to 1
 
 
 def write_training(
@@ -39,7 +36,7 @@ def write_training(
         snapshot: what the training ended with.
         train: the split that was learnt from.
         splits: the splits to report on; `predictions.csv` holds them all (image, patient, source, split, label,
-            predicted, probability of abnormal), the other tables are one per split.
+            predicted, probability and log_odds of abnormal), the other tables are one per split.
         folder: where the files go.
         name: of the training, such as `stage1` or `fold 3`.
         what: was trained; both are the title of the figures and of what is said.
@@ -57,16 +54,16 @@ def write_training(
     learning_curves(snapshot.history, folder / "curves.png", title)
     tables = []
     for name, split in splits.items():
-        abnormal, probability = split.abnormal, snapshot.probability[name]
-        table = predictions_table(split.images, abnormal, probability)
+        abnormal, log_odds = split.abnormal, snapshot.log_odds[name]
+        table = predictions_table(split.images, abnormal, log_odds=log_odds)
         nowhere = [""] * len(split)
         about = {"patient": split.patients or nowhere, "source": split.sources or nowhere, "split": name}
         for place, (column, values) in enumerate(about.items(), start=1):
             table.insert(place, column, values)
         tables.append(table)
-        report = classification_report(abnormal, probability)
+        report = classification_report(abnormal, log_odds=log_odds)
         write_csv(folder / f"report_{name}.csv", report.rename_axis("class").reset_index())
-        counts = confusion(abnormal, probability)
+        counts = confusion(abnormal, log_odds=log_odds)
         write_csv(folder / f"confusion_{name}.csv", counts.rename_axis(columns=None).reset_index())
         confusion_figure(counts, folder / f"confusion_{name}.png", f"{title}: {name}")
     write_csv(folder / "predictions.csv", pd.concat(tables))
@@ -76,11 +73,10 @@ def write_training(
 def _symptoms(snapshot: Snapshot, train: Split, splits: dict[str, Split], stops: bool) -> list[Symptom]:
     history = snapshot.history
     epoch = int(history["epoch"][history["test_loss"].idxmin()]) if stops else None
-    log_odds = {name: logit(np.clip(p, EPSILON, 1 - EPSILON)) for name, p in snapshot.probability.items()}
     return symptoms(
         np.concatenate([split.abnormal for split in splits.values()]),
-        np.concatenate([log_odds[name] for name in splits]),
-        train=(train.abnormal, log_odds["train"]),
+        np.concatenate([snapshot.log_odds[name] for name in splits]),
+        train=(train.abnormal, snapshot.log_odds["train"]),
         history=history,
         epoch=epoch,
     )

@@ -14,9 +14,9 @@ import pandas as pd
 
 from glaucoma.data.splits import Split
 from glaucoma.errors import TrainingError
-from glaucoma.model.network import CLASSES
 from glaucoma.model.optimizers import SideBySide, make_optimizer
 from glaucoma.model.runtime import keras, ready_to_predict
+from glaucoma.model.scorer import log_odds, scorer
 from glaucoma.search.batches import Batches
 from glaucoma.search.grid import Run
 from glaucoma.search.history import check_finite, followed_metrics, history_row
@@ -48,19 +48,19 @@ class HeadsTrainer:
     def train(self, runs: Sequence[Run], splits: Mapping[str, Split], follower: Follower) -> None:
         """Train runs from the start on `train`, following `test`; all splits are predicted at each snapshot."""
         batch_size = runs[0].batch_size
-        heads, model = self._copies(runs)
+        heads, model, scored = self._copies(runs)
         rows: list[list[dict[str, float]]] = [[] for _ in runs]
         going = set(range(len(runs)))
         begin = time.perf_counter()
 
         def epoch_end(epoch: int, logs: dict[str, float]) -> None:
             due = splits if any(epoch + 1 in run.epochs for run in runs) else {"test": splits["test"]}
-            predicted = {name: self._probability(model, split, batch_size) for name, split in due.items()}
+            predicted = {name: self._log_odds(scored, split, batch_size) for name, split in due.items()}
             seconds = (time.perf_counter() - begin) / len(runs)
             for i in sorted(going):
                 run = runs[i]
                 own = _own_logs(logs, heads[i].name) if len(heads) > 1 else logs
-                rows[i].append(history_row(epoch, own, splits["test"], predicted["test"][i]))
+                rows[i].append(history_row(epoch, own, splits["test"], log_odds=predicted["test"][i]))
                 try:
                     check_finite(run, rows[i][-1])
                 except TrainingError as error:
@@ -69,9 +69,9 @@ class HeadsTrainer:
                     continue
                 follower.epoch(run, rows[i][-1])
                 if epoch + 1 in run.epochs:
-                    probability = {name: found[i] for name, found in predicted.items()}
+                    reached = {name: found[i] for name, found in predicted.items()}
                     weights, history = values(heads[i].variables), pd.DataFrame(rows[i])
-                    follower.snapshot(run, Snapshot(epoch + 1, weights, probability, history, seconds))
+                    follower.snapshot(run, Snapshot(epoch + 1, weights, reached, history, seconds))
                 if epoch + 1 == run.epochs[-1]:
                     going.remove(i)
             model.stop_training = not going
@@ -84,15 +84,16 @@ class HeadsTrainer:
             callbacks=[Stoppable(), keras.callbacks.LambdaCallback(on_epoch_end=epoch_end)],
         )
 
-    def _copies(self, runs: Sequence[Run]) -> tuple[list[keras.Model], keras.Model]:
-        """A copy of the head for each run, and one compiled model of them all."""
+    def _copies(self, runs: Sequence[Run]) -> tuple[list[keras.Model], keras.Model, keras.Model]:
+        """A copy of the head for each run, one compiled model of them all, and one of their scorers."""
         inputs = keras.Input(self.head.input_shape[1:], dtype="float32")
         heads = []
         for i in range(len(runs)):
             copy = keras.models.clone_model(self.head)
             heads.append(keras.Model(copy.inputs, copy.outputs[0], name=f"head{i}"))
         model = keras.Model(inputs, [head(inputs) for head in heads])
-        for head in heads:  # now that the graph is built: torch moves dropout's generators while building
+        scored = keras.Model(inputs, [scorer(head)(inputs) for head in heads])
+        for head in heads:  # now that the graphs are built: torch moves dropout's generators while building
             assign(head.variables, self.start)
         optimizers = [make_optimizer(run.optimizer, run.lr) for run in runs]
         model.compile(
@@ -100,13 +101,13 @@ class HeadsTrainer:
             loss=[keras.losses.BinaryCrossentropy() for _ in runs],
             metrics=[followed_metrics() for _ in runs],
         )
-        ready_to_predict(model)
-        return heads, model
+        ready_to_predict(scored)
+        return heads, model, scored
 
-    def _probability(self, model: keras.Model, split: Split, batch_size: int) -> list[np.ndarray]:
-        found = model.predict(self._batches(split, batch_size, labelled=False), verbose=0, callbacks=[Stoppable()])
+    def _log_odds(self, scored: keras.Model, split: Split, batch_size: int) -> list[np.ndarray]:
+        found = scored.predict(self._batches(split, batch_size, labelled=False), verbose=0, callbacks=[Stoppable()])
         found = found if isinstance(found, list) else [found]
-        return [one[:, CLASSES.index("abnormal")].astype("float64") for one in found]
+        return [log_odds(one) for one in found]
 
     def _batches(
         self, split: Split, size: int, *, labelled: bool = True, outputs: int = 1, seed: int | None = None

@@ -8,7 +8,7 @@ import numpy as np
 
 from glaucoma.data.splits import Split
 from glaucoma.errors import TrainingError
-from glaucoma.evaluate.scores import decided
+from glaucoma.evaluate.scores import THRESHOLD, decided
 from glaucoma.model.network import CLASSES
 from glaucoma.model.runtime import keras
 from glaucoma.search.grid import Run
@@ -30,17 +30,19 @@ def followed_metrics() -> list[keras.metrics.Metric]:
     return [keras.metrics.BinaryCrossentropy(name=LOSS), keras.metrics.CategoricalAccuracy(name="accuracy"), f1]
 
 
-def history_row(epoch: int, logs: Mapping[str, float], test: Split, probability: np.ndarray) -> dict[str, float]:
+def history_row(epoch: int, logs: Mapping[str, float], test: Split, *, log_odds: np.ndarray) -> dict[str, float]:
     """A row of a history: an epoch (from 0) of Keras' logs, and the test split from its predictions.
 
     The train loss is the metric's, a mean over images; Keras' own is that only for a model of one output. Test is
     scored from `predict`, which the last epoch needs anyway, and not by `evaluate`, which would be one more graph to
     trace. The cross-entropy clips as Keras' does.
     """
-    of_label = np.clip(np.where(test.abnormal, probability, 1 - probability), EPSILON, 1 - EPSILON)
-    found = decided(test.abnormal, probability) if np.isfinite(probability).all() else {}
+    whole = bool(np.isfinite(log_odds).all())
+    found = decided(test.abnormal, log_odds >= THRESHOLD) if whole else {}
+    of_label = np.where(test.abnormal, log_odds, -log_odds)
+    loss = np.clip(np.logaddexp(0, -of_label), -np.log(1 - EPSILON), -np.log(EPSILON)).mean() if whole else np.nan
     row = {"epoch": epoch + 1, "loss": logs[LOSS], "accuracy": logs["accuracy"], "f1_macro": logs["f1_macro"]}
-    row |= {"test_loss": -np.log(of_label).mean()}
+    row |= {"test_loss": loss}
     row |= {f"test_{name}": found.get(name, np.nan) for name in ("accuracy", "f1_macro")}
     return {name: value if name == "epoch" else float(value) for name, value in row.items()}
 

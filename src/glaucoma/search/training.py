@@ -9,15 +9,16 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy.special import expit
 
 from glaucoma import interrupts
 from glaucoma.data.splits import Split
 from glaucoma.errors import TrainingError
 from glaucoma.model.augmentation import augmented, augmenting_layers
 from glaucoma.model.batch_norm import one_kernel
-from glaucoma.model.network import CLASSES
 from glaucoma.model.optimizers import make_optimizer
 from glaucoma.model.runtime import keras, ready_to_predict
+from glaucoma.model.scorer import log_odds, scorer
 from glaucoma.params import Augment
 from glaucoma.search.batches import Batches
 from glaucoma.search.fitting import EpochEnd, class_weights, fit_callbacks
@@ -42,16 +43,21 @@ class Snapshot:
     Attributes:
         epochs: how many; where training stopped early, how many it might have had, and `history` is shorter.
         weights: values of the trainer's variables, in their order.
-        probability: by split, float64 (n,), the probability of class abnormal for each of its images.
+        log_odds: by split, float64 (n,), ln(p / (1 - p)) of the probability of abnormal for each of its images.
         history: one row per epoch: epoch (from 1), loss, accuracy, f1_macro, and the same with `test_`.
         seconds: how long it took so far.
     """
 
     epochs: int
     weights: list[np.ndarray]
-    probability: dict[str, np.ndarray]
+    log_odds: dict[str, np.ndarray]
     history: pd.DataFrame
     seconds: float
+
+    @property
+    def probability(self) -> dict[str, np.ndarray]:
+        """By split, float64 (n,), the probability of abnormal; 1 from log-odds of 37 on."""
+        return {name: expit(found) for name, found in self.log_odds.items()}
 
 
 @dataclass(frozen=True)
@@ -111,6 +117,7 @@ class Trainer:
         self.model, self.variables, self.arrays, self.seed = model, variables, arrays, seed
         self.augment = augment if augment is not None and augment.is_on() else None
         self.start = values(variables)
+        self.scorer = scorer(model)
         self._compiled: dict[tuple[str, float], _Compiled] = {}
 
     def train(self, runs: Sequence[Run], splits: Mapping[str, Split], follower: Follower) -> None:
@@ -131,19 +138,19 @@ class Trainer:
         rows: list[dict[str, float]] = []
         begin = time.perf_counter()
 
-        def reached(probability: dict[str, np.ndarray], epochs: int) -> None:
-            others = {name: split for name, split in splits.items() if name not in probability}
-            probability |= {name: self._probability(split, run.batch_size) for name, split in others.items()}
+        def reached(found: dict[str, np.ndarray], epochs: int) -> None:
+            others = {name: split for name, split in splits.items() if name not in found}
+            found |= {name: self._log_odds(split, run.batch_size) for name, split in others.items()}
             seconds = time.perf_counter() - begin
-            follower.snapshot(run, Snapshot(epochs, values(self.variables), probability, pd.DataFrame(rows), seconds))
+            follower.snapshot(run, Snapshot(epochs, values(self.variables), found, pd.DataFrame(rows), seconds))
 
         def epoch_end(epoch: int, logs: dict[str, float]) -> float:
-            probability = {"test": self._probability(splits["test"], run.batch_size)}
-            rows.append(history_row(epoch, logs, splits["test"], probability["test"]))
+            found = {"test": self._log_odds(splits["test"], run.batch_size)}
+            rows.append(history_row(epoch, logs, splits["test"], log_odds=found["test"]))
             check_finite(run, rows[-1])
             follower.epoch(run, rows[-1])
             if epoch + 1 in run.epochs and not run.fit.early_stopping:
-                reached(probability, epoch + 1)
+                reached(found, epoch + 1)
             return rows[-1]["test_loss"]
 
         with one_kernel(model):
@@ -158,10 +165,9 @@ class Trainer:
         if run.fit.early_stopping:  # only now are the best epoch's weights back
             reached({}, run.epochs[-1])
 
-    def _probability(self, split: Split, batch_size: int) -> np.ndarray:
+    def _log_odds(self, split: Split, batch_size: int) -> np.ndarray:
         batches = self._batches(split, batch_size, labelled=False)
-        predicted = self.model.predict(batches, verbose=0, callbacks=[Stoppable()])
-        return predicted[:, CLASSES.index("abnormal")].astype("float64")
+        return log_odds(self.scorer.predict(batches, verbose=0, callbacks=[Stoppable()]))
 
     def _batches(self, split: Split, size: int, seed: int | None = None, *, labelled: bool = True) -> Batches:
         return Batches(self.arrays, split.rows, split.abnormal if labelled else None, batch_size=size, seed=seed)
@@ -182,7 +188,7 @@ class Trainer:
             loss = keras.losses.BinaryCrossentropy(label_smoothing=run.fit.label_smoothing)
             model.compile(optimizer=optimizer, loss=loss, metrics=followed_metrics())
             model.optimizer.build(model.trainable_variables)
-            ready_to_predict(self.model)
+            ready_to_predict(self.scorer)
             moving = [*model.optimizer.variables, *(variable for layer in layers for variable in layer.variables)]
             self._compiled[key] = _Compiled(model, moving, values(moving))
         model, moving, state = self._compiled[key]
