@@ -19,7 +19,7 @@ from glaucoma.errors import ParamsError
 from glaucoma.refusals import refusals
 from glaucoma.training_params import Augment, Count, Fit, Fold, Grid, Optimizer, Positive, Section, distinct
 
-__all__ = ["Augment", "Grid", "Head", "Params", "load_params"]
+__all__ = ["VIEWS", "Augment", "Grid", "Head", "Params", "load_params", "views_of"]
 
 Score = Literal[
     "sensitivity",
@@ -37,12 +37,35 @@ Score = Literal[
     "cost",
 ]
 Condition = Literal["normal", "abnormal"]
+VIEWS = ("none", "retina", "disc", "wide")  # parts of a photograph that a network may see
 
 
 def _known_backbone(name: str) -> str:
     if name not in BACKBONES:
         raise ValueError(f"there is no such backbone; known are, the nearest first, {', '.join(nearest(name))}")
     return name
+
+
+def views_of(crop: str) -> tuple[str, ...]:
+    """The parts that a value of `data.crop` asks for, left to right: `disc+retina` → disc, retina.
+
+    Raises:
+        ValueError: an unknown part, one named twice, or `none` beside another.
+    """
+    views = tuple(crop.split("+"))
+    unknown = [view for view in views if view not in VIEWS]
+    if unknown:
+        raise ValueError(f"{unknown[0]!r} is none of {', '.join(VIEWS)}, or several of them joined by +")
+    if len(set(views)) < len(views):
+        raise ValueError("names a part twice")
+    if "none" in views and len(views) > 1:
+        raise ValueError("none stands alone; all that is not black is `retina`")
+    return views
+
+
+def _known_crop(crop: str) -> str:
+    views_of(crop)
+    return crop
 
 
 KnownBackbone = Annotated[str, AfterValidator(_known_backbone)]
@@ -60,7 +83,7 @@ class Data(Section):
     root: Annotated[str, Field(min_length=1)]
     layout: Literal["auto", "folds", "labels", "classes", "collection", "sources"]
     image_size: Annotated[int, Field(ge=32, le=1024)]
-    crop: Literal["none", "retina", "disc"]
+    crop: Annotated[str, AfterValidator(_known_crop)]
     classes: Annotated[dict[str, Condition], Field(min_length=2)]
     unreadable: Literal["stop", "drop"]
     max_megapixels: Positive

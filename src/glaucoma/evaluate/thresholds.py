@@ -32,9 +32,9 @@ def choose_threshold(rule: str, abnormal: np.ndarray, *, log_odds: np.ndarray, m
 
     Args:
         rule: `fixed` (0, which is probability 0.5, as published); `youden` (highest sensitivity + specificity - 1;
-            Youden, Cancer 3:32, 1950); `sensitivity_95` (highest specificity with sensitivity ≥ 0.95, or any other per cent); `specificity_95`
-            (highest sensitivity with specificity ≥ 0.95, or any other); `least_cost` (lowest miss · false negatives +
-            false positives).
+            Youden, Cancer 3:32, 1950); `sensitivity_95` (highest specificity with sensitivity ≥ 0.95, or any other per
+            cent); `specificity_95` (highest sensitivity with specificity ≥ 0.95, or any other); `least_cost` (lowest
+            miss · false negatives + false positives).
         abnormal: bool, (n,).
         log_odds: float, (n,), of abnormal.
         miss: what a missed abnormal image costs, in false alarms.

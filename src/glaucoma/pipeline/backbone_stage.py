@@ -11,7 +11,7 @@ from glaucoma.model.artifacts import save_model
 from glaucoma.model.backbones import build_backbone
 from glaucoma.model.bundled import BUNDLED, BUNDLED_LICENCE
 from glaucoma.model.runtime import describe, fresh
-from glaucoma.params import Params
+from glaucoma.params import Params, views_of
 from glaucoma.progress import say
 
 __all__ = ["make_backbone"]
@@ -25,7 +25,7 @@ def make_backbone(params: Params) -> None:
     """
     fresh(params.seed)
     name, weights = params.backbone.name, params.backbone.weights
-    backbone = build_backbone(name, params.data.image_size, weights)
+    backbone = build_backbone(name, params.data.image_size, weights, len(views_of(params.data.crop)))
     licences = {"imagenet": BACKBONES[name].licence, "bundled": BUNDLED_LICENCE}
     source = {"weights": weights, "licence": licences.get(weights)}
     if (file := BUNDLED if weights == "bundled" else Path(weights).expanduser()).is_file():

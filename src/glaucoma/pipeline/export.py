@@ -95,7 +95,7 @@ def export_model(
         except Exception as error:  # whatever a converter meets: an operator it does not know, a version
             line = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
             raise WeightsError(f"{shown(model)} cannot be written as {form}: {line}", "keep the .keras file") from error
-        found = _compare(one, open_exported(temporary, form, one.size), check)
+        found = _compare(one, open_exported(temporary, form, one.network.input_shape), check)
         if not found.difference <= TOLERANCE:  # NaN is no agreement either
             raise WeightsError(
                 f"{shown(model)} as {form} differs from Keras by {found.difference:.2g} in probability, on "

@@ -9,7 +9,7 @@ from glaucoma.interrupts import held
 from glaucoma.model.backbones import build_backbone
 from glaucoma.model.cut import cut_all
 from glaucoma.model.runtime import fresh, keras
-from glaucoma.params import Params
+from glaucoma.params import Params, views_of
 from glaucoma.pipeline.search_stage import search_stage, with_head
 from glaucoma.search.executors.choose import choose
 
@@ -33,6 +33,6 @@ def free_network(params: Params, name: str) -> keras.Model:
         WeightsError: the weights cannot be had or do not fit.
     """
     fresh(params.seed)
-    section = getattr(params, name)
-    backbone = build_backbone(section.backbone.name, params.data.image_size, section.backbone.weights)
-    return with_head(backbone, section.head, params.seed)
+    own, views = getattr(params, name), len(views_of(params.data.crop))
+    backbone = build_backbone(own.backbone.name, params.data.image_size, own.backbone.weights, views)
+    return with_head(backbone, own.head, params.seed)

@@ -13,7 +13,7 @@ from joblib import cpu_count
 from PIL import Image
 
 from glaucoma import paths
-from glaucoma.data.crop import Crop, cropped, decode_uncropped
+from glaucoma.data.crop import cropped, decode_uncropped
 from glaucoma.data.images import Unreadable, decode
 from glaucoma.data.likeness import Likeness, traits
 from glaucoma.data.names import listed, shown
@@ -22,7 +22,7 @@ from glaucoma.evaluate.log_odds import Threshold, averaged, expit
 from glaucoma.evaluate.symptoms import first_line, symptoms_of, symptoms_table
 from glaucoma.model.portable import SUFFIX, Portable, Runner
 from glaucoma.model.sidecar import read_sidecar
-from glaucoma.params import Condition
+from glaucoma.params import Condition, views_of
 from glaucoma.pipeline.revisions import fetch_models, parse
 from glaucoma.progress import Progress
 
@@ -46,7 +46,7 @@ class Classifier:
 
     Attributes:
         path: its `.keras` or `.onnx` file.
-        network: float32 (batch, size, size, 3) in 0–255 → (batch, 2).
+        network: float32 (batch, size, views · size, 3) in 0–255 → (batch, 2).
         scorer: the same up to its logits, with Keras; else the network.
         card: its sidecar, or the metadata of ONNX: configuration, scores, versions; empty where there is none.
         classes: the order of its outputs.
@@ -66,8 +66,8 @@ class Classifier:
         return self.network.input_shape[1]
 
     @property
-    def crop(self) -> Crop:
-        """Part of a photograph that it takes, `none` for all of it."""
+    def crop(self) -> str:
+        """Parts of a photograph that it takes, `none` for all of it."""
         wanted = self.card.get("input")
         return wanted.get("crop", "none") if isinstance(wanted, dict) else "none"
 
@@ -75,10 +75,11 @@ class Classifier:
     def threshold(self) -> Threshold:
         """Its own, from where on it calls a photograph abnormal; 0.5 where its card says none."""
         told = Threshold.of(self.card.get("threshold", 0.5))
-        return told._replace(log_odds=self.card.get("threshold_log_odds", told.log_odds))
+        exact = self.card.get("threshold_log_odds")
+        return told._replace(log_odds=float(exact)) if isinstance(exact, (int, float)) else told
 
     def log_odds(self, pixels: np.ndarray) -> np.ndarray:
-        """Log-odds of abnormal, float64 (n,), for uint8 (n, size, size, 3); a function of each image alone."""
+        """Log-odds of abnormal, float64 (n,), for uint8 (n, size, views · size, 3), each image alone."""
         if isinstance(self.scorer, Runner):
             starts = range(0, len(pixels), BATCH)
             return np.concatenate([self.scorer.log_odds(pixels[i : i + BATCH], self.classes) for i in starts])
@@ -172,8 +173,9 @@ def load_classifier(path: Path, before: Classifier | None = None) -> Classifier:
         network = before.network if same else load_model(path)
         score = before.scorer if same else None
     taken, given = network.input_shape, network.output_shape
-    square = isinstance(taken, tuple) and len(taken) == 4 and taken[1] == taken[2] and taken[3] == 3
-    if not (square and isinstance(taken[1], int) and 0 < taken[1] <= LARGEST and given == (None, 2)):
+    coloured = isinstance(taken, tuple) and len(taken) == 4 and taken[3] == 3
+    whole = coloured and all(isinstance(side, int) and side > 0 for side in taken[1:3])
+    if not (whole and taken[1] <= LARGEST and taken[2] % taken[1] == 0 and given == (None, 2)):
         raise WeightsError(f"{shown(path)} is no classifier of photographs in two classes", "name another model")
     classes = card.get("classes", list(CLASSES))
     if not isinstance(classes, list) or sorted(map(str, classes)) != sorted(CLASSES):
@@ -186,10 +188,16 @@ def load_classifier(path: Path, before: Classifier | None = None) -> Classifier:
         likeness = Likeness.of(card)
     except ValueError as error:
         raise WeightsError(f"{shown(path)} cannot be used: {error}", "export or train it again") from None
-    one = Classifier(Path(path), network, score or scorer(network), card, tuple(classes), likeness)
-    if one.crop not in get_args(Crop):
-        what = f"{shown(path)} wants photographs cropped to {shown(one.crop)}, by its sidecar"
-        raise WeightsError(what, f"known are {', '.join(get_args(Crop))}; take the release that trained it")
+    score = scorer(network) if score is None else score
+    one = Classifier(Path(path), network, score, card, tuple(classes), likeness)
+    try:
+        views = len(views_of(str(one.crop)))
+    except ValueError as error:
+        what = f"{shown(path)} wants photographs cropped to {shown(str(one.crop))}, by its sidecar: {shown(str(error))}"
+        raise WeightsError(what, "take the release that trained it") from None
+    if taken[2] != views * taken[1]:
+        what = f"{shown(path)} takes pictures of {taken[1]} × {taken[2]} pixels, its card says {views} side by side"
+        raise WeightsError(what, "restore both, e.g. with `dvc checkout`")
     return one
 
 
@@ -227,7 +235,7 @@ def predict_files(
     for turn, (size, crop) in enumerate(sorted({(one.size, one.crop) for one in loaded}, reverse=True)):
         noted = look if turn == 0 else None  # of the finest, if several sizes are asked for
 
-        def pixels(row: int, size: int = size, crop: Crop = crop, noted: Any = noted) -> np.ndarray | str:
+        def pixels(row: int, size: int = size, crop: str = crop, noted: Any = noted) -> np.ndarray | str:
             try:
                 image = decode_uncropped(files[row], size, max_megapixels=max_megapixels, crop=crop)
                 if noted:
