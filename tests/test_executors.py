@@ -21,12 +21,13 @@ from glaucoma.search.executors.cores import pin, share
 from glaucoma.search.executors.local import InProcess
 from glaucoma.search.executors.processes import Processes, _map
 from glaucoma.search.executors.work import Event, Work, pack, travelling, unpack
-from glaucoma.search.grid import Run, Trial
+from glaucoma.search.grid import Fit, Run, Trial
 from glaucoma.search.journal import Journal
 from glaucoma.search.search import Searcher
 from glaucoma.search.training import Follower, Snapshot
 
-TRIALS = [Trial(lr, "adam", 8, epochs) for lr in (1e-2, 1e-3) for epochs in (1, 4)]
+FITS = {1e-2: Fit(), 1e-3: Fit(precise_bn=True)}  # by learning rate
+TRIALS = [Trial(lr, "adam", 8, epochs, fit) for lr, fit in FITS.items() for epochs in (1, 4)]
 
 
 def search(state: Path, executor, cut=cut_all, trials=TRIALS, cached: bool = True, seed: int = 4) -> Searcher:

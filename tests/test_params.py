@@ -137,6 +137,7 @@ def test_a_missing_key_is_named(edited, key: str):
         ("model4.grid.lr", [], "model4.grid.lr is []"),
         ("fit.schedule", "linear", "fit.schedule is 'linear'"),
         ("fit.label_smoothing", 1.0, "fit.label_smoothing is 1.0"),
+        ("fit.precise_bn", "on", "fit.precise_bn is 'on'"),
         ("stage1.grid.warmup", [], "stage1.grid.warmup is []"),
         ("augment.rotation", 200, "augment.rotation is 200"),
         ("augment.zoom", 0.1, "augment changes images while they are trained on, and search.cache is true"),

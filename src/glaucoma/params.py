@@ -19,7 +19,7 @@ from glaucoma.errors import ParamsError
 from glaucoma.refusals import refusals
 from glaucoma.training_params import Augment, Count, Fit, Fold, Grid, Optimizer, Positive, Section, distinct
 
-__all__ = ["VIEWS", "Augment", "Grid", "Head", "Params", "load_params", "views_of"]
+__all__ = ["VIEWS", "Augment", "Grid", "Head", "Params", "Regression", "load_params", "views_of"]
 
 Score = Literal[
     "sensitivity",
@@ -121,6 +121,13 @@ class Head(Section):
     dropout: Annotated[float, Field(ge=0, lt=1)]
 
 
+class Regression(Section):
+    """The logistic regression on the frozen backbone's features that a fold may be."""
+
+    flips: Literal["none", "horizontal", "both"]
+    C: Positive
+
+
 class Search(Section):
     """What every search selects on."""
 
@@ -154,7 +161,7 @@ class FreeModel(Stage):
 class Crossval(Section):
     """Which folds of which model are trained, from which weights, and how folds are drawn where there are none."""
 
-    model: Literal["final", "model4", "model5"]
+    model: Literal["final", "regression", "model4", "model5"]
     folds: Annotated[list[Fold], Field(min_length=1), AfterValidator(distinct)]
     warm_start: Literal["fold", "stage2", "none"]
     n_folds: Annotated[int, Field(ge=2, le=100)]
@@ -188,6 +195,7 @@ class Params(Section):
     sample: Sample
     backbone: Backbone
     head: Head
+    regression: Regression
     search: Search
     stage1: Stage
     stage2: Stage2

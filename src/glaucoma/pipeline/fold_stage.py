@@ -26,6 +26,7 @@ from glaucoma.pipeline.search_stage import dataset, likeness, model_card, with_h
 from glaucoma.progress import say
 from glaucoma.search.grid import Trial, expand, fit_of
 from glaucoma.search.ranking import rank
+from glaucoma.search.regression import fit_regression
 from glaucoma.search.search import Searcher
 from glaucoma.search.training import Snapshot
 
@@ -49,8 +50,15 @@ def train_fold(params: Params, fold: int) -> None:
     trainer = _FoldTrainer(params, fold, data.pixels, splits, clusters)
     network, seen = trainer.warm_start(data.fold(params.search.fold)["train"])
     final = Trial(params.lr, params.optimizer, params.batch_size, params.epochs, fit_of(params))
-    searcher, snapshot = trainer.train(cut_all(network), final, splits, "training")
-    searcher.take(snapshot)
+    if params.crossval.model == "regression":
+        how = data.pixels, splits, params.regression, paths.STATE
+        network, snapshot = fit_regression(network, params.backbone.name, *how)
+        configuration, of = params.regression.model_dump(), "regression on frozen features"
+        trainer.seconds.append(snapshot.seconds)
+    else:
+        searcher, snapshot = trainer.train(cut_all(network), final, splits, "training")
+        searcher.take(snapshot)
+        configuration, of = final.as_dict(), str(final)
 
     files = paths.fold_files(fold)
     held_out = {name: splits[name] for name in ("test", "valid")}
@@ -61,11 +69,11 @@ def train_fold(params: Params, fold: int) -> None:
         }
         for name, split in held_out.items()
     }
-    name, stops = f"fold {fold}", final.fit.early_stopping > 0
-    found = write_training(snapshot, splits["train"], held_out, files["report"], name, str(final), stops=stops)
+    name, stops = f"fold {fold}", params.crossval.model != "regression" and final.fit.early_stopping > 0
+    found = write_training(snapshot, splits["train"], held_out, files["report"], name, of, stops=stops)
     write_json(files["metrics"], {"fold": fold, **result, "warnings": len(found)})
-    write_csv(files["report"] / "selection.csv", pd.DataFrame(trainer.chosen(final)))
-    about = {"stage": "crossval", "fold": fold, "configuration": final.as_dict(), **result}
+    write_csv(files["report"] / "selection.csv", pd.DataFrame(trainer.chosen(configuration)))
+    about = {"stage": "crossval", "fold": fold, "configuration": configuration, **result}
     about |= {"model": params.crossval.model, "warm_start": params.crossval.warm_start}
     about |= {"nested": params.search.nested, **likeness(splits["train"])}
     about["warnings"] = [asdict(symptom) for symptom in found]
@@ -92,6 +100,8 @@ class _FoldTrainer:
     def warm_start(self, search_train: Split) -> tuple[keras.Model, Split | None]:
         """The network that the fold starts from, and the split whose labels its weights have seen."""
         params = self.params
+        if params.crossval.model == "regression":
+            return load_model(paths.BACKBONE), None
         if params.crossval.model != "final":
             return free_network(params, params.crossval.model), None
         if params.crossval.warm_start == "stage2":
@@ -106,12 +116,12 @@ class _FoldTrainer:
             searcher.take(snapshot)
         return network, self.splits["train"]
 
-    def chosen(self, final: Trial) -> list[dict]:
+    def chosen(self, final: dict) -> list[dict]:
         """Which configuration each stage of the fold was trained with, and on what it was chosen."""
         fold, search = self.fold, self.params.search
         on = f"fold {fold}, part of train" if search.nested else f"fold {search.fold}, {search.split}"
         rows = [{"stage": stage, "chosen_on": on, **trial.as_dict()} for stage, trial in self.winners.items()]
-        return [*rows, {"stage": "final", "chosen_on": "params.yaml", **final.as_dict()}]
+        return [*rows, {"stage": "final", "chosen_on": "params.yaml", **final}]
 
     def _nested(self) -> dict[str, Trial]:
         """The best trials of the grids of stages 1 and 2 by a hold-out of the fold's train split.

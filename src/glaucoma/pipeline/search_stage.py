@@ -134,7 +134,11 @@ def model_card(params: Params, about: dict, model: str = "final") -> dict:
         "input": {"size": params.data.image_size, "crop": params.data.crop, "channels": "RGB", "range": [0, 255]},
         "threshold": 0.5,
         "backbone": section.backbone.model_dump(),
-        "head": section.head.model_dump(),
+        **(
+            {"regression": params.regression.model_dump()}
+            if model == "regression"
+            else {"head": section.head.model_dump()}
+        ),
         "seed": params.seed,
         "versions": describe(),
         **about,

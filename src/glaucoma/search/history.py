@@ -13,7 +13,7 @@ from glaucoma.model.network import CLASSES
 from glaucoma.model.runtime import keras
 from glaucoma.search.grid import Run
 
-__all__ = ["check_finite", "followed_metrics", "history_row"]
+__all__ = ["check_finite", "followed", "followed_metrics", "history_row"]
 
 LOSS = "cross_entropy"
 EPSILON = 1e-7  # keras.config.epsilon()
@@ -37,14 +37,19 @@ def history_row(epoch: int, logs: Mapping[str, float], test: Split, *, log_odds:
     scored from `predict`, which the last epoch needs anyway, and not by `evaluate`, which would be one more graph to
     trace. The cross-entropy clips as Keras' does.
     """
-    whole = bool(np.isfinite(log_odds).all())
-    found = decided(test.abnormal, log_odds >= THRESHOLD) if whole else {}
-    of_label = np.where(test.abnormal, log_odds, -log_odds)
-    loss = np.clip(np.logaddexp(0, -of_label), -np.log(1 - EPSILON), -np.log(EPSILON)).mean() if whole else np.nan
     row = {"epoch": epoch + 1, "loss": logs[LOSS], "accuracy": logs["accuracy"], "f1_macro": logs["f1_macro"]}
-    row |= {"test_loss": loss}
-    row |= {f"test_{name}": found.get(name, np.nan) for name in ("accuracy", "f1_macro")}
+    row |= {f"test_{name}": value for name, value in followed(test, log_odds=log_odds).items()}
     return {name: value if name == "epoch" else float(value) for name, value in row.items()}
+
+
+def followed(split: Split, *, log_odds: np.ndarray) -> dict[str, float]:
+    """What a history says of a split: loss (cross-entropy), accuracy and f1_macro (NaN where they are not defined)."""
+    if not np.isfinite(log_odds).all():
+        return dict.fromkeys(("loss", "accuracy", "f1_macro"), np.nan)
+    found = decided(split.abnormal, log_odds >= THRESHOLD)
+    losses = np.logaddexp(0, np.where(split.abnormal, -log_odds, log_odds))
+    loss = np.clip(losses, -np.log(1 - EPSILON), -np.log(EPSILON)).mean()
+    return {"loss": loss} | {name: found.get(name, np.nan) for name in ("accuracy", "f1_macro")}
 
 
 def check_finite(run: Run, row: Mapping[str, float]) -> None:

@@ -26,6 +26,7 @@ from glaucoma.search.training import Follower, Snapshot, assign
 __all__ = ["Searcher"]
 
 SMALL = 100_000  # parameters up to which several tails are trained in one step
+SIDE_BY_SIDE = (Fit(), Fit(precise_bn=True))  # what else a run may ask for then
 
 
 class Searcher:
@@ -108,7 +109,7 @@ class Searcher:
     def _train(self, runs: list[Run]) -> dict[Trial, Snapshot]:
         finished: dict[Trial, Snapshot] = {}
         executor = self.executor or choose()
-        together = self._heads_only and all(run.fit == Fit() for run in runs)  # any other is trained alone
+        together = self._heads_only and all(run.fit in SIDE_BY_SIDE for run in runs)  # any other is trained alone
         work = Work(self.cut, self.splits, self.seed, self.cached, together, self.augment)
         arrays, units = self._arrays(), self._units(runs, executor.workers(), together)
         with Progress(self.title, sum(run.epochs[-1] for run in runs), "epoch") as progress:
@@ -133,15 +134,15 @@ class Searcher:
         return finished
 
     def _units(self, runs: list[Run], workers: int, together: bool) -> list[list[Run]]:
-        """Runs that are trained together: heads of a batch size, in as many parts as there are workers; or each alone.
+        """Runs that are trained together: heads of a batch size and `fit`, in a part for each worker; or each alone.
 
         Which heads are trained together changes none of them.
         """
         if not together:
             return [[run] for run in runs]
-        sizes = sorted({run.batch_size for run in runs})
-        parts = -(-workers // len(sizes))
-        units = [[run for run in runs if run.batch_size == size][i::parts] for size in sizes for i in range(parts)]
+        kinds = sorted({(run.batch_size, run.fit) for run in runs})
+        parts = -(-workers // len(kinds))
+        units = [[r for r in runs if (r.batch_size, r.fit) == kind][i::parts] for kind in kinds for i in range(parts)]
         return [unit for unit in units if unit]
 
     @property
