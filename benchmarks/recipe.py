@@ -23,9 +23,9 @@ from glaucoma.data.crop import load_cropped
 from glaucoma.data.index import distinct
 from glaucoma.data.intake import build_index
 from glaucoma.data.splits import Dataset
-from glaucoma.evaluate.over_folds import mean_differences
 from glaucoma.evaluate.log_odds import averaged as mean_of
 from glaucoma.evaluate.log_odds import expit
+from glaucoma.evaluate.over_folds import mean_differences
 from glaucoma.evaluate.scores import predictions_table
 from glaucoma.files import atomic_path
 from glaucoma.model.backbones import build_backbone

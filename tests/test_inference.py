@@ -84,7 +84,7 @@ def test_files_are_predicted_as_the_network_sees_their_pixels_and_the_ensemble_i
     assert pixels.shape[1:3] == (SIZE, SIZE)
     for row, model in zip(found.each, models, strict=True):
         expected = load_classifier(model).network.predict(pixels, verbose=0)[:, CLASSES.index("abnormal")]
-        np.testing.assert_allclose(row[readable], expected, atol=1e-6)
+        np.testing.assert_allclose(expit(row[readable]), expected, atol=1e-6)
     np.testing.assert_allclose(found.probability[readable], expit(found.each[:, readable]).mean(axis=0))
 
 
