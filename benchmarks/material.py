@@ -12,7 +12,7 @@ from glaucoma.data.splits import Split
 from glaucoma.model.backbones import build_backbone
 from glaucoma.model.network import build_network, reseed
 from glaucoma.model.runtime import fresh, keras
-from glaucoma.params import load_params
+from glaucoma.profiles import load_profile
 from glaucoma.search.grid import Trial, expand
 
 __all__ = ["network", "pixels", "splits", "trials"]
@@ -60,7 +60,7 @@ def network(scale: Scale, size: int | None = None, policy: str = "float32") -> k
 
 def trials(stage: str, scale: Scale) -> list[Trial]:
     """The published grid of a stage; its first trials, shortened, where the scale is tiny."""
-    grid = expand(getattr(load_params(ROOT / "profiles/published.yaml"), stage).grid)
+    grid = expand(getattr(load_profile(ROOT / "profiles/published.yaml"), stage).grid)
     if not scale.tiny:
         return grid
     return [Trial(trial.lr, trial.optimizer, trial.batch_size, trial.epochs // 10) for trial in grid[:4]]

@@ -5,11 +5,12 @@ from glaucoma import paths
 from glaucoma.data.names import many
 from glaucoma.evaluate import summary, symptoms
 from glaucoma.evaluate.controls import control_lines, write_against_controls
+from glaucoma.evaluate.ladder import ladder_lines
 from glaucoma.evaluate.scores import ABNORMAL, confusion
 from glaucoma.files import write_csv, write_json
 from glaucoma.params import Params
 from glaucoma.pipeline.against_published import write_against_published
-from glaucoma.pipeline.judgement import interval_lines, write_judgement
+from glaucoma.pipeline.judgement import interval_lines, write_judgement, write_ladder
 from glaucoma.progress import say
 from glaucoma.report.folds import folds_figure, pooled_note, roc_figure, seen_note
 from glaucoma.report.training import confusion_figure
@@ -49,7 +50,7 @@ def main(params: Params) -> None:
     controls = write_against_controls(results, params.seed)
     table = write_judgement(results, params, seen.strip())
     print(summary.readable(results), interval_lines(table), summary.selection_note(params), sep="\n")
-    print(control_lines(controls))
+    print(control_lines(controls), *ladder_lines(write_ladder(results, params)), sep="\n")
     print(f"compared with the report: {compared}")
     print(f"look next at {paths.SUMMARY}/intervals.png, reliability.png and worst.csv, and published.csv beside them")
 

@@ -26,6 +26,7 @@ LAYERS = [
     {"evaluate"},
     {"model"},
     {"data"},
+    {"profiles"},
     {"params", "training_params"},
     {
         "backbone_table",
@@ -37,6 +38,7 @@ LAYERS = [
         "progress",
         "interrupts",
         "refusals",
+        "yaml12",
         "__init__",
     },
 ]

@@ -25,6 +25,7 @@ from glaucoma.evaluate.summary import (
 from glaucoma.evaluate.symptoms import FILE, Symptom, symptoms_table
 from glaucoma.files import read_csv, read_json, write_csv, write_json
 from glaucoma.params import Params, load_params
+from glaucoma.profiles import load_profile
 
 ROOT = Path(__file__).resolve().parents[1]
 CONSTANT = Symptom("same_answer", 0.01, "answers the same", "too little was learnt", "raise lr")
@@ -216,7 +217,7 @@ def test_scores_are_set_beside_the_published_ones_where_the_protocol_is_theirs()
 
 
 def test_the_shipped_profile_is_compared_though_it_mends_the_leak_and_the_note_says_so():
-    params = load_params(ROOT / "profiles/published.yaml")
+    params = load_profile(ROOT / "profiles/published.yaml")
     protocol = protocol_table(params, published()["protocol"]["index"])
     assert protocol.loc[protocol["same"] == "no", "item"].tolist() == ["crossval.warm_start"]
     folds = published_folds()
@@ -313,6 +314,7 @@ def test_the_stage_writes_everything_twice_the_same_and_names_what_it_left_aside
         *["reliability.csv", "reliability.png", "decision_curve.csv", "decision_curve.png", "worst.csv"],
         *["precision_recall.png", "subgroups.csv", "predictions_valid.csv", "report_test.csv", "report_valid.csv"],
         *["published_searches.csv", "selection.csv", "controls.csv", "warnings.csv"],
+        *["cost_quality.csv", "cost_quality.png"],
     } == set(written[0])
     told = read_json(tmp_path / paths.INTERVALS)["test"]["auroc"]
     assert told["low"] <= told["value"] <= told["high"]

@@ -11,15 +11,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, PlainValidator, ValidationError
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from glaucoma.backbone_table import BACKBONES, nearest
 from glaucoma.errors import ParamsError
 from glaucoma.refusals import refusals
 from glaucoma.training_params import Augment, Count, Fit, Fold, Grid, Optimizer, Positive, Section, distinct
+from glaucoma.yaml12 import read_yaml
 
-__all__ = ["VIEWS", "Augment", "Grid", "Head", "Params", "Regression", "load_params", "views_of"]
+__all__ = ["VIEWS", "Augment", "Grid", "Head", "Params", "Regression", "check_params", "load_params", "views_of"]
 
 Score = Literal[
     "sensitivity",
@@ -213,19 +212,19 @@ def load_params(path: Path | str) -> Params:
     """Read and check params.yaml.
 
     Raises:
+        ParamsError: the file cannot be read; else as `check_params`.
+    """
+    return check_params(read_yaml(path), str(path))
+
+
+def check_params(raw: Any, name: str) -> Params:
+    """Check parameters as a YAML file holds them; `name` says in messages where they come from.
+
+    Raises:
         ParamsError: naming every key that does not fit, what was found there and what fits.
     """
-    path = Path(path)
-    try:
-        raw = YAML(typ="safe", pure=True).load(path)
-    except FileNotFoundError:
-        raise ParamsError(f"{path} does not exist", "run from the project's root, where params.yaml lies") from None
-    except OSError as error:
-        raise ParamsError(f"{path} cannot be read: {error.strerror}", "give a YAML file that you may read") from None
-    except (YAMLError, UnicodeDecodeError) as error:
-        raise ParamsError(f"{path} is not valid YAML: {error}", "mend it, or `git checkout` the last version") from None
     if not isinstance(raw, dict):
-        raise ParamsError(f"{path} holds no keys", "`git checkout` the shipped version and edit that")
+        raise ParamsError(f"{name} holds no keys", "`git checkout` the shipped version and edit that")
     try:
         params = Params.model_validate(raw)
     except ValidationError as error:
@@ -234,7 +233,7 @@ def load_params(path: Path | str) -> Params:
         lines = _conflicts(params)
         if not lines:
             return params
-    raise ParamsError(f"{path}: " + "\n  ".join(lines), "each key's meaning stands beside it in params.yaml")
+    raise ParamsError(f"{name}: " + "\n  ".join(lines), "each key's meaning stands beside it in params.yaml")
 
 
 def _listed(value: Any) -> list:

@@ -21,7 +21,7 @@ from glaucoma.model.cut import Cut, cut_all, cut_head, cut_last
 from glaucoma.model.runtime import fresh, keras
 from glaucoma.params import Params
 from glaucoma.pipeline.free_models import free_network
-from glaucoma.pipeline.outputs import write_training
+from glaucoma.pipeline.outputs import images_per_second, write_rungs, write_training
 from glaucoma.pipeline.search_stage import dataset, likeness, model_card, with_head
 from glaucoma.progress import say
 from glaucoma.search.grid import Trial, expand, fit_of
@@ -71,6 +71,7 @@ def train_fold(params: Params, fold: int) -> None:
     }
     name, stops = f"fold {fold}", params.crossval.model != "regression" and final.fit.early_stopping > 0
     found = write_training(snapshot, splits["train"], held_out, files["report"], name, of, stops=stops)
+    write_rungs({stage: one.log_odds for stage, one in trainer.rungs.items()}, splits, fold, files["report"])
     write_json(files["metrics"], {"fold": fold, **result, "warnings": len(found)})
     write_csv(files["report"] / "selection.csv", pd.DataFrame(trainer.chosen(configuration)))
     about = {"stage": "crossval", "fold": fold, "configuration": configuration, **result}
@@ -78,7 +79,9 @@ def train_fold(params: Params, fold: int) -> None:
     about |= {"nested": params.search.nested, **likeness(splits["train"])}
     about["warnings"] = [asdict(symptom) for symptom in found]
     save_model(network, files["model"], model_card(params, about, params.crossval.model))
-    write_json(files["timing"], {"seconds": sum(trainer.seconds), "final_seconds": snapshot.seconds})
+    rate = images_per_second(network, data.pixels, splits["valid"].rows)
+    timing = {"seconds": sum(trainer.seconds), "final_seconds": snapshot.seconds, "images_per_second": rate}
+    write_json(files["timing"], {**timing, "ladder": trainer.costs(snapshot, rate)})
     shown = "; ".join(f"{name} {_headline(result[name])}" for name in held_out)
     say(f"fold {fold}: {shown}")  # `glaucoma crossval` looks for the colon
 
@@ -89,6 +92,7 @@ class _FoldTrainer:
     Attributes:
         seconds: how long each training took, also where the journal held it already.
         winners: the trial that each stage of the fold's own warm start was trained with.
+        rungs: what each of these stages ended with.
     """
 
     def __init__(self, params: Params, fold: int, pixels, splits: dict[str, Split], clusters: Mapping[str, str]):
@@ -96,6 +100,7 @@ class _FoldTrainer:
         self.clusters = clusters
         self.seconds: list[float] = []
         self.winners: dict[str, Trial] = {}
+        self.rungs: dict[str, Snapshot] = {}
 
     def warm_start(self, search_train: Split) -> tuple[keras.Model, Split | None]:
         """The network that the fold starts from, and the split whose labels its weights have seen."""
@@ -110,10 +115,10 @@ class _FoldTrainer:
         if params.crossval.warm_start == "none":
             return network, None
         self.winners = self._nested() if params.search.nested else {stage: _winner(stage) for stage in STAGES}
-        splits = {name: self.splits[name] for name in ("train", params.search.split)}
-        for stage, winner in self.winners.items():
-            searcher, snapshot = self.train(self._cut(stage, network), winner, splits, f"warm start, {stage}")
+        for stage, winner in self.winners.items():  # `valid` is predicted at the end, and decides nothing
+            searcher, snapshot = self.train(self._cut(stage, network), winner, self.splits, f"warm start, {stage}")
             searcher.take(snapshot)
+            self.rungs[stage] = snapshot
         return network, self.splits["train"]
 
     def chosen(self, final: dict) -> list[dict]:
@@ -122,6 +127,18 @@ class _FoldTrainer:
         on = f"fold {fold}, part of train" if search.nested else f"fold {search.fold}, {search.split}"
         rows = [{"stage": stage, "chosen_on": on, **trial.as_dict()} for stage, trial in self.winners.items()]
         return [*rows, {"stage": "final", "chosen_on": "params.yaml", **final}]
+
+    def costs(self, final: Snapshot, rate: float) -> dict[str, float]:
+        """Seconds from the untrained network to each rung: its training and that of the rungs below.
+
+        What is frozen is cached, so that none of them has waited for it: a pass of the train images through the
+        network, at this many images a second, stands for it.
+        """
+        total, costs = 0.0, {}
+        for stage, snapshot in self.rungs.items():
+            total += snapshot.seconds + (len(self.splits["train"]) / rate if self.params.search.cache else 0.0)
+            costs[stage] = total
+        return {**costs, "final": total + final.seconds}
 
     def _nested(self) -> dict[str, Trial]:
         """The best trials of the grids of stages 1 and 2 by a hold-out of the fold's train split.

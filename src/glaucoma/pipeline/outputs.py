@@ -1,7 +1,9 @@
-"""What a training leaves for people: warnings, curves, predictions, classification report, confusion matrix."""
+"""What a training leaves: warnings, curves, predictions, report, confusion matrix; and how fast it predicts."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +13,16 @@ from glaucoma.data.splits import Split
 from glaucoma.evaluate.scores import classification_report, confusion, predictions_table
 from glaucoma.evaluate.symptoms import FILE, Symptom, symptoms, symptoms_table
 from glaucoma.files import write_csv
+from glaucoma.model.runtime import keras, ready_to_predict
 from glaucoma.progress import say
 from glaucoma.report.training import confusion_figure, learning_curves
+from glaucoma.search.batches import Batches
 from glaucoma.search.training import Snapshot
 
-__all__ = ["write_training"]
+__all__ = ["images_per_second", "write_rungs", "write_training"]
+
+LADDER = ["rung", "fold", "split", "image", "patient", "label", "predicted", "probability", "log_odds"]
+BATCH, MEASURED = 16, 32  # images of a batch, and of a measurement
 
 
 def write_training(
@@ -80,3 +87,40 @@ def _symptoms(snapshot: Snapshot, train: Split, splits: dict[str, Split], stops:
         history=history,
         epoch=epoch,
     )
+
+
+def write_rungs(
+    rungs: Mapping[str, Mapping[str, np.ndarray]], splits: Mapping[str, Split], fold: int, folder: Path
+) -> None:
+    """Write `ladder.csv` into `folder`: what each step of a training predicts for `test` and `valid`, for the summary.
+
+    Args:
+        rungs: by step and split, float64 (n,), the log-odds of abnormal; none are a table without rows.
+        splits: those of the fold.
+        fold: its number.
+        folder: where the file goes.
+    """
+    tables = [pd.DataFrame(columns=LADDER)]
+    for rung, log_odds in rungs.items():
+        for name in ("test", "valid"):
+            split = splits[name]
+            table = predictions_table(split.images, split.abnormal, log_odds=log_odds[name])
+            patients = list(split.patients or [""] * len(split))
+            tables.append(table.assign(rung=rung, fold=fold, split=name, patient=patients)[LADDER])
+    write_csv(folder / "ladder.csv", pd.concat(tables[1:] or tables, ignore_index=True))
+
+
+def images_per_second(network: keras.Model, pixels: np.ndarray, rows: np.ndarray) -> float:
+    """How many images a second a network predicts from decoded pixels, once it runs.
+
+    Args:
+        network: takes float32 (batch, size, size, 3).
+        pixels: uint8 (images, size, size, 3).
+        rows: int (n,), which images; repeated, or some left out, so that 32 are measured.
+    """
+    ready_to_predict(network)
+    chosen = np.resize(rows, MEASURED)
+    network.predict(Batches([pixels], chosen[:BATCH], None, batch_size=BATCH), verbose=0)
+    begin = time.perf_counter()
+    network.predict(Batches([pixels], chosen, None, batch_size=BATCH), verbose=0)
+    return MEASURED / (time.perf_counter() - begin)

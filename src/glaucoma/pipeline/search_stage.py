@@ -22,6 +22,7 @@ from glaucoma.search.executors.choose import Executor, choose
 from glaucoma.search.grid import expand, fit_of
 from glaucoma.search.ranking import rank, timings
 from glaucoma.search.search import Searcher
+from glaucoma.search.training import Snapshot
 
 __all__ = ["dataset", "likeness", "model_card", "search_stage", "stage1", "stage2", "stage3", "with_head"]
 
@@ -61,8 +62,11 @@ def with_head(backbone: keras.Model, head: Head, seed: int) -> keras.Model:
 
 def search_stage(
     name: str, params: Params, network: keras.Model, executor: Executor, cut: Callable[[keras.Model], Cut]
-) -> None:
+) -> Snapshot:
     """Train the grid of stage `name` from `network`, and write its model, metrics, tables, figures and timings.
+
+    Returns:
+        What the winner ended with; `network` has its weights.
 
     Raises:
         DataError: the search fold cannot be trained on.
@@ -112,6 +116,7 @@ def search_stage(
     shown[4:4] = [name for name in table if name.startswith("param_") and name not in shown]
     top = table.head(TOP)[shown].rename(columns=lambda c: c.removeprefix("param_").removeprefix("mean_test_"))
     say(f"{name}: the best of {len(trials)} trials on fold {params.search.fold}, test\n{top.to_string(index=False)}")
+    return winner
 
 
 def dataset() -> Dataset:

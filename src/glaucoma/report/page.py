@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from glaucoma import paths
 from glaucoma.data.names import many
 from glaucoma.evaluate.controls import control_lines
+from glaucoma.evaluate.ladder import ladder_lines
 from glaucoma.evaluate.scores import ABNORMAL, NORMAL
 from glaucoma.evaluate.summary import SPLITS, mean_and_sd
 from glaucoma.evaluate.symptoms import FILE, first_line, read_symptoms
@@ -98,6 +99,9 @@ def gather(params: Params) -> dict[str, Any]:
         "probes_figure": _probes(),
         "controls": table(paths.SUMMARY / "controls.csv", "Controls, and the networks beside them", sortable=True),
         "control_lines": _controls(),
+        "ladder": table(paths.COST_QUALITY, "What each rung costs, and how good it is on valid", sortable=True),
+        "ladder_figure": picture(paths.COST_QUALITY.with_suffix(".png"), "AUROC of each rung by what it costs"),
+        "ladder_lines": _ladder(),
         "permuted": json_or_missing(paths.CONTROLS_METRICS),
         "offenders": _found("offenders", "Photographs that the audit finds fault with", "no photograph at fault"),
         "duplicates": _found("duplicates", "Files that show the same photograph, side by side", "no such pair"),
@@ -184,6 +188,12 @@ def _controls() -> Any:
     """What the AUROCs of the networks and the controls say, in lines."""
     found = frame(paths.SUMMARY / "controls.csv")
     return found if isinstance(found, Missing) else control_lines(found).splitlines()
+
+
+def _ladder() -> Any:
+    """Which rung to take, in sentences."""
+    found = frame(paths.COST_QUALITY)
+    return found if isinstance(found, Missing) else ladder_lines(found)
 
 
 def _folds() -> Any:

@@ -30,9 +30,9 @@ HELD_OUT = 0.09  # share of all images that each fold holds out as `valid`
 def make_sample(root: Path | str, *, images: int, size: int, seed: int, folds: int = 10) -> None:
     """Render the sample and lay it out as `FoldK/{train,test,valid}/{normal,abnormal}/<ten letters>.jpg`.
 
-    Each image is in every fold once, under another name each time (hard links, copies where there are none). The test
-    splits are stratified, disjoint and cover all images; `valid` is a stratified 9 % of all images, drawn from the
-    rest; `train` is what remains. `truth.csv` has a row per image: `image` (SHA-256 of the file) and the columns of
+    Each image is in every fold once, under another name each time (hard links, copies where there are none). Splits
+    are drawn by class alone. The test splits are disjoint and cover all images; the `valid` splits, 9 % of them each,
+    are disjoint too; `train` is what remains. `truth.csv` has a row per image: `image` (SHA-256 of the file) and the columns of
     `truth.truth`, sorted by `image`. The tree depends on the arguments only; it replaces an earlier one at once, and a
     run that is stopped leaves that one as it was.
 
@@ -102,12 +102,12 @@ def _fill(root: Path, counts: dict[str, int], size: int, seed: int, folds: int) 
 def _splits(rng: np.random.Generator, count: int, folds: int) -> list[list[str]]:
     """Which split each of `count` images of one class belongs to, fold by fold."""
     order = rng.permutation(count)
+    tests = [order[fold::folds] for fold in range(folds)]
     splits = np.full((count, folds), "train", dtype=object)
-    for fold in range(folds):
-        test = order[fold::folds]
+    for fold, test in enumerate(tests):
         splits[test, fold] = "test"
-        rest = np.setdiff1d(order, test)
-        splits[rng.choice(rest, max(1, round(HELD_OUT * count)), replace=False), fold] = "valid"
+        # part of the next fold's test set: over all folds, no image is held out twice
+        splits[tests[(fold + 1) % folds][: max(1, round(HELD_OUT * count))], fold] = "valid"
     return splits.tolist()
 
 
