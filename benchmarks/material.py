@@ -44,16 +44,18 @@ def splits(scale: Scale, *, short: bool = False) -> dict[str, Split]:
     }
 
 
-def network(scale: Scale, size: int | None = None, policy: str = "float32") -> keras.Model:
-    """The network as a stage builds it, with random weights: EfficientNetB0, or a few layers at a tiny scale.
+def network(
+    scale: Scale, size: int | None = None, policy: str = "float32", backbone: str = "EfficientNetB0"
+) -> keras.Model:
+    """The network as a stage builds it, with random weights, or a few layers at a tiny scale.
 
     `policy` is Keras' dtype policy for all layers; it stays in force until the next call.
     """
     fresh(SEED)
     keras.config.set_dtype_policy(policy)  # after `fresh`, which forgets it
     size = size or scale.size
-    backbone = _tiny(size) if scale.tiny else build_backbone("EfficientNetB0", size, "none")
-    whole = build_network(backbone, dropout=0.2, seed=SEED)
+    built = _tiny(size) if scale.tiny else build_backbone(backbone, size, "none")
+    whole = build_network(built, dropout=0.2, seed=SEED)
     reseed(whole, SEED)
     return whole
 

