@@ -51,3 +51,6 @@ lock: setup ## resolve requirements.lock anew from pyproject.toml (needs interne
 	@python -m pip install --quiet uv
 	@uv pip compile pyproject.toml --extra dev --universal --python-version 3.10 --generate-hashes --no-annotate \
 		--no-header --no-emit-index-url --no-emit-find-links --upgrade --quiet --output-file requirements.lock
+	@uv pip compile pyproject.toml --extra gpu --universal --python-version 3.10 --generate-hashes --no-annotate \
+		--no-header --no-emit-index-url --no-emit-find-links --constraint requirements.lock --quiet \
+		| awk '/^[^ ]/ { on = /^nvidia-/ } on' > requirements-gpu.lock

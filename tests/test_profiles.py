@@ -135,7 +135,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the shipped parameters and profiles, to be in."""
     root = tmp_path / "project"
     (root / "profiles").mkdir(parents=True)
-    shutil.copy(ROOT / "params.yaml", root)
+    (root / "params.yaml").write_text(shipped())
     for file in FILES:
         shutil.copy(file, root / "profiles")
     monkeypatch.chdir(root)

@@ -1,5 +1,6 @@
 #!/bin/sh
 # Make .venv from requirements.lock, or do nothing where it is up to date. Says at once what is missing.
+# Where nvidia-smi finds a GPU, TensorFlow's CUDA libraries of requirements-gpu.lock too: a GPU is then used by itself.
 # PYTHON=/path/to/python3.12 chooses the interpreter; else the newest of 3.10–3.13 on the PATH is taken.
 set -eu
 cd "$(dirname "$0")/.."
@@ -19,12 +20,17 @@ fi
 [ -n "$python" ] || fail "no Python 3.10–3.13 on the PATH" "install one, or name one: make PYTHON=/path/to/python3.12"
 supported "$python" || fail "$python is no Python 3.10–3.13" "name another one: make PYTHON=/path/to/python3.12"
 
+gpu=$(nvidia-smi --list-gpus 2>/dev/null | head -n 1 || true)
 stamp=.venv/.installed
-wanted="$(cat requirements.lock pyproject.toml tools/setup.sh | git hash-object --stdin) $(pwd)"
+wanted="$(cat requirements.lock requirements-gpu.lock pyproject.toml tools/setup.sh | git hash-object --stdin) $(pwd)"
+[ -z "$gpu" ] || wanted="$wanted GPU"
 [ "$(cat $stamp 2>/dev/null || true)" = "$wanted" ] && exit 0
 
 free=$(df -Pk . | awk 'NR == 2 { print int($4 / 1048576) }')
-[ "$free" -ge 4 ] || fail "only $free GB free here; the packages take 3 GB" "free some space, or clone to a larger disk"
+needs=4
+[ -z "$gpu" ] || needs=9
+[ "$free" -ge $needs ] ||
+  fail "only $free GB free here; the packages take $((needs - 1)) GB" "free some space, or clone to a larger disk"
 echo "installing the packages of requirements.lock into .venv ($("$python" --version), 1–3 minutes) …"
 # an environment that works is brought up to date in place: a search may be running from it
 supported .venv/bin/python || "$python" -m venv --clear .venv 2>/dev/null ||
@@ -34,5 +40,12 @@ quiet="-qq --disable-pip-version-check --no-warn-script-location"
 PYTHONDONTWRITEBYTECODE='' .venv/bin/python -m pip install $quiet --compile --require-hashes -r requirements.lock ||
   fail "the packages could not be installed" "without internet: pip download -r requirements.lock -d wheels on a \
 machine that has it, then PIP_NO_INDEX=1 PIP_FIND_LINKS=wheels make"
+if [ -n "$gpu" ]; then
+  echo "installing TensorFlow's CUDA libraries for $gpu (2 GB to download) …"
+  .venv/bin/python -m pip install $quiet --require-hashes -r requirements-gpu.lock || {
+    echo "they could not be installed: the processor is used, and the next \`make\` tries again" >&2
+    wanted=${wanted% GPU}
+  }
+fi
 .venv/bin/python -m pip install $quiet --no-deps --no-build-isolation --editable .
 echo "$wanted" >$stamp

@@ -32,6 +32,7 @@ __all__ = [
     "read_profile",
     "rewrite",
     "shipped",
+    "shipped_params",
 ]
 
 PROFILES = Path("profiles")
@@ -43,6 +44,11 @@ KEPT = ("data.root", "data.layout", "data.classes", "data.unreadable", "data.max
 def shipped() -> str:
     """params.yaml as the project ships it."""
     return (files("glaucoma") / "shipped.yaml").read_text("utf-8")
+
+
+def shipped_params() -> Params:
+    """The same, checked."""
+    return check_params(parse_yaml(shipped(), "shipped.yaml"), "shipped.yaml")
 
 
 def read_profile(path: Path) -> dict[str, Any]:

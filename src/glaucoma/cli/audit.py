@@ -7,6 +7,7 @@ from pathlib import Path
 
 from glaucoma import paths
 from glaucoma.params import load_params
+from glaucoma.profiles import shipped_params
 
 __all__ = ["add"]
 
@@ -17,18 +18,11 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser("audit", help=about, description=f"{about}; exits with 4 where it finds errors")
     parser.add_argument("folder", metavar="DIR", type=Path, help="the photographs, in any layout of data.layout")
     parser.add_argument("--output", metavar="FOLDER", type=Path, default=Path("audit"), help="default: %(default)s")
-    about_params = f"default: {paths.PARAMS} here, else the project's as shipped"
-    parser.add_argument("--params", metavar="FILE", default=_default(), help=about_params)
+    parser.add_argument("--params", metavar="FILE", help=f"default: {paths.PARAMS} here, else as the project ships it")
     parser.set_defaults(work=lambda given: _audit(given.folder, given.output, given.params))
 
 
-def _default() -> str:
-    """The working folder's `params.yaml`; where there is none, that of the checkout this command comes from."""
-    shipped = Path(__file__).resolve().parents[3] / paths.PARAMS
-    return str(shipped if shipped.is_file() and not paths.PARAMS.is_file() else paths.PARAMS)
-
-
-def _audit(folder: Path, output: Path, params_file: str) -> None:
+def _audit(folder: Path, output: Path, params_file: str | None) -> None:
     """Write findings.csv, duplicates.csv, probes.csv, their pictures and audit.json, print what was found.
 
     Raises:
@@ -39,7 +33,10 @@ def _audit(folder: Path, output: Path, params_file: str) -> None:
     from glaucoma.data.intake import build_index
     from glaucoma.report.offenders import write_found
 
-    params = load_params(params_file)
+    if params_file is None and not paths.PARAMS.is_file():
+        params = shipped_params()
+    else:
+        params = load_params(params_file or paths.PARAMS)
     classes = params.data.classes
     index, _ = build_index(folder, layout="auto", classes=classes, n_folds=None, held_out=0, seed=params.seed)
     findings = audit(index, folder, params)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import time
 from pathlib import Path
 from typing import Any
 
@@ -142,10 +141,9 @@ def _say_how_long(params: Params, folder: Folder) -> None:
         TrainingError: a batch does not fit into memory.
     """
     print("timing a few training steps (about half a minute) …", flush=True)
-    started = time.perf_counter()
     from glaucoma.pipeline.duration import estimate, measure  # Keras takes seconds
 
-    speed = measure(params, started)
+    speed = measure(params)
     seconds = estimate(params, speed, folder.images, folder.seconds)
     print(
         f"the run will take {in_words(seconds)} on this machine: {1 / speed.all:.0f} images/s when all layers are "

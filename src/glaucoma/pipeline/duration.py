@@ -1,13 +1,15 @@
 """How long a run will take on this machine: a handful of its real steps are taken and timed.
 
-What is timed: starting Keras and tracing a network, predictions, and training steps of the head, of stage 2's layers
-and of every layer, of the backbone and at the size that params name, on noise. What is multiplied: images, epochs,
-trials and folds. Left out is what takes seconds: audit, figures, the report.
+What is timed: a process that imports what a fold needs, tracing a network, predictions, and training steps of the head,
+of stage 2's layers and of every layer, of the backbone and at the size that params name, on noise. What is multiplied:
+images, epochs, trials and folds. Left out is what takes seconds: audit, figures, the report.
 """
 
 from __future__ import annotations
 
 import hashlib
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -37,7 +39,7 @@ class Speed:
     """What was measured, in seconds.
 
     Attributes:
-        start: for a process to import Keras and to trace and take its first step on every layer.
+        start: for a process to import what a fold needs, and to build and trace the network.
         predict: for an image to pass through the whole network.
         head, last, all: for an image in a training step of what stage 1, 2 and 3 train.
     """
@@ -49,16 +51,17 @@ class Speed:
     all: float
 
 
-def measure(params: Params, started: float) -> Speed:
+def measure(params: Params) -> Speed:
     """Take real steps with the network that params ask for, its weights random.
 
     Args:
         params: backbone, head, image size, optimizer, batch size and what else decides a step.
-        started: `time.perf_counter()` before this module was imported.
 
     Raises:
         TrainingError: not even one batch fits into memory.
     """
+    begin = time.perf_counter()
+    subprocess.run([sys.executable, "-c", "import glaucoma.pipeline.fold_stage"], check=True)
     fresh(params.seed)
     size, batch, views = params.data.image_size, params.batch_size, len(views_of(params.data.crop))
     backbone = build_backbone(params.backbone.name, size, "none", views)
@@ -66,7 +69,7 @@ def measure(params: Params, started: float) -> Speed:
     images = BATCHES * batch
     pixels = np.random.default_rng(0).integers(0, 256, (images, size, views * size, 3), np.uint8)
     every = _step(cut_all(network), [pixels], params, params.augment)
-    start = time.perf_counter() - started - 2 * every * images
+    start = time.perf_counter() - begin - 2 * every * images
     predict = _predict(network, pixels, batch)
     head, last = (
         _frozen(cut, pixels, params, predict)
