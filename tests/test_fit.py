@@ -118,8 +118,8 @@ def test_training_that_stops_early_ends_with_the_weights_of_its_best_epoch(preci
     there = small.trained(trainer(), [short], SPLITS)[0][short, best + 1]
     floats = [[w for w in snapshot.weights if w.dtype.kind == "f"] for snapshot in (found, there)]
     small.same_arrays(*floats)  # generators of dropout went on to the last epoch
-    for name, probability in found.probability.items():
-        np.testing.assert_array_equal(probability, there.probability[name])
+    for name, log_odds in found.log_odds.items():
+        np.testing.assert_array_equal(log_odds, there.log_odds[name])
 
 
 def test_a_plateau_lowers_the_learning_rate():

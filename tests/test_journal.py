@@ -57,7 +57,7 @@ def test_a_trial_whose_file_is_missing_or_cut_short_counts_as_not_there(file, tm
     small.same(kept.read("one"), snapshot())
 
 
-@pytest.mark.parametrize("text", ["null", "[]", "{}", '"text"', "\x00\xff", '{"epochs": 2}', '{"probability": [1, 2]}'])
+@pytest.mark.parametrize("text", ["null", "[]", "{}", '"text"', "\x00\xff", '{"epochs": 2}', '{"log_odds": [1, 2]}'])
 def test_a_garbled_record_counts_as_not_there(text, tmp_path):
     kept = Journal(tmp_path)
     kept.write("one", snapshot())

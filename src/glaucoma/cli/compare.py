@@ -26,7 +26,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     about = "compare the scores of two runs on the images they share: differences with intervals, and tests"
     more = (
         "A run is a Git revision (HEAD~1, a tag, a branch), a DVC experiment, `workspace`, or a CSV of predictions "
-        "with columns image, label, probability and perhaps patient. Results of a revision are taken from DVC's cache "
+        "with columns image, label, log_odds and perhaps patient. Results of a revision are taken from DVC's cache "
         "(`dvc fetch --all-commits` where it lacks them). Intervals of 95 %: paired bootstrap over patients, copies of "
         "a photograph counting as one (those that this project's audit found); they cover the choice of images, not "
         "what another seed would change. p: DeLong's test for auroc, McNemar's exact test for accuracy. An image that "
@@ -73,6 +73,7 @@ def _compare(first: str, second: str, split: str, file: str | None) -> None:
 
 def _predictions(name: str, split: str) -> pd.DataFrame:
     """A run's predictions: from a CSV file, the workspace, or what DVC knows of a revision."""
+    from glaucoma.evaluate.log_odds import with_log_odds
     from glaucoma.files import read_csv
 
     here = Path(name) if name.endswith(".csv") else FILES[split]
@@ -80,9 +81,7 @@ def _predictions(name: str, split: str) -> pd.DataFrame:
         source = here if name == WORKSPACE or name.endswith(".csv") else io.StringIO(_at_revision(name, here))
         table = read_csv(source, dtype=TEXTS)
         table = table if "patient" in table else table.assign(patient="")
-        return table.fillna({"patient": ""}).astype({"probability": float})[
-            ["image", "patient", "label", "probability"]
-        ]
+        return with_log_odds(table.fillna({"patient": ""}))[["image", "patient", "label", "log_odds"]]
     except FileNotFoundError:
         raise DataError(f"{here} does not exist", "`dvc repro` makes it; `dvc checkout` brings it back") from None
     except (KeyError, ValueError) as error:  # pandas' own reading errors are ValueErrors

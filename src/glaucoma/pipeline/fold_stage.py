@@ -64,14 +64,14 @@ def train_fold(params: Params, fold: int) -> None:
     held_out = {name: splits[name] for name in ("test", "valid")}
     result = {
         name: {
-            **scores(split.abnormal, snapshot.probability[name]),
+            **scores(split.abnormal, log_odds=snapshot.log_odds[name]),
             **contamination(split, seen, clusters),
         }
         for name, split in held_out.items()
     }
     name, stops = f"fold {fold}", params.crossval.model != "regression" and final.fit.early_stopping > 0
     found = write_training(snapshot, splits["train"], held_out, files["report"], name, of, stops=stops)
-    write_rungs({stage: one.probability for stage, one in trainer.rungs.items()}, splits, fold, files["report"])
+    write_rungs({stage: one.log_odds for stage, one in trainer.rungs.items()}, splits, fold, files["report"])
     write_json(files["metrics"], {"fold": fold, **result, "warnings": len(found)})
     write_csv(files["report"] / "selection.csv", pd.DataFrame(trainer.chosen(configuration)))
     about = {"stage": "crossval", "fold": fold, "configuration": configuration, **result}

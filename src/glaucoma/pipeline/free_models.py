@@ -10,8 +10,8 @@ from glaucoma.files import write_json
 from glaucoma.interrupts import held
 from glaucoma.model.backbones import build_backbone
 from glaucoma.model.cut import cut_all
-from glaucoma.model.network import CLASSES
 from glaucoma.model.runtime import fresh, keras, ready_to_predict
+from glaucoma.model.scorer import log_odds, scorer
 from glaucoma.params import Params, views_of
 from glaucoma.pipeline.outputs import images_per_second, write_rungs
 from glaucoma.pipeline.search_stage import dataset, search_stage, with_head
@@ -36,10 +36,15 @@ def free_model(params: Params, model: str, jobs: int | None = None, executor: st
     winner = search_stage(model, params, network, choose(jobs, executor), cut_all)
     data = dataset()
     splits = data.fold(params.search.fold)
-    ready_to_predict(network)
-    held_out = network.predict(Batches([data.pixels], splits["valid"].rows, None, batch_size=BATCH), verbose=0)
-    probability = {**winner.probability, "valid": held_out[:, CLASSES.index("abnormal")].astype("float64")}
-    write_rungs({model: probability}, splits, params.search.fold, paths.search_files(model)["report"])
+    scored = scorer(network)
+    ready_to_predict(scored)
+    held_out = scored.predict(Batches([data.pixels], splits["valid"].rows, None, batch_size=BATCH), verbose=0)
+    write_rungs(
+        {model: {**winner.log_odds, "valid": log_odds(held_out)}},
+        splits,
+        params.search.fold,
+        paths.search_files(model)["report"],
+    )
     rate = images_per_second(network, data.pixels, splits["valid"].rows)
     write_json(paths.cost_file(model), {"seconds": winner.seconds, "images_per_second": rate})
 

@@ -99,7 +99,7 @@ def search_stage(
     write_csv(files["report"] / "top5.csv", table.head(TOP))
     what, stops = f"best of {len(trials)} trials ({best})", best.fit.early_stopping > 0
     found = write_training(winner, splits["train"], {"test": test}, files["report"], name, what, stops=stops)
-    result = {"best": best.as_dict(), "test": scores(test.abnormal, winner.probability["test"])}
+    result = {"best": best.as_dict(), "test": scores(test.abnormal, log_odds=winner.log_odds["test"])}
     counts = {"trials": len(trials), "failed": len(trials) - len(finished), "warnings": len(found)}
     write_json(files["metrics"], {**result, **counts})
     about = {"stage": name, "fold": params.search.fold, **result, **likeness(splits["train"])}

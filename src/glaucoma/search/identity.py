@@ -12,7 +12,7 @@ import numpy as np
 
 from glaucoma.data.splits import Split
 from glaucoma.files import hash_json
-from glaucoma.model import augmentation, batch_norm, cut, network, optimizers
+from glaucoma.model import augmentation, batch_norm, cut, network, optimizers, scorer
 from glaucoma.model.runtime import describe, keras, threads
 from glaucoma.search import batches, fitting, heads, history, training
 
@@ -28,6 +28,7 @@ def code_version() -> str:
         cut,
         augmentation,
         batch_norm,
+        scorer,
         batches,
         fitting,
         heads,
