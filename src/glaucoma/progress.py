@@ -11,10 +11,17 @@ from tqdm import tqdm
 
 from glaucoma import interrupts
 
-__all__ = ["Progress", "say", "track"]
+__all__ = ["Progress", "plain", "say", "track"]
 
 Item = TypeVar("Item")
 LOG_INTERVAL = 15.0  # seconds between lines in a log file
+_bars = True
+
+
+def plain() -> None:
+    """From now on, write lines to a terminal, too: several processes can't share a bar."""
+    global _bars
+    _bars = False
 
 
 def say(message: str) -> None:
@@ -36,7 +43,7 @@ class Progress:
         self.title, self.total, self.unit = title, total, unit
         self.done, self.last, self.note_text = 0, time.monotonic(), ""
         self.start = self.last
-        terminal = sys.stderr.isatty()
+        terminal = _bars and sys.stderr.isatty()
         self.bar = tqdm(total=total, desc=title, unit=unit, file=sys.stderr, dynamic_ncols=True) if terminal else None
 
     def step(self, count: int = 1, note: str = "") -> None:

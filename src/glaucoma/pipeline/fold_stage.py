@@ -28,7 +28,7 @@ from glaucoma.search.ranking import rank
 from glaucoma.search.search import Searcher
 from glaucoma.search.training import Snapshot
 
-__all__ = ["train_fold"]
+__all__ = ["fill_journal", "train_fold"]
 
 STAGES = ("stage1", "stage2")  # that a fold's own warm start repeats
 
@@ -41,50 +41,65 @@ def train_fold(params: Params, fold: int) -> None:
         DataError: the fold does not exist or cannot be trained on.
         TrainingError: the training diverged.
     """
-    fresh(params.seed)
-    data = dataset()
-    splits = data.fold(fold)
-    clusters = read_clusters()
-    trainer = _FoldTrainer(params, fold, data.pixels, splits, clusters)
-    network, seen = trainer.warm_start(data.fold(params.search.fold)["train"])
-    final = Trial(params.lr, params.optimizer, params.batch_size, params.epochs, fit_of(params))
-    searcher, snapshot = trainer.train(cut_all(network), final, splits, "training")
-    searcher.take(snapshot)
+    trainer = _FoldTrainer(params, fold)
+    network, seen, snapshot = trainer.train_all()
+    splits, final = trainer.splits, trainer.final
 
     files = paths.fold_files(fold)
     held_out = {name: splits[name] for name in ("test", "valid")}
     result = {
         name: {
             **scores(split.abnormal, snapshot.probability[name]),
-            **contamination(split, seen, clusters),
+            **contamination(split, seen, trainer.clusters),
         }
         for name, split in held_out.items()
     }
     write_training(snapshot, held_out, files["report"], f"fold {fold}, {final}")
     write_json(files["metrics"], {"fold": fold, **result})
-    write_csv(files["report"] / "selection.csv", pd.DataFrame(trainer.chosen(final)))
+    write_csv(files["report"] / "selection.csv", pd.DataFrame(trainer.chosen()))
     about = {"stage": "crossval", "fold": fold, "configuration": final.as_dict(), **result}
     about |= {"model": params.crossval.model, "warm_start": params.crossval.warm_start}
     about |= {"nested": params.search.nested, **likeness(splits["train"])}
     save_model(network, files["model"], model_card(params, about, params.crossval.model))
     write_json(files["timing"], {"seconds": sum(trainer.seconds), "final_seconds": snapshot.seconds})
     shown = "; ".join(f"{name} {_headline(result[name])}" for name in held_out)
-    say(f"fold {fold}: {shown}")  # `glaucoma crossval` looks for the colon
+    say(f"fold {fold}: {shown}")
+
+
+@held()
+def fill_journal(params: Params, fold: int) -> None:
+    """Train all that `train_fold` would, and write no file but the journal's, where it then finds each training.
+
+    Raises:
+        DataError: the fold does not exist or cannot be trained on.
+        TrainingError: the training diverged.
+    """
+    _FoldTrainer(params, fold).train_all()
 
 
 class _FoldTrainer:
     """Trains single configurations on one fold.
 
     Attributes:
+        final: the configuration that the fold is scored with.
         seconds: how long each training took, also where the journal held it already.
         winners: the trial that each stage of the fold's own warm start was trained with.
     """
 
-    def __init__(self, params: Params, fold: int, pixels, splits: dict[str, Split], clusters: Mapping[str, str]):
-        self.params, self.fold, self.pixels, self.splits = params, fold, pixels, splits
-        self.clusters = clusters
+    def __init__(self, params: Params, fold: int):
+        fresh(params.seed)
+        self.params, self.fold, self.data = params, fold, dataset()
+        self.splits, self.clusters = self.data.fold(fold), read_clusters()
+        self.final = Trial(params.lr, params.optimizer, params.batch_size, params.epochs, fit_of(params))
         self.seconds: list[float] = []
         self.winners: dict[str, Trial] = {}
+
+    def train_all(self) -> tuple[keras.Model, Split | None, Snapshot]:
+        """The trained network, the split whose labels its start had seen, and what the final training ended with."""
+        network, seen = self.warm_start(self.data.fold(self.params.search.fold)["train"])
+        searcher, snapshot = self.train(cut_all(network), self.final, self.splits, "training")
+        searcher.take(snapshot)
+        return network, seen, snapshot
 
     def warm_start(self, search_train: Split) -> tuple[keras.Model, Split | None]:
         """The network that the fold starts from, and the split whose labels its weights have seen."""
@@ -103,12 +118,12 @@ class _FoldTrainer:
             searcher.take(snapshot)
         return network, self.splits["train"]
 
-    def chosen(self, final: Trial) -> list[dict]:
+    def chosen(self) -> list[dict]:
         """Which configuration each stage of the fold was trained with, and on what it was chosen."""
         fold, search = self.fold, self.params.search
         on = f"fold {fold}, part of train" if search.nested else f"fold {search.fold}, {search.split}"
         rows = [{"stage": stage, "chosen_on": on, **trial.as_dict()} for stage, trial in self.winners.items()]
-        return [*rows, {"stage": "final", "chosen_on": "params.yaml", **final.as_dict()}]
+        return [*rows, {"stage": "final", "chosen_on": "params.yaml", **self.final.as_dict()}]
 
     def _nested(self) -> dict[str, Trial]:
         """The best trials of the grids of stages 1 and 2 by a hold-out of the fold's train split.
@@ -145,7 +160,7 @@ class _FoldTrainer:
     def _searcher(self, cut: Cut, splits: dict[str, Split], what: str) -> Searcher:
         return Searcher(
             cut,
-            self.pixels,
+            self.data.pixels,
             splits,
             seed=self.params.seed,
             state=paths.STATE,

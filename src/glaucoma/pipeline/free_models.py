@@ -11,19 +11,18 @@ from glaucoma.model.cut import cut_all
 from glaucoma.model.runtime import fresh, keras
 from glaucoma.params import Params
 from glaucoma.pipeline.search_stage import search_stage, with_head
-from glaucoma.search.executors.choose import choose
 
 __all__ = ["free_model", "free_network"]
 
 
 @held()
-def free_model(params: Params, model: str, jobs: int | None = None, executor: str | None = None) -> None:
+def free_model(params: Params, model: str, jobs: int | None = None) -> None:
     """Search the grid of section `model` with every layer trained, from its backbone's weights.
 
     Raises:
         WeightsError: the weights cannot be had or do not fit.
     """
-    search_stage(model, params, free_network(params, model), choose(jobs, executor), cut_all)
+    search_stage(model, params, free_network(params, model), cut_all, jobs)
 
 
 def free_network(params: Params, name: str) -> keras.Model:
