@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from small import images, same, splits, tiny_network
 
@@ -146,6 +147,15 @@ def test_things_are_shared_out_without_overlap_as_long_as_there_are_enough():
     assert [share(i, 3, [1, 2, 4, 5, 7]) for i in range(3)] == [[1], [2, 4], [5, 7]]
     assert [share(i, 3, [0, 1]) for i in range(3)] == [[0], [1], [0]]
     assert share(0, 2, []) == []
+
+
+def test_a_worker_that_has_grown_stays():
+    def grow(task: int) -> int:
+        time.sleep(1.5)  # loky looks once a second
+        os.held = [*getattr(os, "held", []), np.ones(50_000_000)]  # 400 MB, for as long as the process lives
+        return os.getpid()
+
+    assert len({pid for _, pid in Processes(2).run(grow, (), range(4))}) == 2
 
 
 def test_an_error_keeps_its_remedy_on_the_way():

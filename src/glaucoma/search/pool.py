@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from joblib import Parallel, cpu_count, delayed, parallel_config
-from joblib.externals.loky import get_reusable_executor
+from joblib.externals.loky import get_reusable_executor, process_executor
 
 import glaucoma
 from glaucoma import interrupts, progress
@@ -205,9 +205,10 @@ def _begin(workers: int, parent: int, environment: Mapping[str, str]) -> None:
     """Be a worker: on a share of the cores and GPUs, deaf to Ctrl-C, which is the parent's to handle, and no orphan."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ.update(environment)
+    process_executor._MAX_MEMORY_LEAK_SIZE = float("inf")  # else 300 MB more end a worker, and what it has compiled
     progress.plain()
     worker = int(current_process().name.rpartition("-")[2]) % workers  # loky numbers them
-    if hasattr(os, "sched_setaffinity") and not os.environ.get("NOPIN"):
+    if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, share(worker, workers, sorted(os.sched_getaffinity(0))))
     seen = ",".join(str(i) for i, _ in enumerate(Path("/dev").glob("nvidia[0-9]*")))
     if gpus := os.environ.get("CUDA_VISIBLE_DEVICES", seen):
