@@ -7,14 +7,14 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-10s %s\n", $$1, $$2 }'
-	@echo "  PROFILE=published DATA=/path/to/photographs with repro: a profile of profiles/, on your photographs"
+	@echo "  DATA=/path/to/photographs with repro: on your photographs, by profiles/recommended.yaml or PROFILE=NAME"
 
 setup: ## make .venv from requirements.lock
 	@sh tools/setup.sh
 
 repro: setup ## run what changed since the last time, and show the scores
 ifneq ($(PROFILE)$(DATA),)
-	@glaucoma profile $(PROFILE) $(if $(DATA),--data "$(DATA)")
+	@glaucoma profile $(or $(PROFILE),recommended) $(if $(DATA),--data "$(DATA)")
 endif
 	@glaucoma check
 	@dvc repro

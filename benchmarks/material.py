@@ -12,7 +12,7 @@ from glaucoma.data.splits import Split
 from glaucoma.model.backbones import build_backbone
 from glaucoma.model.network import build_network, reseed
 from glaucoma.model.runtime import fresh, keras
-from glaucoma.params import load_params
+from glaucoma.profiles import load_profile
 from glaucoma.search.grid import Trial, expand
 
 __all__ = ["network", "pixels", "splits", "trials"]
@@ -44,23 +44,25 @@ def splits(scale: Scale, *, short: bool = False) -> dict[str, Split]:
     }
 
 
-def network(scale: Scale, size: int | None = None, policy: str = "float32") -> keras.Model:
-    """The network as a stage builds it, with random weights: EfficientNetB0, or a few layers at a tiny scale.
+def network(
+    scale: Scale, size: int | None = None, policy: str = "float32", backbone: str = "EfficientNetB0"
+) -> keras.Model:
+    """The network as a stage builds it, with random weights, or a few layers at a tiny scale.
 
     `policy` is Keras' dtype policy for all layers; it stays in force until the next call.
     """
     fresh(SEED)
     keras.config.set_dtype_policy(policy)  # after `fresh`, which forgets it
     size = size or scale.size
-    backbone = _tiny(size) if scale.tiny else build_backbone("EfficientNetB0", size, "none")
-    whole = build_network(backbone, dropout=0.2, seed=SEED)
+    built = _tiny(size) if scale.tiny else build_backbone(backbone, size, "none")
+    whole = build_network(built, dropout=0.2, seed=SEED)
     reseed(whole, SEED)
     return whole
 
 
 def trials(stage: str, scale: Scale) -> list[Trial]:
     """The published grid of a stage; its first trials, shortened, where the scale is tiny."""
-    grid = expand(getattr(load_params(ROOT / "profiles/published.yaml"), stage).grid)
+    grid = expand(getattr(load_profile(ROOT / "profiles/published.yaml"), stage).grid)
     if not scale.tiny:
         return grid
     return [Trial(trial.lr, trial.optimizer, trial.batch_size, trial.epochs // 10) for trial in grid[:4]]

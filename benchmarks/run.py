@@ -15,6 +15,7 @@ from pathlib import Path
 import audit_tree
 import decode
 import fold
+import lite
 import starts
 import workers
 from measuring import Row, arguments, machine, measured, shown, table
@@ -28,6 +29,7 @@ ALL = {
     "stage1": stage1,
     "stage2": stage2,
     "fold": fold,
+    "lite": lite,
     "starts": starts,
     "decode": decode,
     "audit_tree": audit_tree,

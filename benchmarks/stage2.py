@@ -26,9 +26,9 @@ BESIDE = (1, MEASURED, MEASURED + 1)  # epochs with a snapshot where two workers
 def cut_end(whole: Any) -> Any:
     """Cut a network as the published protocol does."""
     from glaucoma.model.cut import cut_last
-    from glaucoma.params import load_params
+    from glaucoma.profiles import load_profile
 
-    layers = load_params(ROOT / "profiles/published.yaml").stage2.unfreeze_last
+    layers = load_profile(ROOT / "profiles/published.yaml").stage2.unfreeze_last
     return cut_last(whole, min(layers, len(whole.layers) - 8))  # a tiny network has a trunk, too
 
 

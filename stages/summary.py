@@ -3,13 +3,14 @@
 import _checkout
 from glaucoma import paths
 from glaucoma.data.names import many
-from glaucoma.evaluate import summary
+from glaucoma.evaluate import summary, symptoms
 from glaucoma.evaluate.controls import control_lines, write_against_controls
+from glaucoma.evaluate.ladder import ladder_lines
 from glaucoma.evaluate.scores import ABNORMAL, confusion
 from glaucoma.files import write_csv, write_json
 from glaucoma.params import Params
 from glaucoma.pipeline.against_published import write_against_published
-from glaucoma.pipeline.judgement import interval_lines, write_judgement
+from glaucoma.pipeline.judgement import interval_lines, write_judgement, write_ladder
 from glaucoma.progress import say
 from glaucoma.report.folds import folds_figure, pooled_note, roc_figure, seen_note
 from glaucoma.report.training import confusion_figure
@@ -24,6 +25,7 @@ def main(params: Params) -> None:
 
     compared = write_against_published(results, params)
     write_json(paths.SUMMARY_METRICS, summary.headline(results))
+    write_csv(paths.SUMMARY / symptoms.FILE, results.warnings)
     write_csv(paths.SUMMARY / "folds.csv", results.folds)
     write_csv(paths.SUMMARY / "summary.csv", summary.describe(results).reset_index())
     write_csv(paths.SUMMARY / "predictions.csv", results.pooled("test"))
@@ -48,7 +50,7 @@ def main(params: Params) -> None:
     controls = write_against_controls(results, params.seed)
     table = write_judgement(results, params, seen.strip())
     print(summary.readable(results), interval_lines(table), summary.selection_note(params), sep="\n")
-    print(control_lines(controls))
+    print(control_lines(controls), *ladder_lines(write_ladder(results, params)), sep="\n")
     print(f"compared with the report: {compared}")
     print(f"look next at {paths.SUMMARY}/intervals.png, reliability.png and worst.csv, and published.csv beside them")
 

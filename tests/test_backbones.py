@@ -118,7 +118,12 @@ def rows(*quick: str) -> list:
     return [pytest.param(name, marks=[] if name in quick else pytest.mark.slow) for name in BACKBONES]
 
 
-@pytest.mark.parametrize("name", rows("MobileNetV3Small", "ResNet50V2"))
+def keras_own(*quick: str) -> list:
+    """The rows that `keras.applications` builds."""
+    return [each for each in rows(*quick) if not BACKBONES[each.values[0]].package]
+
+
+@pytest.mark.parametrize("name", keras_own("MobileNetV3Small", "ResNet50V2"))
 def test_a_row_says_what_keras_own_builder_does(name, monkeypatch):
     """The file it asks for, the smallest image it takes, the blocks it builds."""
     row, build = BACKBONES[name], getattr(keras.applications, name)
@@ -148,7 +153,7 @@ def test_efficientnets_further_rescaling_is_keras_own():
     assert [*scales] == [pytest.approx(tuple(std**-0.5 for std in module.IMAGENET_STDDEV_RGB))]
 
 
-@pytest.mark.parametrize("name", rows("Xception"))
+@pytest.mark.parametrize("name", keras_own("Xception"))
 def test_pixels_are_prepared_within_the_saved_network_as_keras_prepares_them_outside(name, monkeypatch, tmp_path):
     """From Keras' cache, a file in Keras' own format; and a reload predicts exactly as before."""
     row, size = BACKBONES[name], BACKBONES[name].smallest_size
@@ -173,7 +178,7 @@ def test_pixels_are_prepared_within_the_saved_network_as_keras_prepares_them_out
     small.same_arrays(build_backbone(name, size, str(tmp_path / "backbone.keras")).get_weights(), ours.get_weights())
 
 
-@pytest.mark.parametrize("name", rows("MobileNetV3Small"))
+@pytest.mark.parametrize("name", rows("MobileNetV3Small", "EfficientNetLite0"))
 def test_a_blocks_name_unfreezes_from_that_block_on(name):
     row = BACKBONES[name]
     block = row.blocks[-2]
@@ -353,3 +358,4 @@ def test_imagenet_without_internet_says_which_file_to_put_where(tmp_path, monkey
         build_backbone("Tiny", 32, "imagenet")
     assert "http://127.0.0.1:9/efficientnetb0_notop.h5 could not be fetched" in caught.value.found
     assert str(tmp_path / "keras home" / "models" / "efficientnetb0_notop.h5") in caught.value.remedy
+    assert "EfficientNetLite0, whose ImageNet weights were installed with this" in caught.value.remedy

@@ -54,7 +54,7 @@ def test_every_planted_fault_is_found_and_no_false_duplicate(quick):
 
 def test_every_figure_is_positive_and_its_ratio_follows_from_it(quick):
     found = rows(quick)
-    assert len(found) == 15  # what is compared, and in which unit
+    assert len(found) == 18  # what is compared, and in which unit
     for row in found.values():
         assert row["ours"] > 0
         if row["obvious"] is not None:

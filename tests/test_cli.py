@@ -1,4 +1,4 @@
-"""The command `glaucoma`: what it says before a run, and how it takes profiles into use."""
+"""The command `glaucoma`: what it says before a run; `glaucoma profile` has tests of its own."""
 
 from __future__ import annotations
 
@@ -16,17 +16,6 @@ def glaucoma(bare: Project):
         return bare.run("glaucoma", *arguments, ok=ok)
 
     return call
-
-
-def test_data_alone_changes_one_line_and_what_was_there_comes_back(bare: Project, glaucoma, tmp_path):
-    before = (bare / "params.yaml").read_text()
-    glaucoma("profile", "--data", str(tmp_path))
-    changed = set((bare / "params.yaml").read_text().splitlines()) ^ set(before.splitlines())
-    assert len(changed) == 2
-    assert any(str(tmp_path) in line for line in changed)
-
-    glaucoma("profile", "previous")
-    assert (bare / "params.yaml").read_text() == before
 
 
 def test_the_published_profile_plans_the_report_s_grids(glaucoma, tmp_path):

@@ -35,53 +35,54 @@ def dataset(leaking: int = 0) -> Dataset:
 def features(signal: float, width: int = 5) -> dict[str, np.ndarray]:
     draw = np.random.default_rng(1).normal(size=(IMAGES, width))
     draw[:, 0] += signal * ABNORMAL
-    return {"average": draw.astype("f4"), "max": draw.astype("f4")}
+    return {"regression_average": draw.astype("f4"), "regression_max": draw.astype("f4")}
 
 
 def test_the_regression_finds_the_signal_and_permuted_labels_do_not():
     given = features(3.0)
-    table, predictions = control_scores(given, dataset(), [0, 1, 2], seed=0)
+    found = control_scores(given, dataset(), [0, 1, 2], seed=0)
+    table, predictions = found.scores, found.predictions
     assert len(table) == (2 + PERMUTATIONS) * 3 * 2
     means = table[table["split"] == "test"].groupby("control")["auroc"].mean()
     assert means["regression_average"] > 0.95
     mean, error, alarm = chance_check(table)
     assert alarm == ""
     assert mean == pytest.approx(0.5, abs=5 * error)
-    again, _ = control_scores(given, dataset(), [0], seed=0)
-    pd.testing.assert_frame_equal(table.head(24), again)
+    again = control_scores(given, dataset(), [0], seed=0)
+    pd.testing.assert_frame_equal(table.head(24), again.scores)
     assert len(predictions) == 2 * 3 * (80 + 40)
     assert set(predictions["control"]) == {"regression_average", "regression_max"}
 
 
 def test_the_check_fails_where_test_images_are_trained_on():
     wide = features(0.0, width=200)
-    assert chance_check(control_scores(wide, dataset(), [0, 1, 2], seed=0)[0])[2] == ""
-    table, _ = control_scores(wide, dataset(leaking=40), [0, 1, 2], seed=0)
+    assert chance_check(control_scores(wide, dataset(), [0, 1, 2], seed=0).scores)[2] == ""
+    table = control_scores(wide, dataset(leaking=40), [0, 1, 2], seed=0).scores
     mean, _, alarm = chance_check(table)
     assert mean > 0.6
     assert "labels without meaning taught AUROC 0." in alarm
 
 
 def test_the_check_fails_where_copies_of_test_images_are_trained_on():
-    wide = features(0.0, width=200)["average"]
+    wide = features(0.0, width=200)["regression_average"]
     wide[1::2] = wide[::2]  # images 0 and 1, 2 and 3 … are each one photograph
     same = {f"{i:03}": f"{i // 2 * 2:03}" for i in range(IMAGES)}
-    given = {"average": wide, "max": wide}
-    assert "labels without meaning" in chance_check(control_scores(given, dataset(), [0, 1, 2], 0, same)[0])[2]
+    found = control_scores({"regression_average": wide}, dataset(), [0, 1, 2], 0, same)
+    assert "labels without meaning" in chance_check(found.scores)[2]
 
 
 @pytest.fixture
 def judged(tmp_path, monkeypatch):
     """Writes the controls' files and sets networks beside them that see the signal as well, or better."""
     monkeypatch.chdir(tmp_path)
-    _, predictions = control_scores(features(1.0), dataset(), [0, 1, 2], seed=0)
+    predictions = control_scores(features(1.0), dataset(), [0, 1, 2], seed=0).predictions
     write_csv(paths.CONTROLS / "predictions.csv", predictions)
     theirs = predictions[predictions["control"] == "regression_average"].drop(columns="control")
 
     def judge(gain: float) -> pd.DataFrame:
         moved = theirs["probability"] + gain * (theirs["label"] == "abnormal")
         ours = theirs.assign(probability=moved.clip(0, 1), source="")
-        results = FoldResults(pd.DataFrame(), ours, pd.Series(dtype=float), [])
+        results = FoldResults(pd.DataFrame(), ours, pd.Series(dtype=float), [], pd.DataFrame())
         return write_against_controls(results, seed=0)
 
     return judge

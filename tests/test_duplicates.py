@@ -1,8 +1,10 @@
 import io
 
+import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image, ImageFilter, ImageOps
+from scipy.ndimage import gaussian_filter
 from trees import picture
 
 from glaucoma.data.content import content_ids
@@ -82,3 +84,21 @@ def test_what_is_wrong_with_a_photograph_is_said_by_name(fault, image):
 def test_a_good_photograph_has_no_complaint_and_a_small_one_is_tiny():
     assert complaints(quality_of(picture(1)), 256, 256, needed=224) == {}
     assert list(complaints(quality_of(picture(1)), 400, 200, needed=224)) == ["tiny"]
+
+
+def whole_retina(seed: int) -> Image.Image:
+    """A round field in a black frame, with vessels of its own; the light falls off towards the rim in all alike."""
+    random = np.random.default_rng(seed)
+    y, x = np.mgrid[:512, :512]
+    away = np.hypot(x - 256, y - 256)
+    grey = 150 - 60 * (away / 250) ** 2 + 500 * gaussian_filter(random.standard_normal((512, 512)), 12)
+    pixels = np.stack([grey, 0.55 * grey, 0.3 * grey], axis=2).clip(0, 255)
+    pixels[away > 250] = 0
+    return Image.fromarray(pixels.astype(np.uint8))
+
+
+def test_the_cameras_frame_makes_no_copies_and_hides_none():
+    eyes = [whole_retina(seed) for seed in range(20)]
+    copy = eyes[3].resize((300, 300)), eyes[5].transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    found = link([fingerprint(one) for one in [*eyes, *copy]])
+    assert found[["first", "second", "mirrored"]].to_numpy().tolist() == [[3, 20, False], [5, 21, True]]

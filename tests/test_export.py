@@ -147,7 +147,7 @@ def test_tensorflows_formats_predict_what_keras_predicts_and_say_what_they_are(f
     assert not [file for file in tmp_path.iterdir() if file.name.startswith(".")]
     pixels = small.images(5)[0].astype("float32")
     expected = keras.saving.load_model(folder / "tiny.keras").predict(pixels, verbose=0)
-    found = formats.open_exported(out, form, small.SIZE)(pixels)
+    found = formats.open_exported(out, form, (None, small.SIZE, small.SIZE, 3))(pixels)
     np.testing.assert_allclose(found, expected, atol=export.TOLERANCE)
     assert run("predict", out, folder / "eyes") == 5
     assert "prediction reads .keras and .onnx" in capsys.readouterr().err

@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from glaucoma.params import Grid, load_params
+from glaucoma.params import Grid
+from glaucoma.profiles import load_profile
 from glaucoma.search.grid import Run, Trial, expand, group
 
 PUBLISHED = Path(__file__).parents[1] / "profiles" / "published.yaml"
@@ -10,13 +11,13 @@ PUBLISHED = Path(__file__).parents[1] / "profiles" / "published.yaml"
 
 @pytest.mark.parametrize(("stage", "trials", "runs"), [("stage1", 32, 16), ("stage2", 36, 12)])
 def test_the_published_grids_are_32_and_36_trials_in_16_and_12_runs(stage, trials, runs):
-    expanded = expand(getattr(load_params(PUBLISHED), stage).grid)
+    expanded = expand(getattr(load_profile(PUBLISHED), stage).grid)
     assert len(expanded) == len(set(expanded)) == trials
     assert len(group(expanded)) == runs
 
 
 def test_the_reports_winners_are_among_the_published_trials():
-    params = load_params(PUBLISHED)
+    params = load_profile(PUBLISHED)
     assert Trial(0.001, "adam", 32, 10) in expand(params.stage1.grid)
     assert Trial(0.0001, "adam", 64, 100) in expand(params.stage2.grid)
 

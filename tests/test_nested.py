@@ -72,7 +72,7 @@ def test_labels_of_test_and_valid_do_not_change_the_choice_and_the_journal_keeps
     # All trials of the selection were taken from the journal
     assert all((trial / "record.json").stat().st_mtime_ns == time for trial, time in times.items())
     assert len(list((paths.STATE / "trials").iterdir())) == len(trials)
-    said = {row["stage"]: row["chosen_on"] for row in one.chosen(next(iter(one.winners.values())))}
+    said = {row["stage"]: row["chosen_on"] for row in one.chosen(next(iter(one.winners.values())).as_dict())}
     assert said == dict.fromkeys(("stage1", "stage2"), "fold 0, part of train") | {"final": "params.yaml"}
 
 

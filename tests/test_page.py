@@ -10,10 +10,11 @@ import pandas as pd
 import pytest
 from browser import CHROMIUM, Browser
 from ruamel.yaml import YAML
-from test_summary import fold
+from test_summary import CONSTANT, fold
 from trees import probes
 
 from glaucoma import paths
+from glaucoma.evaluate.symptoms import FILE, symptoms_table
 from glaucoma.files import read_json, write_csv, write_json
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -57,6 +58,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     chance = {"test_auroc": 0.7, "standard_error": 0.01, "at_chance": False}
     write_json(root / paths.CONTROLS_METRICS, {"permuted_average": chance})
+    origin = {"name": "EfficientNetLite0", "origin": "ImageNet, from the package <b>", "licence": "Apache-2.0"}
+    write_json(root / "models/stage3.json", {"sha256": "0" * 64, "versions": {"keras": "3"}, "backbone": origin})
     stage(root, "summary")
     pixels = np.random.default_rng(0).integers(0, 255, (24, 32, 32, 3), dtype=np.uint8)
     (root / "data").mkdir()
@@ -71,6 +74,25 @@ def test_the_same_files_give_the_same_bytes(made):
     before = [(made / page).read_bytes() for page in PAGES]
     stage(made, "report")
     assert before == [(made / page).read_bytes() for page in PAGES]
+
+
+def test_the_first_line_of_page_and_results_is_what_speaks_against_the_networks(made):
+    text = (made / paths.PAGE).read_text()
+    assert "Warning." not in text
+    files = [made / folder / FILE for folder in (paths.fold_files(1)["report"], paths.SUMMARY)]
+    for file in files:
+        write_csv(file, symptoms_table({"fold 1": [CONSTANT]}))
+    stage(made, "report")
+    said = "1 of 3 folds: answers almost the same for every photograph; probably too little was learnt: raise lr."
+    header = (made / paths.PAGE).read_text().partition("<header>")[2]
+    assert header.index(said) < header.index("<h1>")
+    assert said in (made / paths.MODEL_CARD).read_text()
+    shown = subprocess.run(["glaucoma", "results"], cwd=made, capture_output=True, text=True, check=True).stdout
+    assert shown.splitlines()[0] == f"WARNING: {said}"
+    for file in files:
+        write_csv(file, symptoms_table({}))
+    stage(made, "report")
+    assert (made / paths.PAGE).read_text() == text
 
 
 def test_the_page_is_small_and_holds_everything_itself(made):
@@ -115,6 +137,12 @@ def test_what_is_missing_is_said_with_its_reason(tmp_path):
     for name in ("metrics/index.json", "metrics/audit.json", "reports/summary/roc.png", "metrics/search/stage2.csv"):
         assert f"Missing: {name} is not there" in text, name
     assert "model-index" not in (tmp_path / paths.MODEL_CARD).read_text()
+
+
+def test_pages_say_where_starting_weights_come_from_and_their_licence(made):
+    for path in PAGES:
+        shown = "&lt;b&gt;" if path == paths.PAGE else "<b>"
+        assert f"ImageNet, from the package {shown}, licence Apache-2.0" in (made / path).read_text(), path
 
 
 def test_the_model_card_has_front_matter_with_the_metrics(made):

@@ -2,6 +2,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ from trees import CLASSES, class_tree, fold_tree
 
 from glaucoma.data.intake import build_index
 from glaucoma.data.pixels import write_pixels
+from glaucoma.data.workers import in_threads
 from glaucoma.errors import DataError
 from glaucoma.files import read_csv, write_csv
 
@@ -115,3 +117,19 @@ def test_the_intake_does_not_import_tensorflow():
     environment = {**os.environ, "PYTHONPATH": ""}
     done = subprocess.run([sys.executable, "-c", child], check=True, capture_output=True, text=True, env=environment)
     assert done.stdout.strip() == "[]"
+
+
+def test_no_thread_is_at_work_any_more_when_what_they_do_is_given_up():
+    begun, ended = [], []
+
+    def work(item: int) -> int:
+        begun.append(item)
+        time.sleep(0.01)
+        ended.append(item)
+        return item
+
+    results = in_threads(work, range(1000), "work")
+    assert [next(results), next(results)] == [0, 1]
+    results.close()
+    assert sorted(begun) == sorted(ended)
+    assert len(begun) < 100

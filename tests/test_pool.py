@@ -17,13 +17,14 @@ from small import images, same, splits, tiny_network
 
 from glaucoma.errors import DataError, ParamsError, TrainingError
 from glaucoma.model.cut import cut_all, cut_head, cut_last
-from glaucoma.search.grid import Run, Trial
+from glaucoma.search.grid import Fit, Run, Trial
 from glaucoma.search.pool import Cluster, Processes, choose, cpu_count, share
 from glaucoma.search.search import Searcher, pack, unpack
 from glaucoma.search.training import Follower
 
 # Twice as many runs as workers: when the first one is finished, every worker is in the middle of another
-TRIALS = [Trial(lr, "adam", 8, epochs) for lr in (1e-1, 1e-2, 1e-3, 1e-4) for epochs in (1, 25)]
+FITS = {1e-1: Fit(), 1e-2: Fit(precise_bn=True), 1e-3: Fit(), 1e-4: Fit(precise_bn=True)}  # by learning rate
+TRIALS = [Trial(lr, "adam", 8, epochs, fit) for lr, fit in FITS.items() for epochs in (1, 25)]
 needs_proc = pytest.mark.skipif(not Path("/proc").is_dir(), reason="this system does not list processes in /proc")
 
 

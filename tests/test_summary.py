@@ -22,14 +22,19 @@ from glaucoma.evaluate.summary import (
     readable,
     selection_note,
 )
+from glaucoma.evaluate.symptoms import FILE, Symptom, symptoms_table
 from glaucoma.files import read_csv, read_json, write_csv, write_json
 from glaucoma.params import Params, load_params
+from glaucoma.profiles import load_profile
 
 ROOT = Path(__file__).resolve().parents[1]
+CONSTANT = Symptom("same_answer", 0.01, "answers the same", "too little was learnt", "raise lr")
 STATISTICS = ["mean", "std", "min", "25%", "50%", "75%", "max"]
 
 
-def fold(number: int, root: Path = Path(), contamination: float = 0.0, seconds: float | None = 5.0) -> None:
+def fold(
+    number: int, root: Path = Path(), contamination: float = 0.0, seconds: float | None = 5.0, constant: bool = False
+) -> None:
     """Write what training fold `number` leaves; 8 test images that no other fold tests, 6 valid ones."""
     draw = np.random.default_rng(number)
     found, tables = {"fold": number}, []
@@ -43,6 +48,7 @@ def fold(number: int, root: Path = Path(), contamination: float = 0.0, seconds: 
     files = paths.fold_files(number)
     write_json(root / files["metrics"], found)
     write_csv(root / files["report"] / "predictions.csv", pd.concat(tables))
+    write_csv(root / files["report"] / FILE, symptoms_table({f"fold {number}": [CONSTANT] if constant else []}))
     if seconds is not None:
         write_json(root / files["timing"], {"seconds": seconds + number})
 
@@ -134,11 +140,12 @@ def test_the_reports_folds_describe_to_the_reports_summary():
             assert table.loc[score, name] == pytest.approx(value, abs=0.0011), (score, name)
 
 
-def test_the_headline_has_ten_keys_and_the_highest_contamination(folds):
-    fold(1, contamination=0.63)
+def test_the_headline_has_fourteen_keys_the_highest_contamination_and_how_many_folds_are_warned_of(folds):
+    fold(1, contamination=0.63, constant=True)
     found = headline(read_folds([0, 1, 2]))
-    assert len(found) == 10
-    assert found["folds"] == 3
+    assert len(found) == 14
+    assert found["warned_folds"] == 1
+    assert {"valid_sensitivity_at_95_specificity", "test_brier"} <= set(found)
     assert found["contamination"] == 0.63
     rows = [read_json(f"metrics/crossval/fold{k}.json") for k in range(3)]
     assert found["valid_f1_macro"] == pytest.approx(np.mean([row["valid"]["f1_macro"] for row in rows]))
@@ -191,7 +198,7 @@ def test_scores_are_set_beside_the_published_ones_where_the_protocol_is_theirs()
 
 
 def test_the_shipped_profile_is_compared_though_it_mends_the_leak_and_the_note_says_so():
-    params = load_params(ROOT / "profiles/published.yaml")
+    params = load_profile(ROOT / "profiles/published.yaml")
     protocol = protocol_table(params, published()["protocol"]["index"])
     assert protocol.loc[protocol["same"] == "no", "item"].tolist() == ["crossval.warm_start"]
     folds = published_folds()
@@ -232,7 +239,7 @@ def test_the_published_confusions_are_read_both_ways():
         ({"epochs": 10}, "differs only in epochs is 10, published 50"),
         ({"fit.early_stopping": 3}, "differs only in fit.early_stopping is 3, published 0"),
         ({"crossval.warm_start": "none"}, "differs only in crossval.warm_start is none, published stage2"),
-        ({"lr": 1e-5, "epochs": 2, "head.dropout": 0.0, "batch_size": 8}, "4 of 41 items of the protocol differ"),
+        ({"lr": 1e-5, "epochs": 2, "head.dropout": 0.0, "batch_size": 8}, "4 of 42 items of the protocol differ"),
     ],
 )
 def test_another_protocol_is_not_compared_and_the_reason_is_given(changes, reason):
@@ -266,7 +273,7 @@ def test_the_stage_writes_everything_twice_the_same_and_names_what_it_left_aside
     for part in ("stages", "src"):
         shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
     for number in (0, 1, 5):
-        fold(number, tmp_path, contamination=0.4)
+        fold(number, tmp_path, contamination=0.4, constant=number == 1)
     index = {"images": 16, "normal": 8, "abnormal": 8, "files": 32, "folds": 2}
     write_json(tmp_path / "metrics" / "index.json", index)
     lines = (ROOT / "params.yaml").read_text().splitlines()
@@ -287,10 +294,12 @@ def test_the_stage_writes_everything_twice_the_same_and_names_what_it_left_aside
         *["intervals.csv", "intervals.png", "intervals.json", "decision.json", "thresholds.csv", "calibration.csv"],
         *["reliability.csv", "reliability.png", "decision_curve.csv", "decision_curve.png", "worst.csv"],
         *["precision_recall.png", "subgroups.csv", "predictions_valid.csv", "report_test.csv", "report_valid.csv"],
-        *["published_searches.csv", "selection.csv", "controls.csv"],
+        *["published_searches.csv", "selection.csv", "controls.csv", "warnings.csv"],
+        *["cost_quality.csv", "cost_quality.png"],
     } == set(written[0])
     told = read_json(tmp_path / paths.INTERVALS)["test"]["auroc"]
     assert told["low"] <= told["value"] <= told["high"]
+    assert read_csv(tmp_path / "reports" / "summary" / FILE)["of"].tolist() == ["fold 1"]
     assert "fold5.json is not read" in done.stderr
     assert "not compared" in done.stdout
     table = read_csv(tmp_path / "reports" / "summary" / "folds.csv")

@@ -124,7 +124,7 @@ def labelled(count: int = 24, **columns: object) -> list[dict[str, str]]:
 def params_for(root: Path, *, waive: Iterable[str] = (), **data: object) -> Params:
     """The shipped parameters with another data.root, and what else differs in `data`."""
     params = load_params(ROOT / "params.yaml")
-    changed = params.data.model_copy(update={"root": str(root), "image_size": 32, **data})
+    changed = params.data.model_copy(update={"root": str(root), "image_size": 32, "crop": "none", **data})
     audit = params.audit.model_copy(update={"waive": list(waive)})
     return params.model_copy(update={"data": changed, "audit": audit})
 

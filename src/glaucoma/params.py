@@ -11,15 +11,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, PlainValidator, ValidationError
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from glaucoma.backbone_table import BACKBONES, nearest
 from glaucoma.errors import ParamsError
 from glaucoma.refusals import refusals
 from glaucoma.training_params import Augment, Count, Fit, Fold, Grid, Optimizer, Positive, Section, distinct
+from glaucoma.yaml12 import read_yaml
 
-__all__ = ["Augment", "Grid", "Head", "Params", "load_params"]
+__all__ = ["VIEWS", "Augment", "Grid", "Head", "Params", "Regression", "check_params", "load_params", "views_of"]
 
 Score = Literal[
     "sensitivity",
@@ -37,12 +36,35 @@ Score = Literal[
     "cost",
 ]
 Condition = Literal["normal", "abnormal"]
+VIEWS = ("none", "retina", "disc", "wide")  # parts of a photograph that a network may see
 
 
 def _known_backbone(name: str) -> str:
     if name not in BACKBONES:
         raise ValueError(f"there is no such backbone; known are, the nearest first, {', '.join(nearest(name))}")
     return name
+
+
+def views_of(crop: str) -> tuple[str, ...]:
+    """The parts that a value of `data.crop` asks for, left to right: `disc+retina` → disc, retina.
+
+    Raises:
+        ValueError: an unknown part, one named twice, or `none` beside another.
+    """
+    views = tuple(crop.split("+"))
+    unknown = [view for view in views if view not in VIEWS]
+    if unknown:
+        raise ValueError(f"{unknown[0]!r} is none of {', '.join(VIEWS)}, or several of them joined by +")
+    if len(set(views)) < len(views):
+        raise ValueError("names a part twice")
+    if "none" in views and len(views) > 1:
+        raise ValueError("none stands alone; all that is not black is `retina`")
+    return views
+
+
+def _known_crop(crop: str) -> str:
+    views_of(crop)
+    return crop
 
 
 KnownBackbone = Annotated[str, AfterValidator(_known_backbone)]
@@ -60,7 +82,7 @@ class Data(Section):
     root: Annotated[str, Field(min_length=1)]
     layout: Literal["auto", "folds", "labels", "classes", "collection", "sources"]
     image_size: Annotated[int, Field(ge=32, le=1024)]
-    crop: Literal["none", "retina", "disc"]
+    crop: Annotated[str, AfterValidator(_known_crop)]
     classes: Annotated[dict[str, Condition], Field(min_length=2)]
     unreadable: Literal["stop", "drop"]
     max_megapixels: Positive
@@ -98,6 +120,13 @@ class Head(Section):
     dropout: Annotated[float, Field(ge=0, lt=1)]
 
 
+class Regression(Section):
+    """The logistic regression on the frozen backbone's features that a fold may be."""
+
+    flips: Literal["none", "horizontal", "both"]
+    C: Positive
+
+
 class Search(Section):
     """What every search selects on."""
 
@@ -131,7 +160,7 @@ class FreeModel(Stage):
 class Crossval(Section):
     """Which folds of which model are trained, from which weights, and how folds are drawn where there are none."""
 
-    model: Literal["final", "model4", "model5"]
+    model: Literal["final", "regression", "model4", "model5"]
     folds: Annotated[list[Fold], Field(min_length=1), AfterValidator(distinct)]
     warm_start: Literal["fold", "stage2", "none"]
     n_folds: Annotated[int, Field(ge=2, le=100)]
@@ -165,6 +194,7 @@ class Params(Section):
     sample: Sample
     backbone: Backbone
     head: Head
+    regression: Regression
     search: Search
     stage1: Stage
     stage2: Stage2
@@ -182,19 +212,19 @@ def load_params(path: Path | str) -> Params:
     """Read and check params.yaml.
 
     Raises:
+        ParamsError: the file cannot be read; else as `check_params`.
+    """
+    return check_params(read_yaml(path), str(path))
+
+
+def check_params(raw: Any, name: str) -> Params:
+    """Check parameters as a YAML file holds them; `name` says in messages where they come from.
+
+    Raises:
         ParamsError: naming every key that does not fit, what was found there and what fits.
     """
-    path = Path(path)
-    try:
-        raw = YAML(typ="safe", pure=True).load(path)
-    except FileNotFoundError:
-        raise ParamsError(f"{path} does not exist", "run from the project's root, where params.yaml lies") from None
-    except OSError as error:
-        raise ParamsError(f"{path} cannot be read: {error.strerror}", "give a YAML file that you may read") from None
-    except (YAMLError, UnicodeDecodeError) as error:
-        raise ParamsError(f"{path} is not valid YAML: {error}", "mend it, or `git checkout` the last version") from None
     if not isinstance(raw, dict):
-        raise ParamsError(f"{path} holds no keys", "`git checkout` the shipped version and edit that")
+        raise ParamsError(f"{name} holds no keys", "`git checkout` the shipped version and edit that")
     try:
         params = Params.model_validate(raw)
     except ValidationError as error:
@@ -203,7 +233,7 @@ def load_params(path: Path | str) -> Params:
         lines = _conflicts(params)
         if not lines:
             return params
-    raise ParamsError(f"{path}: " + "\n  ".join(lines), "each key's meaning stands beside it in params.yaml")
+    raise ParamsError(f"{name}: " + "\n  ".join(lines), "each key's meaning stands beside it in params.yaml")
 
 
 def _listed(value: Any) -> list:

@@ -22,6 +22,7 @@ FOLD_METRICS = METRICS / "crossval"
 SUMMARY_METRICS = METRICS / "summary.json"
 INTERVALS = METRICS / "intervals.json"
 CONTROLS_METRICS = METRICS / "controls.json"
+CONTROLS_TIMING = TIMING / "controls.json"
 
 REPORTS = Path("reports")
 EXPLORE = REPORTS / "explore"
@@ -29,8 +30,14 @@ AUDIT = REPORTS / "audit"
 PROBES = AUDIT / "probes.csv"  # how well the label can be told without looking at the eye
 EXPLAIN = REPORTS / "explain"
 CONTROLS = REPORTS / "controls"
+REGRESSION = "regression_average"  # the control that is a model, too: models/controls/
 FOLD_REPORTS = REPORTS / "crossval"
 SUMMARY = REPORTS / "summary"
+DECISIONS = {  # what a prediction needs beside the models of a folder in MODELS
+    "crossval": SUMMARY / "decision.json",
+    "controls": SUMMARY / "decision_controls.json",
+}
+COST_QUALITY = SUMMARY / "cost_quality.csv"  # of every rung of the ladder
 PAGE = REPORTS / "index.html"
 MODEL_CARD = REPORTS / "MODEL_CARD.md"
 CHECKLIST = REPORTS / "CHECKLIST.md"
@@ -51,6 +58,16 @@ def search_files(stage: str) -> dict[str, Path]:
         "report": REPORTS / stage,
         "timing": TIMING / f"{stage}.csv",
     }
+
+
+def cost_file(model: str) -> Path:
+    """What the winner of a search of one of `FREE` has cost."""
+    return TIMING / f"{model}.json"
+
+
+def control_file(fold: int) -> Path:
+    """The model of a fold's regression on the frozen backbone's features."""
+    return MODELS / "controls" / f"fold{fold}.keras"
 
 
 def fold_files(fold: int) -> dict[str, Path]:

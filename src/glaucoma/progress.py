@@ -42,6 +42,7 @@ class Progress:
     def __init__(self, title: str, total: int, unit: str = "step"):
         self.title, self.total, self.unit = title, total, unit
         self.done, self.last, self.note_text = 0, time.monotonic(), ""
+        self.told = -1  # how many were done at the last line
         self.start = self.last
         terminal = _bars and sys.stderr.isatty()
         self.bar = tqdm(total=total, desc=title, unit=unit, file=sys.stderr, dynamic_ncols=True) if terminal else None
@@ -61,7 +62,7 @@ class Progress:
         """Finish: remove the bar, or write the closing line."""
         if self.bar is not None:
             self.bar.close()
-        else:
+        elif self.told != self.done:
             self._line()
 
     def __enter__(self) -> Progress:
@@ -71,7 +72,7 @@ class Progress:
         self.close()
 
     def _line(self) -> None:
-        self.last = time.monotonic()
+        self.last, self.told = time.monotonic(), self.done
         elapsed = self.last - self.start
         left = elapsed / self.done * (self.total - self.done) if self.done else None
         clock = tqdm.format_interval

@@ -41,6 +41,7 @@ class Fit(Section):
     early_stopping: Number
     schedule: Schedule
     warmup: Number
+    precise_bn: bool
 
 
 class Augment(Section):
@@ -70,3 +71,4 @@ class Grid(Section):
     early_stopping: Annotated[list[Number] | None, Field(min_length=1), AfterValidator(distinct)] = None
     schedule: Annotated[list[Schedule] | None, Field(min_length=1), AfterValidator(distinct)] = None
     warmup: Annotated[list[Number] | None, Field(min_length=1), AfterValidator(distinct)] = None
+    precise_bn: Annotated[list[bool] | None, Field(min_length=1), AfterValidator(distinct)] = None

@@ -6,12 +6,12 @@ import argparse
 import sys
 
 from glaucoma import __version__
-from glaucoma.cli import audit, compare, evaluate, export, predict, project
+from glaucoma.cli import audit, compare, evaluate, export, predict, profile, project
 from glaucoma.stage import guarded
 
 __all__ = ["main"]
 
-MODULES = (project, audit, compare, evaluate, predict, export)  # in the order of `glaucoma --help`
+MODULES = (project, profile, audit, compare, evaluate, predict, export)  # in the order of `glaucoma --help`
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -46,6 +46,8 @@ def _evaluate(model: str, collection: Path, output: Path | None) -> None:
     root = collection.expanduser()
     output = output or paths.REPORTS / "external" / root.absolute().name
     found = evaluate_external(model, root, params, output)
+    if found.warned:
+        print(f"WARNING: {found.warned}")
     counts = found.counts
     print(f"{model} ({many(counts['models'], 'network')}) on {many(found.scores['n'], 'image')} of {collection}")
     known = "not looked for: there is no index" if counts["known"] is None else counts["known"]

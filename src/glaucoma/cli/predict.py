@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["add", "by_name", "number"]
 
 THRESHOLDS = ("fixed", "youden", "sensitivity_95", "specificity_95", "least_cost")
+HOMES = " and ".join(f"models/{home}" for home in paths.DECISIONS)
 WANTED = r"(sensitivity|specificity)_\d+(\.\d+)?"  # the per cent are those of `thresholds` in params.yaml
-DECISION = paths.SUMMARY / "decision.json"
 FIXED = 0.5
 MODEL = ".keras or .onnx file, folder (ensemble), or a name in models/, of another revision as REVISION:NAME"
 
@@ -30,7 +30,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     about = "say how probable glaucoma is on each photograph; for research, not a medical device"
     more = (
         "A file that cannot be read is named and stops nothing; the exit code is then 3. Thresholds by name and "
-        f"calibration (temperature) are those of {DECISION}, for the models of the cross-validation."
+        f"calibration (temperature) are fitted by `dvc repro summary`, for the models of {HOMES}."
     )
     predict = commands.add_parser("predict", help=about, description=f"{about[0].upper()}{about[1:]}. {more}")
     predict.add_argument("model", metavar="MODEL", help=MODEL)
@@ -57,12 +57,14 @@ def _predict(given: argparse.Namespace) -> int:
 
     files = _files(given.images)
     limit = given.threshold and number(given.threshold)  # before TensorFlow starts, which takes seconds
-    from glaucoma.pipeline.inference import find_models, load_classifier, predict_files
+    from glaucoma.pipeline.inference import find_models, load_classifier, predict_files, warned
 
     models = find_models(given.model)
     if limit is None and given.threshold:
         limit = by_name(given.threshold, models)
     loaded = [load_classifier(path) for path in models]
+    if told := warned(loaded):
+        print(f"WARNING: {told}", file=sys.stderr)
     if limit is None:
         limit = loaded[0].card.get("threshold", FIXED) if len(loaded) == 1 else FIXED
     needed = max(one.size for one in loaded)
@@ -143,7 +145,7 @@ def by_name(threshold: str, models: list[Path]) -> float:
         )
         raise ParamsError(f"no threshold {threshold} was chosen", remedy)
     if limit is None:
-        remedy = f"give a number; names need {DECISION} (`dvc repro summary`) and a model of models/crossval"
+        remedy = f"give a number; names need `dvc repro summary` and a model of {HOMES}"
         raise ParamsError(f"there is no threshold {threshold} for this model", remedy)
     return limit
 
@@ -152,13 +154,19 @@ def _entry(models: list[Path]) -> dict[str, Any] | None:
     """The decisions fitted for these models: those of the one fold, or of all folds pooled; None for other models."""
     from glaucoma.files import read_json
 
-    home = paths.fold_files(0)["model"].parent.resolve()
-    if not DECISION.is_file() or any(model.resolve().parent != home for model in models):
+    home = _home(models)
+    if home is None or not paths.DECISIONS[home].is_file():
         return None
-    decisions = read_json(DECISION)
+    decisions = read_json(paths.DECISIONS[home])
     if len(models) > 1:
         return decisions["pooled"]
     return decisions["folds"].get(models[0].stem.removeprefix("fold"))
+
+
+def _home(models: list[Path]) -> str | None:
+    """The folder in models/ that all of them are of, where decisions are fitted for its models."""
+    homes = {model.resolve().parent for model in models}
+    return next((home for home in paths.DECISIONS if homes == {(paths.MODELS / home).resolve()}), None)
 
 
 def _table(files: list[Path], found: Any, entry: dict[str, Any] | None, limit: float) -> pd.DataFrame:
@@ -206,11 +214,17 @@ def _judged(models: list[Path], limit: float) -> dict[str, tuple[int, int, str]]
     Returns:
         By score how many are right, of how many, and what these are; empty where their predictions are not there.
     """
+    from glaucoma.evaluate.controls import read_controls
     from glaucoma.evaluate.scores import ABNORMAL, NORMAL
     from glaucoma.evaluate.summary import read_folds
 
     try:
-        valid = read_folds([int(model.stem.removeprefix("fold")) for model in models]).pooled("valid")
+        folds = [int(model.stem.removeprefix("fold")) for model in models]
+        if _home(models) == "controls":
+            told = read_controls(folds)
+            valid = told[(told["control"] == paths.REGRESSION) & (told["split"] == "valid")]
+        else:
+            valid = read_folds(folds).pooled("valid")
     except (DataError, ValueError):
         return {}
     abnormal, called = valid["label"] == ABNORMAL, valid["probability"] >= limit

@@ -1,26 +1,23 @@
-"""Commands about the project: check params.yaml, take a profile into use, show the results, folds side by side."""
+"""Commands about the project: check params.yaml, show the results, train folds side by side."""
 
 from __future__ import annotations
 
 import argparse
-import shutil
 from pathlib import Path
-
-from ruamel.yaml import YAML
 
 from glaucoma import paths
 from glaucoma.data.names import many
-from glaucoma.errors import DataError, ParamsError
+from glaucoma.errors import DataError
+from glaucoma.evaluate.ladder import ladder_lines
 from glaucoma.evaluate.summary import read_folds, readable
-from glaucoma.files import atomic_path, read_json
+from glaucoma.evaluate.symptoms import FILE, first_line, read_symptoms
+from glaucoma.files import read_csv, read_json
 from glaucoma.params import load_params
 from glaucoma.pipeline.crossval import crossval
 from glaucoma.search.grid import Trial, expand, fit_of, group
 
 __all__ = ["add"]
 
-PROFILES = Path("profiles")
-PREVIOUS = PROFILES / "previous.yaml"
 STAGES = ("stage1", "stage2", "stage3")
 SHOWN = ("sensitivity", "specificity", "auroc", "f1_macro")
 LOOK_NEXT = """Look next at
@@ -33,19 +30,10 @@ Compare with the last commit: dvc metrics diff. Try something: dvc exp run -S lr
 
 
 def add(commands: argparse._SubParsersAction) -> None:
-    """Register `check`, `profile`, `results` and `crossval`."""
+    """Register `check`, `results` and `crossval`."""
     about = "check params.yaml and the data folder, and say what `dvc repro` would train"
     check = commands.add_parser("check", help=about, description=about)
     check.set_defaults(work=lambda given: _check())
-    about = "put a profile's parameters into params.yaml; the ones before are kept as profile `previous`"
-    profile = commands.add_parser("profile", help=about, description=about)
-    profile.add_argument(
-        "name", nargs="?", help="a file in profiles/, e.g. published; none keeps the present parameters"
-    )
-    profile.add_argument(
-        "--data", metavar="DIR", help="folder of photographs to use instead of the profile's data.root"
-    )
-    profile.set_defaults(work=lambda given: _use_profile(given.name, given.data))
     about = "print the scores of the last `dvc repro`, and where its results lie"
     results = commands.add_parser("results", help=about, description=about)
     results.set_defaults(work=lambda given: _results())
@@ -87,48 +75,25 @@ def _check() -> None:
 
 
 def _results() -> None:
-    """Print the scores of the searches' winners and of all folds.
+    """Print what speaks against the networks, if anything does, then the scores of searches' winners and of all folds.
 
     Raises:
         DataError: a result is not there.
     """
+    folds = load_params(paths.PARAMS).crossval.folds
+    trainings = [paths.search_files(name) for name in (*STAGES, *paths.FREE)] + [paths.fold_files(i) for i in folds]
+    if warned := first_line(read_symptoms(files["report"] / FILE for files in trainings), len(folds)):
+        print(f"WARNING: {warned}")
     for name in (*STAGES, *paths.FREE):
         path = paths.search_files(name)["metrics"]
         if path.is_file():
-            found = read_json(path)
-            best, test = found["best"], found["test"]
-            what = Trial.of(best)
-            print(f"{name}: best of {many(found['trials'], 'trial')} is {what}, macro F1 {test['f1_macro']:.3f}")
-    folds = read_folds(load_params(paths.PARAMS).crossval.folds)
+            told = read_json(path)
+            what, test = Trial.of(told["best"]), told["test"]
+            print(f"{name}: best of {many(told['trials'], 'trial')} is {what}, macro F1 {test['f1_macro']:.3f}")
+    found = read_folds(folds)
     columns = [f"{split}_{score}" for split in ("test", "valid") for score in SHOWN]
-    print(folds.folds.set_index("fold")[columns].round(3).to_string())
-    print(readable(folds))
+    print(found.folds.set_index("fold")[columns].round(3).to_string())
+    print(readable(found))
+    if paths.COST_QUALITY.is_file():
+        print(ladder_lines(read_csv(paths.COST_QUALITY))[0])
     print(LOOK_NEXT)
-
-
-def _use_profile(name: str | None, data: str | None) -> None:
-    """Replace params.yaml by a profile, or only its data.root, keeping what it was.
-
-    Raises:
-        ParamsError: no such profile, or one that does not fit the schema.
-    """
-    if not name and data is None:
-        raise ParamsError("neither a profile nor --data is given", "see `glaucoma profile --help`")
-    source = PROFILES / f"{name}.yaml" if name else paths.PARAMS
-    if not source.is_file():
-        known = ", ".join(sorted(path.stem for path in PROFILES.glob("*.yaml")))
-        raise ParamsError(f"there is no profile {name}", f"choose one of: {known}")
-    load_params(source)
-    yaml = YAML()
-    yaml.width = 1000
-    yaml.preserve_quotes = True
-    yaml.indent(mapping=2, sequence=4, offset=2)  # as the files are written, so that a diff shows what changed
-    content = yaml.load(source)
-    if data is not None:
-        content["data"]["root"] = data
-    with atomic_path(paths.PARAMS) as temporary:
-        yaml.dump(content, temporary)
-        if paths.PARAMS.is_file():
-            shutil.copyfile(paths.PARAMS, PREVIOUS)
-    what = f"{paths.PARAMS} now holds {source}" if name else f"data.root in {paths.PARAMS} is {data}"
-    print(f"{what}; the parameters before are in {PREVIOUS} (`glaucoma profile previous`)")

@@ -1,23 +1,26 @@
-"""The part of a photograph that the network sees: all of it, the round retina, or what surrounds the optic disc."""
+"""The parts of a photograph that the network sees: all of it, the round retina, or what surrounds the optic disc.
+
+Several parts lie side by side in one picture, each squashed to a square: a network of convolutions and global pooling
+takes that as it takes one square.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from PIL import Image
 from scipy.ndimage import find_objects, label
 
-from glaucoma.data.discs import find_disc
+from glaucoma.data.discs import Disc, find_disc
 from glaucoma.data.images import decode, decode_for, to_pixels
+from glaucoma.params import views_of
 
-__all__ = ["Box", "Crop", "cropped", "decode_uncropped", "find_box", "load_cropped"]
+__all__ = ["Box", "cropped", "decode_uncropped", "find_boxes", "load_cropped"]
 
-Crop = Literal["none", "retina", "disc"]
-
-AROUND = 1.5  # disc radii from the disc's centre to the box's sides: Diaz-Pinto et al., BioMed Eng OnLine 18:29 (2019)
+# disc radii from the disc's centre to the box's sides; 1.5: Diaz-Pinto et al., BioMed Eng OnLine 18:29 (2019)
+AROUND = {"disc": 1.5, "wide": 3.0}
 DARK = 20  # grey level of the brightest channel up to which a pixel belongs to the camera's black border
 SIDE = 256  # pixels of the longer side of the copy in which the border is looked for
 
@@ -27,43 +30,55 @@ class Box:
     """A part of a photograph, in its pixels after Exif orientation; `found` is False where it is all for want of one.
 
     Attributes:
+        view: which part, of `params.VIEWS`.
         left, top, width, height: whole pixels, within the photograph.
         found: whether what was to be cropped to has been found.
     """
 
+    view: str
     left: int
     top: int
     width: int
     height: int
     found: bool
 
+    @property
+    def corners(self) -> tuple[int, int, int, int]:
+        """Left, top, right and bottom."""
+        return self.left, self.top, self.left + self.width, self.top + self.height
 
-def find_box(image: Image.Image, crop: Crop) -> Box:
-    """The box that `crop` asks for in an RGB photograph; all of it, with `found` False, where there is no such thing.
+
+def find_boxes(image: Image.Image, crop: str) -> tuple[Box, ...]:
+    """The boxes that `crop` asks for in an RGB photograph; all of it, with `found` False, where there is no such thing.
 
     A disc gets a square, moved into the photograph where it would reach beyond, and no longer than its shorter side.
     """
-    whole = Box(0, 0, *image.size, found=crop == "none")
-    if crop == "retina":
+    views = views_of(crop)
+    disc = find_disc(image) if AROUND.keys() & set(views) else None
+    return tuple(_box(image, view, disc) for view in views)
+
+
+def _box(image: Image.Image, view: str, disc: Disc | None) -> Box:
+    whole = Box(view, 0, 0, *image.size, found=view == "none")
+    if view == "retina":
         return _retina(image) or whole
-    disc = find_disc(image) if crop == "disc" else None
-    if disc is None:
+    if view not in AROUND or disc is None:
         return whole
-    side = min(round(2 * AROUND * disc.radius), *image.size)
+    side = min(round(2 * AROUND[view] * disc.radius), *image.size)
     left, top = (
         int(np.clip(round(centre - side / 2), 0, length - side))
         for centre, length in zip((disc.x, disc.y), image.size, strict=True)
     )
-    return Box(left, top, side, side, found=True)
+    return Box(view, left, top, side, side, found=True)
 
 
 def load_cropped(
-    source: Path | bytes, size: int, *, max_megapixels: float, crop: Crop
-) -> tuple[np.ndarray, Box | None]:
-    """Decode a photograph, crop it and squash it to a square; what training sees and what prediction must see.
+    source: Path | bytes, size: int, *, max_megapixels: float, crop: str
+) -> tuple[np.ndarray, tuple[Box, ...]]:
+    """Decode a photograph and take the parts that the network sees; what training sees and what prediction must see.
 
     Returns:
-        uint8, (size, size, 3), 0–255, RGB; and its box, None where `crop` is none.
+        uint8, (size, views · size, 3), 0–255, RGB; and a box for each view, none where `crop` is none.
 
     Raises:
         Unreadable: why it cannot be used.
@@ -71,7 +86,7 @@ def load_cropped(
     return cropped(decode_uncropped(source, size, max_megapixels=max_megapixels, crop=crop), size, crop)
 
 
-def decode_uncropped(source: Path | bytes, size: int, *, max_megapixels: float, crop: Crop) -> Image.Image:
+def decode_uncropped(source: Path | bytes, size: int, *, max_megapixels: float, crop: str) -> Image.Image:
     """Decode a photograph as finely as `cropped` needs it: in full where a part will be cut out.
 
     Raises:
@@ -82,13 +97,12 @@ def decode_uncropped(source: Path | bytes, size: int, *, max_megapixels: float, 
     return decode(source, max_megapixels=max_megapixels)
 
 
-def cropped(image: Image.Image, size: int, crop: Crop) -> tuple[np.ndarray, Box | None]:
-    """Crop what `decode_uncropped` gave and squash it to a square; see `load_cropped`."""
+def cropped(image: Image.Image, size: int, crop: str) -> tuple[np.ndarray, tuple[Box, ...]]:
+    """Crop what `decode_uncropped` gave, squash each part to a square and lay them side by side; see `load_cropped`."""
     if crop == "none":
-        return to_pixels(image, size), None
-    box = find_box(image, crop)
-    corners = (box.left, box.top, box.left + box.width, box.top + box.height)
-    return to_pixels(image.crop(corners), size), box
+        return to_pixels(image, size), ()
+    boxes = find_boxes(image, crop)
+    return np.concatenate([to_pixels(image.crop(box.corners), size) for box in boxes], axis=1), boxes
 
 
 def _retina(image: Image.Image) -> Box | None:
@@ -106,4 +120,4 @@ def _retina(image: Image.Image) -> Box | None:
     across, down = image.width / size[0], image.height / size[1]
     left, right = int(columns.start * across), min(image.width, int(np.ceil(columns.stop * across)))
     top, bottom = int(rows.start * down), min(image.height, int(np.ceil(rows.stop * down)))
-    return Box(left, top, right - left, bottom - top, found=True)
+    return Box("retina", left, top, right - left, bottom - top, found=True)

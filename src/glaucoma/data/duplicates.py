@@ -4,7 +4,8 @@ Each image has a perceptual hash (256 signs of its cosine transform; Zauner, "Im
 Perceptual Image Hash Functions", 2010) of itself and of its mirror image. Images that agree in one of the hash's 16
 bands are candidates, which keeps the search near linear. Fundus photographs all look alike, so a candidate counts only
 if its whole hash and its fine structure agree, the latter being the correlation of 32 × 32 thumbnails less their
-blurred selves. Neither is enough alone: the black border of the camera can make two different eyes correlate.
+blurred selves. Where the camera's round field is in sight, the square inside it is compared: its black border and its
+rim are alike in all photographs of a camera, and would make two different eyes correlate.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ GREY = 32  # pixels a side of the thumbnail
 BLUR = 2.0  # of the thumbnail, pixels; what is coarser, all fundus photographs share
 CORRELATION = 0.75  # from which on two photographs are one
 DIFFERENT = 48  # bits of 256 from which on hashes are of different photographs; on ACRIMA copies have 46 at most
+DARK = 20  # grey level of the brightest channel up to which a pixel belongs to the camera's black border
+LIT = 0.1  # share of a row or column from which on it crosses the field
 FLAT = 2.0  # grey levels; a thumbnail that varies less shows nothing that could be compared
 
 
@@ -48,12 +51,29 @@ class Fingerprint:
 
 def fingerprint(image: Image.Image) -> Fingerprint:
     """The fingerprint of a decoded photograph of at least `DECODED` pixels a side, or of all it has."""
-    grey = image.convert("L").resize((4 * SIDE, 4 * SIDE), Image.Resampling.BOX)
+    grey = _inside(image).convert("L").resize((4 * SIDE, 4 * SIDE), Image.Resampling.BOX)
     bits, mirrored = (
         np.packbits(imagehash.phash(one, hash_size=SIDE).hash)
         for one in (grey, grey.transpose(Image.Transpose.FLIP_LEFT_RIGHT))
     )
     return Fingerprint(bits, mirrored, np.asarray(grey.resize((GREY, GREY), Image.Resampling.BOX)))
+
+
+def _inside(image: Image.Image) -> Image.Image:
+    """The square within the camera's round field, or all of a photograph whose corners are not black."""
+    lit = np.asarray(image.resize((GREY, GREY), Image.Resampling.BOX)).max(axis=2) > DARK
+    if lit[[0, 0, -1, -1], [0, -1, 0, -1]].sum() > 1:
+        return image
+    across, down = np.flatnonzero(lit.mean(axis=0) > LIT), np.flatnonzero(lit.mean(axis=1) > LIT)
+    if not len(across) or not len(down):
+        return image
+    cell = image.width / GREY, image.height / GREY
+    left, right = across[0] * cell[0], (across[-1] + 1) * cell[0]
+    top, bottom = down[0] * cell[1], (down[-1] + 1) * cell[1]
+    half = max(right - left, bottom - top) / 2 / np.sqrt(2)  # a field that is cut off is as wide as it is high
+    x, y = (left + right) / 2, (top + bottom) / 2
+    wide, high = min(half, (right - left) / 2), min(half, (bottom - top) / 2)
+    return image.crop((round(x - wide), round(y - high), round(x + wide), round(y + high)))
 
 
 def link(prints: Sequence[Fingerprint]) -> pd.DataFrame:

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 from scipy.ndimage import gaussian_laplace
 
-__all__ = ["Likeness", "learn", "traits"]
+__all__ = ["Likeness", "appearance", "learn", "traits"]
 
 SIDE = 64  # pixels that an image is squashed to
 GRAIN = 1.0  # pixels that the Laplacian is smoothed by
@@ -87,20 +87,25 @@ def traits(pixels: Iterable[np.ndarray]) -> np.ndarray:
 
 
 def learn(pixels: np.ndarray, rows: np.ndarray) -> Likeness | None:
-    """The appearance of training images; None of too few.
-
-    The covariance is shrunk (Ledoit & Wolf, J Multivariate Anal 88:365, 2004), so that it can be inverted however few
-    and alike the images are.
+    """The appearance of training images, as `appearance` gives it.
 
     Args:
         pixels: uint8 (images, size, size, 3), possibly memory-mapped: they are looked at one by one.
         rows: int (n,), which of them.
     """
-    if len(rows) < FEWEST:
+    return appearance(traits(pixels[row] for row in rows)) if len(rows) >= FEWEST else None
+
+
+def appearance(found: np.ndarray) -> Likeness | None:
+    """The appearance of training images, of their `traits`, float64 (n, 12); None of too few.
+
+    The covariance is shrunk (Ledoit & Wolf, J Multivariate Anal 88:365, 2004), so that it can be inverted however few
+    and alike the images are.
+    """
+    if len(found) < FEWEST:
         return None
     from sklearn.covariance import ledoit_wolf  # prediction does without
 
-    found = traits(pixels[row] for row in rows)
     mean, scale = found.mean(axis=0), found.std(axis=0) + 1e-3
     covariance, _ = ledoit_wolf((found - mean) / scale)
     precision = np.linalg.inv(covariance) / np.outer(scale, scale)

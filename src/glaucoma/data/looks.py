@@ -28,7 +28,7 @@ from glaucoma.files import atomic_path, hash_json
 __all__ = ["THUMBNAIL", "Look", "clusters", "look_at"]
 
 THUMBNAIL = 7  # pixels a side
-VERSION = 2  # of what is kept; to be raised when a measure changes
+VERSION = 3  # of what is kept; to be raised when a measure changes
 # Luminance table of quality 50: ITU-T T.81 (1992), table K.1
 LUMINANCE = np.array([
     16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55, 14, 13, 16, 24, 40, 57, 69, 56, 14, 17, 22, 29, 51,

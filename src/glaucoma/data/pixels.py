@@ -1,4 +1,4 @@
-"""pixels.npy: every distinct image decoded once, squashed to a square, ready to train on."""
+"""pixels.npy: every distinct image decoded once, each part squashed to a square, ready to train on."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import numpy as np
 import pandas as pd
 
 from glaucoma.data.content import read_content
-from glaucoma.data.crop import Box, Crop, load_cropped
+from glaucoma.data.crop import Box, load_cropped
 from glaucoma.data.images import Unreadable
 from glaucoma.data.index import distinct
 from glaucoma.data.names import listed, many, shown
 from glaucoma.data.workers import in_threads
 from glaucoma.errors import DataError
 from glaucoma.files import atomic_path, write_csv
+from glaucoma.params import views_of
 from glaucoma.progress import say
 
 __all__ = ["write_pixels"]
@@ -31,13 +32,14 @@ def write_pixels(
     size: int,
     max_megapixels: float,
     drop_unreadable: bool,
-    crop: Crop = "none",
+    crop: str = "none",
     boxes_file: Path | None = None,
 ) -> int:
     """Decode every distinct image of an index into one array.
 
-    Writes `array_file`, uint8 (n, size, size, 3), C order, RGB, rows sorted by content id, and `table_file`, whose row
-    i has the `image` and `path` of array row i. Both appear whole or not at all; memory stays at a few images.
+    Writes `array_file`, uint8 (n, size, views · size, 3), C order, RGB, rows sorted by content id, and `table_file`,
+    whose row i has the `image` and `path` of array row i. Both appear whole or not at all; memory stays at a few
+    images.
 
     Args:
         index: as `read_index` gives it.
@@ -47,8 +49,8 @@ def write_pixels(
         size: pixels a side.
         max_megapixels: larger images are unreadable.
         drop_unreadable: leave unreadable images out instead of failing.
-        crop: part of each photograph to take; all of it where that part is not found.
-        boxes_file: a .csv file for the boxes in pixels, a row per image, without rows where nothing is cropped.
+        crop: parts of each photograph to take; all of it where a part is not found.
+        boxes_file: a .csv file for the boxes in pixels, a row per image and view; no rows where nothing is cropped.
 
     Returns:
         How many images were left out.
@@ -56,9 +58,9 @@ def write_pixels(
     Raises:
         DataError: all unreadable images, unless dropped; an image that changed since it was indexed.
     """
-    images = distinct(index)
+    images, views = distinct(index), len(views_of(crop))
 
-    def load(row: tuple[str, str]) -> tuple[np.ndarray, Box | None] | str:
+    def load(row: tuple[str, str]) -> tuple[np.ndarray, tuple[Box, ...]] | str:
         try:
             return load_cropped(read_content(root, *row), size, max_megapixels=max_megapixels, crop=crop)
         except Unreadable as fault:
@@ -66,37 +68,36 @@ def write_pixels(
 
     faults, kept, boxes = [], [], []
     with atomic_path(array_file) as temporary, temporary.open("wb") as file:
-        _header(file, len(images), size)
+        _header(file, len(images), size, views)
         rows = list(zip(images["path"], images["image"], strict=True))
         for (path, image), result in zip(rows, in_threads(load, rows, "decode"), strict=True):
             if isinstance(result, str):
                 faults.append(f"{shown(path)}: {result}")
             else:
                 kept.append((image, path))
-                pixels, box = result
+                pixels, found = result
                 file.write(np.ascontiguousarray(pixels).data)
-                if box:
-                    boxes.append({"image": image, "path": path, **asdict(box)})
+                boxes += [{"image": image, "path": path, **asdict(box)} for box in found]
         if faults and not drop_unreadable:
             remedy = "replace or remove them, or leave them out by setting data.unreadable to drop"
             raise DataError(f"{many(len(faults), 'image')} cannot be read:{listed(faults, most=20)}", remedy)
         if not kept:
             raise DataError(f"not one image in {shown(root)} can be read:{listed(faults)}", "set another data.root")
-        _header(file, len(kept), size)
+        _header(file, len(kept), size, views)
         # Next to each other, so that the two files are of one run even if it is killed
         write_csv(table_file, pd.DataFrame(kept, columns=["image", "path"]))
         if boxes_file:
             write_csv(boxes_file, pd.DataFrame(boxes, columns=["image", "path", *Box.__dataclass_fields__]))
-    if boxes:
-        missed = sum(not box["found"] for box in boxes)
-        say(f"{crop} found in {len(boxes) - missed} of {many(len(boxes), 'image')}; the others are taken whole")
+    for view in views_of(crop) if boxes else ():
+        found = sum(box["found"] for box in boxes if box["view"] == view)
+        say(f"{view} found in {found} of {many(len(kept), 'image')}; the others are taken whole")
     if faults:
         say(f"{many(len(faults), 'unreadable image')} left out:{listed(faults)}")
     return len(faults)
 
 
-def _header(file: BinaryIO, count: int, size: int) -> None:
+def _header(file: BinaryIO, count: int, size: int, views: int) -> None:
     """Write the header of a .npy file of `count` images at its start; its length does not depend on the count."""
     file.seek(0)
-    shape = {"descr": "|u1", "fortran_order": False, "shape": (count, size, size, 3)}
+    shape = {"descr": "|u1", "fortran_order": False, "shape": (count, size, views * size, 3)}
     np.lib.format.write_array_header_1_0(file, shape)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from typing import TypeVar
 
-from joblib import Parallel, cpu_count, delayed
+from joblib import cpu_count
 
 from glaucoma.progress import track
 
@@ -20,7 +23,18 @@ Result = TypeVar("Result")
 def in_threads(
     work: Callable[[Item], Result], items: Sequence[Item], title: str, unit: str = "image"
 ) -> Iterator[Result]:
-    """Yield `work(item)` for each item, in the order of `items`; few results wait in memory at a time."""
-    parallel = Parallel(n_jobs=min(cpu_count(), MOST), backend="threading", return_as="generator")
-    results = parallel(delayed(work)(item) for item in items)
-    yield from track(results, title, len(items), unit)
+    """Yield `work(item)` for each item, in the order of `items`; few results wait in memory at a time.
+
+    However it ends, no thread is left at work: one that Python's end meets within SciPy's C++ would abort the process.
+    """
+    threads = min(cpu_count(), MOST)
+    pool = ThreadPoolExecutor(threads)
+    try:
+        left = iter(items)
+        waiting = deque(pool.submit(work, item) for item in islice(left, 2 * threads))
+        for _ in track(range(len(items)), title, len(items), unit):
+            result = waiting.popleft().result()
+            waiting.extend(pool.submit(work, item) for item in islice(left, 1))
+            yield result
+    finally:
+        pool.shutdown(cancel_futures=True)

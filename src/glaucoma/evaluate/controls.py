@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pandas as pd
 
 from glaucoma import paths
@@ -11,9 +13,11 @@ from glaucoma.evaluate.over_folds import mean_differences
 from glaucoma.evaluate.summary import FoldResults
 from glaucoma.files import read_csv, write_csv
 
-__all__ = ["control_lines", "write_against_controls"]
+__all__ = ["control_lines", "read_controls", "write_against_controls"]
 
+PREDICTIONS = paths.CONTROLS / "predictions.csv"
 COLUMNS = ["control", "score", "value", "networks", "difference", "low", "high"]
+READ = ["control", "fold", "split", "image", "patient", "label", "predicted", "probability"]
 
 
 def write_against_controls(results: FoldResults, seed: int) -> pd.DataFrame:
@@ -30,23 +34,41 @@ def write_against_controls(results: FoldResults, seed: int) -> pd.DataFrame:
     Raises:
         DataError: the controls are not of these folds and images.
     """
-    file = paths.CONTROLS / "predictions.csv"
     tables = [pd.DataFrame(columns=COLUMNS)]
-    if file.is_file():
+    ours = results.pooled("test")
+    told = read_controls(ours["fold"].unique().tolist())
+    if len(told):
         clusters = read_clusters() if paths.INDEX.is_file() else {}
-        ours = results.pooled("test")
-        told = read_csv(file, dtype={"image": str, "patient": str}).fillna({"patient": ""})
-        told = told[(told["split"] == "test") & told["fold"].isin(ours["fold"])]
+        told = told[told["split"] == "test"]
         for control, theirs in told.groupby("control", sort=True):
             try:
                 found = mean_differences(theirs, ours, seed=seed, clusters=clusters)
             except DataError as error:
-                raise DataError(f"{file}: {error.found}", "make it again: `dvc repro -f controls`") from None
+                raise DataError(f"{PREDICTIONS}: {error.found}", "make it again: `dvc repro -f controls`") from None
             found = found.rename(columns={"first": "value", "second": "networks"})
             tables.append(found.assign(control=control)[COLUMNS])
     table = pd.concat(tables[1:] or tables, ignore_index=True)
     write_csv(paths.SUMMARY / "controls.csv", table)
     return table
+
+
+def read_controls(folds: Sequence[int]) -> pd.DataFrame:
+    """The controls' predictions in these folds; no rows where the controls have not been run.
+
+    Returns:
+        Columns control, fold, split, image, patient ("" where unknown), label, predicted, probability.
+
+    Raises:
+        DataError: the file is no such table.
+    """
+    if not PREDICTIONS.is_file():
+        return pd.DataFrame(columns=READ)
+    try:
+        table = read_csv(PREDICTIONS, dtype={"image": str, "patient": str}).fillna({"patient": ""})
+        return table[table["fold"].isin(folds)].astype({"probability": float})[READ].reset_index(drop=True)
+    except (KeyError, ValueError) as error:  # pandas' own reading errors are ValueErrors
+        what = f"{PREDICTIONS} is no table of predictions: {error}"
+        raise DataError(what, "make it again: `dvc repro -f controls`") from None
 
 
 def control_lines(table: pd.DataFrame) -> str:

@@ -7,11 +7,11 @@ from importlib.resources import files
 from typing import Any
 
 import pandas as pd
-from ruamel.yaml import YAML
 
 from glaucoma.confidence import proportion_interval
 from glaucoma.evaluate.scores import ABNORMAL, NORMAL
 from glaucoma.params import Params
+from glaucoma.yaml12 import parse_yaml
 
 __all__ = ["comparable", "comparison_table", "protocol_table", "published", "readings_table"]
 
@@ -27,7 +27,7 @@ FILE = "which is like for like only if that file holds Keras' ImageNet weights" 
 @cache
 def published() -> dict[str, Any]:
     """The report's figures, as `published.yaml` beside this module holds them (protocol, summary, folds, searches)."""
-    return YAML(typ="safe", pure=True).load((files(__package__) / "published.yaml").read_text("utf-8"))
+    return parse_yaml((files(__package__) / "published.yaml").read_bytes(), "published.yaml")
 
 
 def protocol_table(params: Params, index: dict[str, int]) -> pd.DataFrame:

@@ -13,10 +13,12 @@ import pandas as pd
 from glaucoma import paths
 from glaucoma.errors import DataError
 from glaucoma.evaluate.scores import ABNORMAL, COUNTS, NORMAL, SCORES
+from glaucoma.evaluate.symptoms import FILE, read_symptoms
 from glaucoma.files import read_csv, read_json
 from glaucoma.params import Params
 
 __all__ = [
+    "HEADLINE",
     "SCORES",
     "SPLITS",
     "FoldResults",
@@ -31,7 +33,7 @@ __all__ = [
 ]
 
 SPLITS = ("test", "valid")
-HEADLINE = ("sensitivity", "auroc", "f1_macro", "accuracy")
+HEADLINE = ("auroc", "sensitivity_at_95_specificity", "sensitivity", "specificity", "f1_macro", "brier")
 PREDICTIONS = ("image", "patient", "source", "split", "label", "predicted", "probability")
 
 
@@ -46,12 +48,14 @@ class FoldResults:
             unknown), split, label, predicted, probability (of abnormal).
         seconds: training time of each fold whose timing is there, by fold.
         stale: result files of folds that are not asked for; they were not read.
+        warnings: what speaks against folds, as `glaucoma.evaluate.symptoms.read_symptoms` gives it.
     """
 
     folds: pd.DataFrame
     predictions: pd.DataFrame
     seconds: pd.Series
     stale: list[Path]
+    warnings: pd.DataFrame
 
     def pooled(self, split: str) -> pd.DataFrame:
         """All folds' predictions for a split, columns fold, image, patient, source, label, predicted, probability."""
@@ -90,6 +94,7 @@ def read_folds(folds: Sequence[int]) -> FoldResults:
         predictions=pd.concat(predictions, ignore_index=True),
         seconds=pd.Series(seconds, name="seconds", dtype=float),
         stale=sorted(set(paths.FOLD_METRICS.glob("fold*.json")) - asked),
+        warnings=read_symptoms(paths.fold_files(fold)["report"] / FILE for fold in folds),
     )
 
 
@@ -111,7 +116,8 @@ def read_selection(folds: Sequence[int]) -> pd.DataFrame:
     files = {fold: paths.fold_files(fold)["report"] / "selection.csv" for fold in sorted(folds)}
     tables = [read_csv(file).assign(fold=fold) for fold, file in files.items() if file.is_file()]
     table = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)
-    return table[[*columns, *table.columns.difference(columns)]]
+    first = [name for name in columns if name in table]  # a regression has no learning rate
+    return table[[*first, *table.columns.difference(columns)]]
 
 
 def selection_note(params: Params) -> str:
@@ -136,11 +142,14 @@ def describe(results: FoldResults) -> pd.DataFrame:
 
 
 def headline(results: FoldResults) -> dict[str, float | int]:
-    """At most ten numbers for metrics/summary.json: means over the folds, the number of folds, the contamination."""
+    """What metrics/summary.json holds: means over the folds, the contamination, how many folds are warned of.
+
+    14 numbers at most; a score that no fold defines is left out.
+    """
     means = describe(results)["mean"]
     found = {f"{split}_{score}": float(means[f"{split}_{score}"]) for split in SPLITS for score in HEADLINE}
     found = {name: value for name, value in found.items() if not pd.isna(value)}
-    return {"folds": len(results.folds), **found, "contamination": results.contamination(*SPLITS)}
+    return {**found, "contamination": results.contamination(*SPLITS), "warned_folds": results.warnings["of"].nunique()}
 
 
 def readable(results: FoldResults) -> str:

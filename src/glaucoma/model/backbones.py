@@ -1,4 +1,4 @@
-"""Build a row of the table of backbones and give it its weights: random, Keras' own, or from a file.
+"""Build a row of the table of backbones and give it its weights: random, ImageNet's, or from a file.
 
 One graph whichever is taken: raw RGB values go in, and what prepares them is part of it.
 """
@@ -16,6 +16,7 @@ from glaucoma.backbone_table import BACKBONES, Backbone, nearest, recognise
 from glaucoma.errors import ParamsError, WeightsError
 from glaucoma.model.artifacts import load_model
 from glaucoma.model.bundled import take_bundled
+from glaucoma.model.efficientnet_lite import WIDTHS, build_lite, take_package
 from glaucoma.model.runtime import keras
 
 __all__ = ["build_backbone"]
@@ -23,18 +24,20 @@ __all__ = ["build_backbone"]
 PREPARE = "prepare"  # name of the layer that stands for preprocessing which Keras leaves to the caller
 
 
-def build_backbone(name: str, image_size: int, weights: str) -> keras.Model:
+def build_backbone(name: str, image_size: int, weights: str, views: int = 1) -> keras.Model:
     """Build a backbone without top and give it its weights.
 
     Args:
         name: a key of `BACKBONES`.
-        image_size: pixels a side of the square RGB input, float32 in 0–255.
+        image_size: pixels a side of each square view of the RGB input, float32 in 0–255.
         weights: `none` (random, from the seed in force), `bundled` (shipped with the package), `imagenet`, or the
             path of a file: HDF5 as `keras.applications` writes it, `.weights.h5`, or `.keras`.
+        views: squares that lie side by side in the input, ≥ 1.
 
     Raises:
         ParamsError: no such backbone, or images that are too small for it.
-        WeightsError: a file that is missing, damaged or of another architecture, or no internet for `imagenet`.
+        WeightsError: a file that is missing, damaged or of another architecture, or for `imagenet` no internet, or not
+            the package that holds them.
     """
     if name not in BACKBONES:
         raise ParamsError(f"there is no backbone {name}", f"choose one of: {', '.join(nearest(name))}")
@@ -44,8 +47,10 @@ def build_backbone(name: str, image_size: int, weights: str) -> keras.Model:
             f"{name} cannot take images of {image_size} pixels a side",
             f"set data.image_size to {row.smallest_size} or more; its weights were trained at {row.native_size}",
         )
-    backbone = _graph(name, image_size)
-    if weights == "imagenet":
+    backbone = _graph(name, (image_size, views * image_size, 3))
+    if weights == "imagenet" and row.package:
+        take_package(name, backbone)
+    elif weights == "imagenet":
         _take_file(name, backbone, _imagenet_file(row))
     elif weights == "bundled":
         take_bundled(name, backbone)
@@ -54,14 +59,16 @@ def build_backbone(name: str, image_size: int, weights: str) -> keras.Model:
     return backbone
 
 
-def _graph(name: str, size: int) -> keras.Model:
+def _graph(name: str, shape: tuple[int, int, int]) -> keras.Model:
     """The row's plain graph, its preprocessing included."""
-    row, build = BACKBONES[name], getattr(keras.applications, name)
+    row = BACKBONES[name]
     if row.scale is None:
-        return build(include_top=False, weights=None, input_shape=(size, size, 3))
-    inputs = keras.Input((size, size, 3))
+        return getattr(keras.applications, name)(include_top=False, weights=None, input_shape=shape)
+    inputs = keras.Input(shape)
     prepared = keras.layers.Rescaling(list(row.scale), list(row.offset), name=PREPARE)(inputs)
-    return build(include_top=False, weights=None, input_tensor=prepared)
+    if name in WIDTHS:
+        return build_lite(name, prepared)
+    return getattr(keras.applications, name)(include_top=False, weights=None, input_tensor=prepared)
 
 
 def _imagenet_file(row: Backbone) -> Path:
@@ -75,8 +82,8 @@ def _imagenet_file(row: Backbone) -> Path:
     except Exception as error:  # whatever the download meets: no route, a proxy, a broken file
         raise WeightsError(
             f"backbone.weights is imagenet, and {row.imagenet_url} could not be fetched: {_first_line(error)}",
-            f"on a machine without internet put that file at {cache / 'models' / file}, or set backbone.weights to a "
-            "path or to none",
+            f"on a machine without internet put that file at {cache / 'models' / file}, set backbone.weights to a path "
+            "or to none, or set backbone.name to EfficientNetLite0, whose ImageNet weights were installed with this",
         ) from None
     return Path(found)
 

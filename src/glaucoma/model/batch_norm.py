@@ -1,21 +1,27 @@
-"""Batch normalisation in training as one kernel, where TensorFlow would run twenty.
+"""Batch normalisation: its training step as one kernel, and its statistics computed anew after training.
 
-Keras spells it out: moments, then scale and shift, which is a third of an EfficientNet's trained operations and a
-quarter of a step's time on a CPU. TensorFlow's own kernel for it has the same arithmetic (Ioffe and Szegedy 2015, doi
-10.48550/arXiv.1502.03167, algorithm 1), with one difference that is undone here: the variance it gives for the moving
-average is the sample's, n / (n - 1) of the batch's, which Keras takes. Results differ by rounding.
+Keras spells the training step out: moments, then scale and shift, which is a third of an EfficientNet's trained
+operations and a quarter of a step's time on a CPU. TensorFlow's own kernel for it has the same arithmetic (Ioffe and
+Szegedy 2015, doi 10.48550/arXiv.1502.03167, algorithm 1), with one difference that is undone here: the variance it
+gives for the moving average is the sample's, n / (n - 1) of the batch's, which Keras takes. Results differ by rounding.
+
+A moving average with Keras' momentum of 0.99 still holds 0.99ⁿ of its start after n steps: half of it after two epochs
+of 36. Precise batch normalisation replaces it by the statistics of a sample under the weights as they are now (Wu and
+Johnson 2021, arXiv 2105.07576, section 3).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-from glaucoma.model.runtime import keras, tensorflow
+import numpy as np
 
-__all__ = ["one_kernel"]
+from glaucoma.model.runtime import keras, ready_to_predict, tensorflow
+
+__all__ = ["BatchStatistics", "one_kernel"]
 
 STOCK = keras.layers.BatchNormalization
 
@@ -28,13 +34,108 @@ def one_kernel(model: keras.Model) -> Iterator[None]:
     whose compiler fuses by itself, and with torch nothing is changed.
     """
     layers = [layer for layer in model._flatten_layers(include_self=False) if _fits(layer)]
+    with _calling(layers, _call):
+        yield
+
+
+class BatchStatistics:
+    """The statistics of the batch normalisations that are trained in a model, for any weights and batches.
+
+    Args:
+        model: one that is built. Its layers are read as they are at each use; what is frozen is left alone.
+    """
+
+    def __init__(self, model: keras.Model):
+        self.layers = _trained(model)
+        if self.layers:
+            given = model.inputs if len(model.inputs) > 1 else model.inputs[0]
+            self._moments = keras.Model(model.inputs, _Moments(model)(given))
+            ready_to_predict(self._moments)
+
+    @contextmanager
+    def of(self, batches: keras.utils.PyDataset, callbacks: Sequence[keras.callbacks.Callback] = ()) -> Iterator[None]:
+        """Within, moving means and variances are those of `batches`; after that, to the bit what they were.
+
+        Layers normalise each batch by its own mean and variance, as in training; all else, dropout and stochastic
+        depth among it, is as at prediction. The variance is that of all images: the mean of the batches' variances
+        plus the variance of their means, a batch weighing as much as it has images.
+
+        Args:
+            batches: the model's inputs, in batches as training has them; no labels.
+            callbacks: of `keras.Model.predict`.
+        """
+        if not self.layers:
+            yield
+            return
+        moving = [variable for layer in self.layers for variable in (layer.moving_mean, layer.moving_variance)]
+        before = [np.array(keras.ops.convert_to_numpy(variable.value)) for variable in moving]
+        for variable, value in zip(moving, self._computed(batches, callbacks), strict=True):
+            variable.assign(value)
+        try:
+            yield
+        finally:
+            for variable, value in zip(moving, before, strict=True):
+                variable.assign(value)
+
+    def _computed(self, batches: keras.utils.PyDataset, callbacks: Sequence[keras.callbacks.Callback]) -> list:
+        """Mean and variance of each layer in turn, float32 (channels,)."""
+        found = self._moments.predict(batches, verbose=0, callbacks=list(callbacks))
+        images, means, variances = (np.asarray(each, "float64") for each in found)
+        weights = images / images.sum()
+        with np.errstate(invalid="ignore", over="ignore"):  # of a training that has diverged
+            mean = (weights * means).sum(axis=0)
+            variance = (weights * (variances + np.square(means - mean))).sum(axis=0)
+            ends = np.cumsum([layer.moving_mean.shape[0] for layer in self.layers])[:-1]
+            parts = zip(np.split(mean.astype("f4"), ends), np.split(variance.astype("f4"), ends), strict=True)
+        return [value for part in parts for value in part]
+
+
+class _Moments(keras.layers.Layer):
+    """From a batch of a model's inputs: its size (1, 1), and (1, channels) means and variances of all trained layers.
+
+    Channels are those of the layers one after the other. Rows, so that `predict` makes a table of all batches.
+    """
+
+    def __init__(self, model: keras.Model):
+        super().__init__(dtype="float32")  # else it would cast pixels to half precision, under such a policy
+        self.model = model
+
+    def compute_output_spec(self, inputs: Any) -> tuple:
+        channels = sum(layer.moving_mean.shape[0] for layer in _trained(self.model))
+        return tuple(keras.KerasTensor((1, width)) for width in (1, channels, channels))
+
+    def call(self, inputs: Any) -> tuple:
+        layers, found = _trained(self.model), {}
+
+        def by_batch(layer: Any, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+            scaled, *found[id(layer)] = _by_batch(layer, inputs)
+            return scaled
+
+        with _calling(layers, by_batch):
+            self.model(inputs, training=False)
+        images = keras.ops.shape(keras.tree.flatten(inputs)[0])[0]
+        rows = [[keras.ops.cast(images, "float32")[None]], *zip(*(found[id(layer)] for layer in layers), strict=True)]
+        return tuple(keras.ops.concatenate(row)[None] for row in rows)
+
+
+def _trained(model: keras.Model) -> list[Any]:
+    layers = model._flatten_layers(include_self=False)
+    return [layer for layer in layers if isinstance(layer, STOCK) and layer.trainable]
+
+
+@contextmanager
+def _calling(layers: Sequence[Any], call: Callable) -> Iterator[None]:
+    """Within, each layer is called as `call(layer, inputs, training, mask)`; then as before, which may be no less."""
+    before = [vars(layer).get("call") for layer in layers]
     for layer in layers:
-        layer.call = partial(_call, layer)
+        layer.call = partial(call, layer)
     try:
         yield
     finally:
-        for layer in layers:
+        for layer, own in zip(layers, before, strict=True):
             del layer.call
+            if own is not None:
+                layer.call = own
 
 
 def _fits(layer: Any) -> bool:
@@ -53,12 +154,25 @@ def _fits(layer: Any) -> bool:
 def _call(layer: Any, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
     if not (training and layer.trainable) or mask is not None:
         return STOCK.call(layer, inputs, training=training, mask=mask)
-    tf = tensorflow()
-    inputs = keras.ops.cast(inputs, "float32")  # as Keras does: half precision would overflow
-    scaled, mean, variance = tf.compat.v1.nn.fused_batch_norm(
-        inputs, layer.gamma.value, layer.beta.value, epsilon=layer.epsilon, is_training=True
-    )
-    n = tf.cast(tf.size(inputs) // inputs.shape[-1], "float32")
-    for moving, now in ((layer.moving_mean, mean), (layer.moving_variance, variance * ((n - 1) / n))):
+    scaled, mean, variance = _by_batch(layer, inputs)
+    for moving, now in ((layer.moving_mean, mean), (layer.moving_variance, variance)):
         moving.assign(moving.value * layer.momentum + now * (1 - layer.momentum))
-    return keras.ops.cast(scaled, layer.compute_dtype)
+    return scaled
+
+
+def _by_batch(layer: Any, inputs: Any) -> tuple[Any, Any, Any]:
+    """Inputs scaled and shifted by their own mean and variance; and those two, float32 (channels,)."""
+    inputs = keras.ops.cast(inputs, "float32")  # as Keras does: half precision would overflow
+    if _fits(layer):
+        tf = tensorflow()
+        scaled, mean, variance = tf.compat.v1.nn.fused_batch_norm(
+            inputs, layer.gamma.value, layer.beta.value, epsilon=layer.epsilon, is_training=True
+        )
+        n = tf.cast(tf.size(inputs) // inputs.shape[-1], "float32")
+        variance = variance * ((n - 1) / n)
+    else:
+        mean, variance = keras.ops.moments(inputs, axes=layer._reduction_axes)
+        scaled = keras.ops.batch_normalization(
+            inputs, mean, variance, layer.axis, offset=layer.beta, scale=layer.gamma, epsilon=layer.epsilon
+        )
+    return keras.ops.cast(scaled, layer.compute_dtype), mean, variance

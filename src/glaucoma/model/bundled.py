@@ -12,11 +12,10 @@ from glaucoma.errors import WeightsError
 from glaucoma.files import atomic_path, read_json, sha256_file, write_json
 from glaucoma.model.runtime import keras
 
-__all__ = ["BUNDLED", "BUNDLED_BACKBONE", "BUNDLED_LICENCE", "read_half", "take_bundled", "write_half"]
+__all__ = ["BUNDLED", "BUNDLED_BACKBONE", "read_half", "take_bundled", "write_half"]
 
 BUNDLED = Path(__file__).parent / "weights" / "efficientnetb0_eyes.npz"  # its recipe and scores: the JSON beside it
 BUNDLED_BACKBONE = "EfficientNetB0"
-BUNDLED_LICENCE = "Apache-2.0"  # as all of this project: nothing but its own renderer went in
 
 
 def take_bundled(name: str, backbone: keras.Model) -> None:

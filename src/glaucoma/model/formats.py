@@ -25,11 +25,11 @@ class Signature(Runner):
 
     Args:
         run: float32 (n, size, size, 3) in 0–255 → (n, classes).
-        size: pixels a side.
+        shape: of its input, (None, size, views · size, 3).
     """
 
-    def __init__(self, run: Callable[[np.ndarray], np.ndarray], size: int):
-        self._run, self.input_shape, self.output_shape = run, (None, size, size, 3), (None, 2)
+    def __init__(self, run: Callable[[np.ndarray], np.ndarray], shape: tuple):
+        self._run, self.input_shape, self.output_shape = run, shape, (None, 2)
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
         """Probabilities, float32 (n, classes), for float32 (n, size, size, 3) in 0–255."""
@@ -73,7 +73,7 @@ def write(network: keras.Model, path: Path, form: str, card: dict[str, Any]) -> 
         settle(_onnx(), path, {key: text if isinstance(text, str) else json.dumps(text) for key, text in card.items()})
 
 
-def open_exported(path: Path, form: str, size: int) -> Runner:
+def open_exported(path: Path, form: str, shape: tuple) -> Runner:
     """What `write` has written, ready to run."""
     if form == "onnx":
         return Portable(path)
@@ -86,7 +86,7 @@ def open_exported(path: Path, form: str, size: int) -> Runner:
         def run(pixels: np.ndarray, _held: Any = held) -> np.ndarray:
             return signature(**{taken: tf.constant(pixels)})[given].numpy()
 
-        return Signature(run, size)
+        return Signature(run, shape)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # its package is to be renamed
         graph = tf.lite.Interpreter(model_path=str(path))
@@ -101,7 +101,7 @@ def open_exported(path: Path, form: str, size: int) -> Runner:
         return np.stack(found)
 
     graph.allocate_tensors()
-    return Signature(one_by_one, size)
+    return Signature(one_by_one, shape)
 
 
 def settle(onnx: Any, path: Path, card: dict[str, str]) -> None:

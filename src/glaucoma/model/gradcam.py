@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from PIL import Image
 
 from glaucoma.errors import WeightsError
-from glaucoma.model.network import CLASSES
+from glaucoma.model.network import CLASSES, HEAD
+from glaucoma.model.regression import FEATURES, FLIPS, LOGITS, pools_of
 from glaucoma.model.runtime import keras
 
 __all__ = ["channel_weights", "gradcam"]
@@ -26,7 +28,7 @@ def gradcam(
 
     Args:
         network: (batch, size, size, 3) in 0–255 → (batch, 2) probabilities; its end is global pooling, batch
-            normalisation or none, dropout or none, and a softmax.
+            normalisation or none, dropout or none, and a softmax. Or a regression of `regression_network`.
         classes: the order of its outputs.
 
     Returns:
@@ -36,6 +38,8 @@ def gradcam(
     Raises:
         WeightsError: a head of another kind.
     """
+    if FEATURES in {layer.name for layer in network.layers}:
+        return _of_regression(network, classes)
     pool, _ = channel_weights(network, classes)
     both = keras.Model(network.inputs, [pool.input, network.outputs[0]])
     abnormal = list(classes).index("abnormal")
@@ -48,6 +52,57 @@ def gradcam(
         return probability[:, abnormal].astype("float64"), heat
 
     return explain
+
+
+def _of_regression(
+    network: keras.Model, classes: Sequence[str]
+) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    """`gradcam` of a regression on features from several depths: their heat is added up, each flip's turned back.
+
+    Every feature is a pooled channel, so that equation 1 holds for each feature map by itself.
+    """
+    features = network.get_layer(FEATURES)
+    pools = pools_of(features)
+    maps = keras.Model(features.inputs, [pool.input for pool in pools])
+    sides = [pool.input.shape[1:3] for pool in pools]
+    grid = max(sides)
+    scaling, logits = network.get_layer(HEAD[1]), network.get_layer(LOGITS)
+    _, size, width, _ = network.input_shape
+    flips = next(ways for ways in FLIPS.values() if len(ways) == scaling.input.shape[1])
+    abnormal, normal = list(classes).index("abnormal"), list(classes).index("normal")
+
+    def heat_of(view: np.ndarray, weights: list[np.ndarray]) -> np.ndarray:
+        found = maps.predict_on_batch(view)
+        total = np.zeros((len(view), *grid))
+        for values, weight, side in zip(found, weights, sides, strict=True):
+            total += _spread(values.astype("float64") @ weight / (side[0] * side[1]), grid)
+        return total
+
+    def explain(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        kernel = _array(logits.kernel)
+        weights = (kernel[:, abnormal] - kernel[:, normal]) / np.sqrt(_array(scaling.moving_variance))
+        ends = np.cumsum([pool.input.shape[-1] for pool in pools])
+        pixels = np.asarray(pixels, "float32")
+        heat = []
+        for view in range(width // size):
+            part = pixels[:, :, view * size : (view + 1) * size]
+            own = np.split(weights[view * ends[-1] : (view + 1) * ends[-1]], ends[:-1])
+            turned = [np.flip(heat_of(np.flip(part, axis), own), axis) for axis in flips]
+            heat.append(np.mean(turned, axis=0))
+        probability = network.predict_on_batch(pixels)
+        return probability[:, abnormal].astype("float64"), np.maximum(np.concatenate(heat, axis=2), 0)
+
+    return explain
+
+
+def _spread(heat: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
+    """Heat (n, h, w) on a finer grid, with the same sum."""
+    if heat.shape[1:] == tuple(grid):
+        return heat
+    fine = np.stack(
+        [Image.fromarray(one.astype("float32")).resize(grid[::-1], Image.Resampling.BILINEAR) for one in heat]
+    )
+    return fine * (heat.shape[1] * heat.shape[2]) / (grid[0] * grid[1])
 
 
 def channel_weights(network: keras.Model, classes: Sequence[str] = CLASSES) -> tuple[keras.Layer, np.ndarray]:

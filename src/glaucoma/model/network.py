@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import zlib
 
+import numpy as np
+
 from glaucoma.model.runtime import keras
 
-__all__ = ["CLASSES", "HEAD", "build_network", "reseed"]
+__all__ = ["CLASSES", "HEAD", "build_network", "build_regression", "reseed"]
 
 CLASSES = ("normal", "abnormal")  # order of the softmax outputs; look columns up with CLASSES.index
 HEAD = ("head_pool", "head_bn", "head_dropout", "head_softmax")
+TINY = 1e-12  # beside the variances, which the regression divides by as they are
 
 
 def build_network(backbone: keras.Model, *, dropout: float, seed: int, blocks: int = 1) -> keras.Model:
@@ -40,6 +43,36 @@ def build_network(backbone: keras.Model, *, dropout: float, seed: int, blocks: i
     x = keras.layers.Dense(len(CLASSES), activation="softmax", kernel_initializer=initial, name=top)(x)
     network = keras.Model(backbone.inputs, x, name="glaucoma")
     reseed(network, seed)
+    return network
+
+
+def build_regression(
+    backbone: keras.Model, mean: np.ndarray, scale: np.ndarray, coefficients: np.ndarray, intercept: float
+) -> keras.Model:
+    """Put a logistic regression on a backbone's average-pooled features, as a network like the others.
+
+    Scaling stands in a batch normalisation, whose values are variables of the model: a Normalization layer's would be
+    constants of what was traced, and stay where a model takes another one's values. The softmax of -z / 2 and z / 2 is
+    the logistic function of z.
+
+    Args:
+        backbone: model without top, (batch, size, size, 3) → (batch, h, w, channels).
+        mean: float (channels,), taken from the pooled features.
+        scale: float (channels,), > 0, which they are divided by then.
+        coefficients: float (channels,), of the log odds of abnormal.
+        intercept: of the log odds of abnormal.
+
+    Returns:
+        Model (batch, size, size, 3) float32 in 0–255 → (batch, 2) probabilities in the order of `CLASSES`.
+    """
+    pool, norm, _, top = HEAD
+    scaling = keras.layers.BatchNormalization(center=False, scale=False, epsilon=TINY, name=norm)
+    softmax = keras.layers.Dense(len(CLASSES), activation="softmax", name=top)
+    pooled = keras.layers.GlobalAveragePooling2D(name=pool)(backbone.output)
+    network = keras.Model(backbone.inputs, softmax(scaling(pooled)), name="regression")
+    halves = np.where(np.array(CLASSES) == "abnormal", 0.5, -0.5)
+    scaling.set_weights([mean, np.square(scale)])
+    softmax.set_weights([np.outer(coefficients, halves), intercept * halves])
     return network
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from glaucoma import paths
-from glaucoma.backbone_table import BACKBONES
+from glaucoma.backbone_table import BACKBONES, weights_from
 from glaucoma.files import sha256_file
 from glaucoma.model.artifacts import save_model
 from glaucoma.model.backbones import build_backbone
-from glaucoma.model.bundled import BUNDLED, BUNDLED_LICENCE
+from glaucoma.model.bundled import BUNDLED
 from glaucoma.model.runtime import describe, fresh
-from glaucoma.params import Params
+from glaucoma.params import Params, views_of
 from glaucoma.progress import say
 
 __all__ = ["make_backbone"]
@@ -25,10 +25,11 @@ def make_backbone(params: Params) -> None:
     """
     fresh(params.seed)
     name, weights = params.backbone.name, params.backbone.weights
-    backbone = build_backbone(name, params.data.image_size, weights)
-    licences = {"imagenet": BACKBONES[name].licence, "bundled": BUNDLED_LICENCE}
-    source = {"weights": weights, "licence": licences.get(weights)}
-    if (file := BUNDLED if weights == "bundled" else Path(weights).expanduser()).is_file():
+    backbone = build_backbone(name, params.data.image_size, weights, len(views_of(params.data.crop)))
+    source = {"weights": weights, **weights_from(name, weights)}
+    if weights == "imagenet" and BACKBONES[name].package:
+        source["weights_sha256"] = BACKBONES[name].imagenet_hash
+    elif (file := BUNDLED if weights == "bundled" else Path(weights).expanduser()).is_file():
         source["weights_sha256"] = sha256_file(file)
     save_model(backbone, paths.BACKBONE, {"backbone": name, **source, "versions": describe(), "seed": params.seed})
-    say(f"backbone: {name}, {backbone.count_params():,} parameters, weights {weights}")
+    say(f"backbone: {name}, {backbone.count_params():,} parameters, weights {weights}: {source['origin']}")

@@ -75,7 +75,7 @@ class _Seen:
         self.array = np.load(paths.PIXELS, mmap_mode="r", allow_pickle=False)
 
     def pixels(self, images: list[str]) -> np.ndarray:
-        """uint8 (images, size, size, 3)."""
+        """uint8 (images, size, views · size, 3)."""
         return np.stack([self.array[self.rows[image]] for image in images])
 
 
@@ -94,7 +94,10 @@ def _on_disc(params: Params, seen: _Seen, rows: pd.DataFrame, heat: dict[tuple[i
     fold = min(params.crossval.folds)
     boxes = _boxes(rows, params)
     size = seen.array.shape[1]
-    masks = [disc_mask(row, boxes[row["image"]], size) for row in rows.to_dict("records")]
+    masks = [
+        np.concatenate([disc_mask(row, box, size) for box in boxes[row["image"]]], axis=1)
+        for row in rows.to_dict("records")
+    ]
     shares = np.array([heat_share(heat[fold, image], mask) for image, mask in zip(rows["image"], masks, strict=True)])
     known = ~np.isnan(shares)
     means = {"heat_on_disc": shares[known], "disc_area": np.array([mask.mean() for mask in masks])[known]}
@@ -102,10 +105,11 @@ def _on_disc(params: Params, seen: _Seen, rows: pd.DataFrame, heat: dict[tuple[i
     return {"fold": fold, "images": len(rows), "without_heat": int((~known).sum()), **told}
 
 
-def _boxes(rows: pd.DataFrame, params: Params) -> dict[str, tuple[float, ...]]:
-    """The part of each photograph that the network sees: left, top, width, height in its pixels."""
-    boxes = {row.image: (0.0, 0.0, float(row.width), float(row.height)) for row in rows.itertuples()}
-    if params.data.crop != "none":
-        found = read_csv(paths.CROPS)
-        boxes |= {row.image: (row.left, row.top, row.width, row.height) for row in found.itertuples()}
+def _boxes(rows: pd.DataFrame, params: Params) -> dict[str, list[tuple[float, ...]]]:
+    """The parts of each photograph that the network sees, left to right: left, top, width, height in its pixels."""
+    if params.data.crop == "none":
+        return {row.image: [(0.0, 0.0, float(row.width), float(row.height))] for row in rows.itertuples()}
+    boxes: dict[str, list[tuple[float, ...]]] = {}
+    for row in read_csv(paths.CROPS).itertuples():
+        boxes.setdefault(row.image, []).append((row.left, row.top, row.width, row.height))
     return boxes

@@ -53,9 +53,9 @@ def export_model(
     The graph takes raw RGB values, float32 (batch, size, size, 3) in 0–255, and gives the probabilities; what prepares
     the values is part of it. Cropping, where the model wants it, and resizing are the caller's, and named in the
     sidecar: `classes` (in the order of the outputs), `positive`, `threshold`, `input` (size, crop, channels, range),
-    `likeness` (what the training images look like), `keras_sha256`, `glaucoma` (version), and hashes of what was
-    written. The sidecar is FILE.json, or glaucoma.json inside a SavedModel's folder; ONNX holds all but these hashes as
-    metadata too.
+    `likeness` (what the training images look like), `warnings` (what speaks against the network), `backbone` (origin
+    and licence of its weights), `keras_sha256`, `glaucoma` (version), and hashes of what was written. The sidecar is
+    FILE.json, or glaucoma.json inside a SavedModel's folder; ONNX holds all but these hashes as metadata too.
 
     Args:
         model: a `.keras` file.
@@ -80,7 +80,7 @@ def export_model(
         "positive": "abnormal",
         "threshold": float(one.card.get("threshold", 0.5)) if threshold is None else threshold,
         "input": {"size": one.size, "crop": one.crop, "channels": "RGB", "range": [0, 255]},
-        **({"likeness": one.card["likeness"]} if "likeness" in one.card else {}),
+        **{name: one.card[name] for name in ("likeness", "warnings", "backbone") if name in one.card},
         "keras_sha256": sha256_file(model),
         "glaucoma": __version__,
     }
@@ -90,7 +90,7 @@ def export_model(
         except Exception as error:  # whatever a converter meets: an operator it does not know, a version
             line = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
             raise WeightsError(f"{shown(model)} cannot be written as {form}: {line}", "keep the .keras file") from error
-        found = _compare(one, replace(one, network=open_exported(temporary, form, one.size)), check)
+        found = _compare(one, replace(one, network=open_exported(temporary, form, one.network.input_shape)), check)
         if not found.difference <= TOLERANCE:  # NaN is no agreement either
             raise WeightsError(
                 f"{shown(model)} as {form} differs from Keras by {found.difference:.2g} in probability, on "

@@ -19,7 +19,7 @@ from glaucoma.evaluate.intervals import intervals
 from glaucoma.evaluate.scores import ABNORMAL, THRESHOLD, predictions_table, scores
 from glaucoma.files import sha256_file, write_csv, write_json
 from glaucoma.params import Params
-from glaucoma.pipeline.inference import find_models, load_classifier, predict_files
+from glaucoma.pipeline.inference import find_models, load_classifier, predict_files, warned
 
 __all__ = ["External", "evaluate_external"]
 
@@ -39,6 +39,7 @@ class External:
             out for being labelled both ways; unreadable; models: how many predictions are averaged.
         predictions: columns path, image, perhaps patient and source, label, predicted, probability.
         faults: why files are unreadable, `path: why`.
+        warned: what speaks against the model, as `glaucoma.pipeline.inference.warned` says it.
     """
 
     scores: dict[str, int | float | None]
@@ -46,6 +47,7 @@ class External:
     counts: dict[str, int | None]
     predictions: pd.DataFrame
     faults: list[str]
+    warned: str = ""
 
 
 def evaluate_external(model: str, root: Path, params: Params, output: Path) -> External:
@@ -81,7 +83,7 @@ def evaluate_external(model: str, root: Path, params: Params, output: Path) -> E
     predictions = pd.concat([about, predicted], axis=1)
     counts |= {"unreadable": len(faults), "models": len(classifiers)}
     around = intervals(predictions, seed=params.seed, clusters=same)
-    result = External(scores(abnormal, probability), around, counts, predictions, faults)
+    result = External(scores(abnormal, probability), around, counts, predictions, faults, warned(classifiers))
     write_csv(output / "predictions.csv", predictions)
     write_csv(output / "intervals.csv", result.intervals)
     used: dict[str, Any] = {one.path.as_posix(): sha256_file(one.path) for one in classifiers}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
@@ -20,11 +21,12 @@ from glaucoma.model.cut import Cut, cut_all, cut_head, cut_last
 from glaucoma.model.runtime import fresh, keras
 from glaucoma.params import Params
 from glaucoma.pipeline.free_models import free_network
-from glaucoma.pipeline.outputs import write_training
+from glaucoma.pipeline.outputs import images_per_second, write_rungs, write_training
 from glaucoma.pipeline.search_stage import dataset, likeness, model_card, with_head
 from glaucoma.progress import say
 from glaucoma.search.grid import Trial, expand, fit_of
 from glaucoma.search.ranking import rank
+from glaucoma.search.regression import fit_regression
 from glaucoma.search.search import Searcher
 from glaucoma.search.training import Snapshot
 
@@ -43,7 +45,8 @@ def train_fold(params: Params, fold: int) -> None:
     """
     trainer = _FoldTrainer(params, fold)
     network, seen, snapshot = trainer.train_all()
-    splits, final = trainer.splits, trainer.final
+    splits, final, regression = trainer.splits, trainer.final, params.crossval.model == "regression"
+    configuration = params.regression.model_dump() if regression else final.as_dict()
 
     files = paths.fold_files(fold)
     held_out = {name: splits[name] for name in ("test", "valid")}
@@ -54,14 +57,20 @@ def train_fold(params: Params, fold: int) -> None:
         }
         for name, split in held_out.items()
     }
-    write_training(snapshot, held_out, files["report"], f"fold {fold}, {final}")
-    write_json(files["metrics"], {"fold": fold, **result})
-    write_csv(files["report"] / "selection.csv", pd.DataFrame(trainer.chosen()))
-    about = {"stage": "crossval", "fold": fold, "configuration": final.as_dict(), **result}
+    of = "regression on frozen features" if regression else str(final)
+    stops = final.fit.early_stopping > 0 and not regression
+    found = write_training(snapshot, splits["train"], held_out, files["report"], f"fold {fold}", of, stops=stops)
+    write_rungs({stage: one.probability for stage, one in trainer.rungs.items()}, splits, fold, files["report"])
+    write_json(files["metrics"], {"fold": fold, **result, "warnings": len(found)})
+    write_csv(files["report"] / "selection.csv", pd.DataFrame(trainer.chosen(configuration)))
+    about = {"stage": "crossval", "fold": fold, "configuration": configuration, **result}
     about |= {"model": params.crossval.model, "warm_start": params.crossval.warm_start}
     about |= {"nested": params.search.nested, **likeness(splits["train"])}
+    about["warnings"] = [asdict(symptom) for symptom in found]
     save_model(network, files["model"], model_card(params, about, params.crossval.model))
-    write_json(files["timing"], {"seconds": sum(trainer.seconds), "final_seconds": snapshot.seconds})
+    rate = images_per_second(network, trainer.data.pixels, splits["valid"].rows)
+    timing = {"seconds": sum(trainer.seconds), "final_seconds": snapshot.seconds, "images_per_second": rate}
+    write_json(files["timing"], {**timing, "ladder": trainer.costs(snapshot, rate)})
     shown = "; ".join(f"{name} {_headline(result[name])}" for name in held_out)
     say(f"fold {fold}: {shown}")
 
@@ -84,6 +93,7 @@ class _FoldTrainer:
         final: the configuration that the fold is scored with.
         seconds: how long each training took, also where the journal held it already.
         winners: the trial that each stage of the fold's own warm start was trained with.
+        rungs: what each of these stages ended with.
     """
 
     def __init__(self, params: Params, fold: int):
@@ -93,10 +103,17 @@ class _FoldTrainer:
         self.final = Trial(params.lr, params.optimizer, params.batch_size, params.epochs, fit_of(params))
         self.seconds: list[float] = []
         self.winners: dict[str, Trial] = {}
+        self.rungs: dict[str, Snapshot] = {}
 
     def train_all(self) -> tuple[keras.Model, Split | None, Snapshot]:
         """The trained network, the split whose labels its start had seen, and what the final training ended with."""
-        network, seen = self.warm_start(self.data.fold(self.params.search.fold)["train"])
+        params = self.params
+        network, seen = self.warm_start(self.data.fold(params.search.fold)["train"])
+        if params.crossval.model == "regression":
+            how = self.data.pixels, self.splits, params.regression, paths.STATE
+            network, snapshot = fit_regression(network, params.backbone.name, *how)
+            self.seconds.append(snapshot.seconds)
+            return network, seen, snapshot
         searcher, snapshot = self.train(cut_all(network), self.final, self.splits, "training")
         searcher.take(snapshot)
         return network, seen, snapshot
@@ -104,6 +121,8 @@ class _FoldTrainer:
     def warm_start(self, search_train: Split) -> tuple[keras.Model, Split | None]:
         """The network that the fold starts from, and the split whose labels its weights have seen."""
         params = self.params
+        if params.crossval.model == "regression":
+            return load_model(paths.BACKBONE), None
         if params.crossval.model != "final":
             return free_network(params, params.crossval.model), None
         if params.crossval.warm_start == "stage2":
@@ -112,18 +131,30 @@ class _FoldTrainer:
         if params.crossval.warm_start == "none":
             return network, None
         self.winners = self._nested() if params.search.nested else {stage: _winner(stage) for stage in STAGES}
-        splits = {name: self.splits[name] for name in ("train", params.search.split)}
-        for stage, winner in self.winners.items():
-            searcher, snapshot = self.train(self._cut(stage, network), winner, splits, f"warm start, {stage}")
+        for stage, winner in self.winners.items():  # `valid` is predicted at the end, and decides nothing
+            searcher, snapshot = self.train(self._cut(stage, network), winner, self.splits, f"warm start, {stage}")
             searcher.take(snapshot)
+            self.rungs[stage] = snapshot
         return network, self.splits["train"]
 
-    def chosen(self) -> list[dict]:
+    def chosen(self, final: dict) -> list[dict]:
         """Which configuration each stage of the fold was trained with, and on what it was chosen."""
         fold, search = self.fold, self.params.search
         on = f"fold {fold}, part of train" if search.nested else f"fold {search.fold}, {search.split}"
         rows = [{"stage": stage, "chosen_on": on, **trial.as_dict()} for stage, trial in self.winners.items()]
-        return [*rows, {"stage": "final", "chosen_on": "params.yaml", **self.final.as_dict()}]
+        return [*rows, {"stage": "final", "chosen_on": "params.yaml", **final}]
+
+    def costs(self, final: Snapshot, rate: float) -> dict[str, float]:
+        """Seconds from the untrained network to each rung: its training and that of the rungs below.
+
+        What is frozen is cached, so that none of them has waited for it: a pass of the train images through the
+        network, at this many images a second, stands for it.
+        """
+        total, costs = 0.0, {}
+        for stage, snapshot in self.rungs.items():
+            total += snapshot.seconds + (len(self.splits["train"]) / rate if self.params.search.cache else 0.0)
+            costs[stage] = total
+        return {**costs, "final": total + final.seconds}
 
     def _nested(self) -> dict[str, Trial]:
         """The best trials of the grids of stages 1 and 2 by a hold-out of the fold's train split.

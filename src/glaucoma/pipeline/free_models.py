@@ -5,24 +5,42 @@ Their heads are not stage 2's, so they start from their backbone's weights, not 
 
 from __future__ import annotations
 
+from glaucoma import paths
+from glaucoma.files import write_json
 from glaucoma.interrupts import held
 from glaucoma.model.backbones import build_backbone
 from glaucoma.model.cut import cut_all
-from glaucoma.model.runtime import fresh, keras
-from glaucoma.params import Params
-from glaucoma.pipeline.search_stage import search_stage, with_head
+from glaucoma.model.network import CLASSES
+from glaucoma.model.runtime import fresh, keras, ready_to_predict
+from glaucoma.params import Params, views_of
+from glaucoma.pipeline.outputs import images_per_second, write_rungs
+from glaucoma.pipeline.search_stage import dataset, search_stage, with_head
+from glaucoma.search.batches import Batches
 
 __all__ = ["free_model", "free_network"]
+
+BATCH = 16  # images per inference step
 
 
 @held()
 def free_model(params: Params, model: str, jobs: int | None = None) -> None:
     """Search the grid of section `model` with every layer trained, from its backbone's weights.
 
+    The winner's predictions and cost are kept for the summary, which sets them beside the other rungs'.
+
     Raises:
         WeightsError: the weights cannot be had or do not fit.
     """
-    search_stage(model, params, free_network(params, model), cut_all, jobs)
+    network = free_network(params, model)
+    winner = search_stage(model, params, network, cut_all, jobs)
+    data = dataset()
+    splits = data.fold(params.search.fold)
+    ready_to_predict(network)
+    held_out = network.predict(Batches([data.pixels], splits["valid"].rows, None, batch_size=BATCH), verbose=0)
+    probability = {**winner.probability, "valid": held_out[:, CLASSES.index("abnormal")].astype("float64")}
+    write_rungs({model: probability}, splits, params.search.fold, paths.search_files(model)["report"])
+    rate = images_per_second(network, data.pixels, splits["valid"].rows)
+    write_json(paths.cost_file(model), {"seconds": winner.seconds, "images_per_second": rate})
 
 
 def free_network(params: Params, name: str) -> keras.Model:
@@ -32,6 +50,6 @@ def free_network(params: Params, name: str) -> keras.Model:
         WeightsError: the weights cannot be had or do not fit.
     """
     fresh(params.seed)
-    section = getattr(params, name)
-    backbone = build_backbone(section.backbone.name, params.data.image_size, section.backbone.weights)
-    return with_head(backbone, section.head, params.seed)
+    own, views = getattr(params, name), len(views_of(params.data.crop))
+    backbone = build_backbone(own.backbone.name, params.data.image_size, own.backbone.weights, views)
+    return with_head(backbone, own.head, params.seed)

@@ -13,21 +13,22 @@ from joblib import cpu_count
 from PIL import Image
 
 from glaucoma import paths
-from glaucoma.data.crop import Crop, cropped, decode_uncropped
+from glaucoma.data.crop import cropped, decode_uncropped
 from glaucoma.data.images import Unreadable, decode
 from glaucoma.data.likeness import Likeness, traits
 from glaucoma.data.names import listed, shown
 from glaucoma.errors import WeightsError
+from glaucoma.evaluate.symptoms import first_line, symptoms_of, symptoms_table
 from glaucoma.model.portable import SUFFIX, Portable, Runner
 from glaucoma.model.sidecar import read_sidecar
-from glaucoma.params import Condition
+from glaucoma.params import Condition, views_of
 from glaucoma.pipeline.revisions import fetch_models, parse
 from glaucoma.progress import Progress
 
 if TYPE_CHECKING:  # Keras starts where a model needs it: ONNX does not
     from glaucoma.model.runtime import keras
 
-__all__ = ["Classifier", "Predictions", "find_models", "load_classifier", "predict_files"]
+__all__ = ["Classifier", "Predictions", "find_models", "load_classifier", "predict_files", "warned"]
 
 CLASSES = get_args(Condition)
 BATCH = 32  # images per inference step
@@ -44,7 +45,7 @@ class Classifier:
 
     Attributes:
         path: its `.keras` or `.onnx` file.
-        network: float32 (batch, size, size, 3) in 0–255 → (batch, 2).
+        network: float32 (batch, size, views · size, 3) in 0–255 → (batch, 2).
         card: its sidecar, or the metadata of ONNX: configuration, scores, versions; empty where there is none.
         classes: the order of its outputs.
         likeness: what the images that it was trained on look like; None where its card does not say.
@@ -62,13 +63,13 @@ class Classifier:
         return self.network.input_shape[1]
 
     @property
-    def crop(self) -> Crop:
-        """Part of a photograph that it takes, `none` for all of it."""
+    def crop(self) -> str:
+        """Parts of a photograph that it takes, `none` for all of it."""
         wanted = self.card.get("input")
         return wanted.get("crop", "none") if isinstance(wanted, dict) else "none"
 
     def probability(self, pixels: np.ndarray) -> np.ndarray:
-        """Probability of abnormal, float64 (n,), for uint8 (n, size, size, 3); a function of each image alone."""
+        """Probability of abnormal, float64 (n,), for uint8 (n, size, views · size, 3), each image alone."""
         if isinstance(self.network, Runner):
             starts = range(0, len(pixels), BATCH)
             found = np.concatenate([self.network(pixels[i : i + BATCH].astype("float32")) for i in starts])
@@ -155,8 +156,9 @@ def load_classifier(path: Path, before: Classifier | None = None) -> Classifier:
         same = before is not None and load_values(before.network, before.path, path)
         network = before.network if same else load_model(path)
     taken, given = network.input_shape, network.output_shape
-    square = isinstance(taken, tuple) and len(taken) == 4 and taken[1] == taken[2] and taken[3] == 3
-    if not (square and isinstance(taken[1], int) and 0 < taken[1] <= LARGEST and given == (None, 2)):
+    coloured = isinstance(taken, tuple) and len(taken) == 4 and taken[3] == 3
+    whole = coloured and all(isinstance(side, int) and side > 0 for side in taken[1:3])
+    if not (whole and taken[1] <= LARGEST and taken[2] % taken[1] == 0 and given == (None, 2)):
         raise WeightsError(f"{shown(path)} is no classifier of photographs in two classes", "name another model")
     classes = card.get("classes", list(CLASSES))
     if not isinstance(classes, list) or sorted(map(str, classes)) != sorted(CLASSES):
@@ -170,10 +172,22 @@ def load_classifier(path: Path, before: Classifier | None = None) -> Classifier:
     except ValueError as error:
         raise WeightsError(f"{shown(path)} cannot be used: {error}", "export or train it again") from None
     one = Classifier(Path(path), network, card, tuple(classes), likeness)
-    if one.crop not in get_args(Crop):
-        what = f"{shown(path)} wants photographs cropped to {shown(one.crop)}, by its sidecar"
-        raise WeightsError(what, f"known are {', '.join(get_args(Crop))}; take the release that trained it")
+    try:
+        views = len(views_of(str(one.crop)))
+    except ValueError as error:
+        what = f"{shown(path)} wants photographs cropped to {shown(str(one.crop))}, by its sidecar: {shown(str(error))}"
+        raise WeightsError(what, "take the release that trained it") from None
+    if taken[2] != views * taken[1]:
+        what = f"{shown(path)} takes pictures of {taken[1]} × {taken[2]} pixels, its card says {views} side by side"
+        raise WeightsError(what, "restore both, e.g. with `dvc checkout`")
     return one
+
+
+def warned(models: Sequence[Classifier]) -> str:
+    """What the cards of these models say against them, in one line; nothing where all is well or not known."""
+    several = len(models) > 1
+    against = {f"model {i}" if several else str(one.path): symptoms_of(one.card) for i, one in enumerate(models)}
+    return shown(first_line(symptoms_table(against), len(models), "model"))
 
 
 def predict_files(
@@ -203,7 +217,7 @@ def predict_files(
     for turn, (size, crop) in enumerate(sorted({(one.size, one.crop) for one in loaded}, reverse=True)):
         noted = look if turn == 0 else None  # of the finest, if several sizes are asked for
 
-        def pixels(row: int, size: int = size, crop: Crop = crop, noted: Any = noted) -> np.ndarray | str:
+        def pixels(row: int, size: int = size, crop: str = crop, noted: Any = noted) -> np.ndarray | str:
             try:
                 image = decode_uncropped(files[row], size, max_megapixels=max_megapixels, crop=crop)
                 if noted:

@@ -11,9 +11,11 @@ from glaucoma import paths
 from glaucoma.data.copies import read_clusters
 from glaucoma.data.index import distinct, read_index
 from glaucoma.evaluate.calibration import reliability
+from glaucoma.evaluate.controls import read_controls
 from glaucoma.evaluate.decision import decision_curve
 from glaucoma.evaluate.decisions import METHODS, calibration_table, decisions, thresholds_table
 from glaucoma.evaluate.intervals import intervals
+from glaucoma.evaluate.ladder import cost_quality, read_costs, read_ladder
 from glaucoma.evaluate.scores import ABNORMAL, classification_report
 from glaucoma.evaluate.subgroups import qualities, subgroup_scores, worst_errors
 from glaucoma.evaluate.summary import SPLITS, FoldResults, read_selection
@@ -26,8 +28,9 @@ from glaucoma.report.judgement import (
     precision_recall_figure,
     reliability_figure,
 )
+from glaucoma.report.ladder import ladder_figure
 
-__all__ = ["interval_lines", "write_judgement"]
+__all__ = ["interval_lines", "write_judgement", "write_ladder"]
 
 HEADLINE = ("sensitivity", "specificity", "auroc", "f1_macro", "accuracy")
 
@@ -52,7 +55,11 @@ def write_judgement(results: FoldResults, params: Params, note: str = "") -> pd.
 
     wanted = rules(params.thresholds.sensitivity, params.thresholds.specificity)
     found = decisions(predictions, params.search.miss_cost, wanted)
-    write_json(folder / "decision.json", found)
+    write_json(paths.DECISIONS["crossval"], found)
+    regression = read_controls(results.folds["fold"].tolist())
+    regression = regression[regression["control"] == paths.REGRESSION]
+    if len(regression):
+        write_json(paths.DECISIONS["controls"], decisions(regression, params.search.miss_cost, wanted))
     write_csv(folder / "thresholds.csv", thresholds_table(predictions, found))
     judged, valid = calibration_table(predictions, found)
     abnormal = (valid["label"] == ABNORMAL).to_numpy()
@@ -70,6 +77,28 @@ def write_judgement(results: FoldResults, params: Params, note: str = "") -> pd.
     about, by = _about(test)
     write_csv(folder / "subgroups.csv", subgroup_scores(about, by, seed=params.seed, clusters=clusters))
     write_csv(folder / "worst.csv", worst_errors(about))
+    return table
+
+
+def write_ladder(results: FoldResults, params: Params) -> pd.DataFrame:
+    """Write cost_quality.csv and cost_quality.png: what each rung of the ladder costs, and how good it is on `valid`.
+
+    Args:
+        results: of the folds.
+        params: `seed` and `crossval.model` are read.
+
+    Returns:
+        The table, as `glaucoma.evaluate.ladder.cost_quality` gives it.
+
+    Raises:
+        DataError: a rung predicts other images than the folds.
+    """
+    clusters = read_clusters() if paths.INDEX.is_file() else {}
+    final = params.crossval.model if params.crossval.model in paths.FREE else "final"
+    costs = read_costs(results.folds["fold"].tolist(), final)
+    table = cost_quality(read_ladder(results, final), costs, seed=params.seed, clusters=clusters)
+    write_csv(paths.COST_QUALITY, table)
+    ladder_figure(table, paths.COST_QUALITY.with_suffix(".png"))
     return table
 
 

@@ -1,30 +1,65 @@
-"""What a training leaves for people: curves, predictions, classification report, confusion matrix."""
+"""What a training leaves: warnings, curves, predictions, report, confusion matrix; and how fast it predicts."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+from scipy.special import logit
 
 from glaucoma.data.splits import Split
 from glaucoma.evaluate.scores import classification_report, confusion, predictions_table
+from glaucoma.evaluate.symptoms import FILE, Symptom, symptoms, symptoms_table
 from glaucoma.files import write_csv
+from glaucoma.model.runtime import keras, ready_to_predict
+from glaucoma.progress import say
 from glaucoma.report.training import confusion_figure, learning_curves
+from glaucoma.search.batches import Batches
 from glaucoma.search.training import Snapshot
 
-__all__ = ["write_training"]
+__all__ = ["images_per_second", "write_rungs", "write_training"]
+
+LADDER = ["rung", "fold", "split", "image", "patient", "label", "predicted", "probability"]
+BATCH, MEASURED = 16, 32  # images of a batch, and of a measurement
+
+EPSILON = 1e-7  # a softmax in float32 knows no probability nearer to 1
 
 
-def write_training(snapshot: Snapshot, splits: dict[str, Split], folder: Path, title: str) -> None:
+def write_training(
+    snapshot: Snapshot,
+    train: Split,
+    splits: dict[str, Split],
+    folder: Path,
+    name: str,
+    what: str,
+    *,
+    stops: bool = False,
+) -> list[Symptom]:
     """Write a training's history and its predictions, with their tables and figures, into `folder`.
+
+    What speaks against the network is said at once, and is warnings.csv.
 
     Args:
         snapshot: what the training ended with.
+        train: the split that was learnt from.
         splits: the splits to report on; `predictions.csv` holds them all (image, patient, source, split, label,
             predicted, probability of abnormal), the other tables are one per split.
         folder: where the files go.
-        title: of the figures.
+        name: of the training, such as `stage1` or `fold 3`.
+        what: was trained; both are the title of the figures and of what is said.
+        stops: whether the weights are those of the epoch with the lowest test loss, and not of the last.
+
+    Returns:
+        What speaks against the network.
     """
+    title = f"{name}, {what}"
+    found = _symptoms(snapshot, train, splits, stops)
+    for symptom in found:
+        say(f"WARNING: {title}: {symptom}")
+    write_csv(folder / FILE, symptoms_table({name: found}))
     write_csv(folder / "history.csv", snapshot.history)
     learning_curves(snapshot.history, folder / "curves.png", title)
     tables = []
@@ -42,3 +77,54 @@ def write_training(snapshot: Snapshot, splits: dict[str, Split], folder: Path, t
         write_csv(folder / f"confusion_{name}.csv", counts.rename_axis(columns=None).reset_index())
         confusion_figure(counts, folder / f"confusion_{name}.png", f"{title}: {name}")
     write_csv(folder / "predictions.csv", pd.concat(tables))
+    return found
+
+
+def _symptoms(snapshot: Snapshot, train: Split, splits: dict[str, Split], stops: bool) -> list[Symptom]:
+    history = snapshot.history
+    epoch = int(history["epoch"][history["test_loss"].idxmin()]) if stops else None
+    log_odds = {name: logit(np.clip(p, EPSILON, 1 - EPSILON)) for name, p in snapshot.probability.items()}
+    return symptoms(
+        np.concatenate([split.abnormal for split in splits.values()]),
+        np.concatenate([log_odds[name] for name in splits]),
+        train=(train.abnormal, log_odds["train"]),
+        history=history,
+        epoch=epoch,
+    )
+
+
+def write_rungs(
+    rungs: Mapping[str, Mapping[str, np.ndarray]], splits: Mapping[str, Split], fold: int, folder: Path
+) -> None:
+    """Write `ladder.csv` into `folder`: what each step of a training predicts for `test` and `valid`, for the summary.
+
+    Args:
+        rungs: by step and split, float64 (n,), the probability of abnormal; none are a table without rows.
+        splits: those of the fold.
+        fold: its number.
+        folder: where the file goes.
+    """
+    tables = [pd.DataFrame(columns=LADDER)]
+    for rung, probability in rungs.items():
+        for name in ("test", "valid"):
+            split = splits[name]
+            table = predictions_table(split.images, split.abnormal, probability[name])
+            patients = list(split.patients or [""] * len(split))
+            tables.append(table.assign(rung=rung, fold=fold, split=name, patient=patients)[LADDER])
+    write_csv(folder / "ladder.csv", pd.concat(tables[1:] or tables, ignore_index=True))
+
+
+def images_per_second(network: keras.Model, pixels: np.ndarray, rows: np.ndarray) -> float:
+    """How many images a second a network predicts from decoded pixels, once it runs.
+
+    Args:
+        network: takes float32 (batch, size, size, 3).
+        pixels: uint8 (images, size, size, 3).
+        rows: int (n,), which images; repeated, or some left out, so that 32 are measured.
+    """
+    ready_to_predict(network)
+    chosen = np.resize(rows, MEASURED)
+    network.predict(Batches([pixels], chosen[:BATCH], None, batch_size=BATCH), verbose=0)
+    begin = time.perf_counter()
+    network.predict(Batches([pixels], chosen, None, batch_size=BATCH), verbose=0)
+    return MEASURED / (time.perf_counter() - begin)

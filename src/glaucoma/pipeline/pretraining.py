@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from glaucoma import paths
+from glaucoma.backbone_table import BUNDLED_LICENCE
 from glaucoma.data import sample
 from glaucoma.data.sample.eyes import TARGETS, write_eyes
 from glaucoma.files import atomic_path, hash_json, read_csv, sha256_file, write_csv, write_json
@@ -17,7 +18,7 @@ from glaucoma.interrupts import held, released
 from glaucoma.model.artifacts import save_model
 from glaucoma.model.backbones import build_backbone
 from glaucoma.model.batch_norm import one_kernel
-from glaucoma.model.bundled import BUNDLED_LICENCE, write_half
+from glaucoma.model.bundled import write_half
 from glaucoma.model.network import reseed
 from glaucoma.model.optimizers import make_optimizer
 from glaucoma.model.runtime import describe, fresh, keras, threads

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 
 from glaucoma import paths
+from glaucoma.backbone_table import weights_from
 from glaucoma.data.likeness import learn
 from glaucoma.data.splits import Dataset, Split, load_dataset
 from glaucoma.evaluate.scores import scores
@@ -21,6 +23,7 @@ from glaucoma.search.grid import expand, fit_of
 from glaucoma.search.pool import choose
 from glaucoma.search.ranking import rank, timings
 from glaucoma.search.search import Searcher
+from glaucoma.search.training import Snapshot
 
 __all__ = ["dataset", "likeness", "model_card", "search_stage", "stage1", "stage2", "stage3", "with_head"]
 
@@ -58,10 +61,13 @@ def with_head(backbone: keras.Model, head: Head, seed: int) -> keras.Model:
 
 def search_stage(
     name: str, params: Params, network: keras.Model, cut: Callable[[keras.Model], Cut], jobs: int | None = None
-) -> None:
+) -> Snapshot:
     """Train the grid of stage `name` from `network`, and write its model, metrics, tables, figures and timings.
 
     How many runs are trained at a time changes no result; None leaves it to the environment (`search.pool`).
+
+    Returns:
+        What the winner ended with; `network` has its weights.
 
     Raises:
         DataError: the search fold cannot be trained on.
@@ -91,10 +97,13 @@ def search_stage(
     write_csv(files["table"], table)
     write_csv(files["timing"], timings(trials, finished))
     write_csv(files["report"] / "top5.csv", table.head(TOP))
-    write_training(winner, {"test": test}, files["report"], f"{name}, best of {len(trials)} trials ({best})")
+    what, stops = f"best of {len(trials)} trials ({best})", best.fit.early_stopping > 0
+    found = write_training(winner, splits["train"], {"test": test}, files["report"], name, what, stops=stops)
     result = {"best": best.as_dict(), "test": scores(test.abnormal, winner.probability["test"])}
-    write_json(files["metrics"], {**result, "trials": len(trials), "failed": len(trials) - len(finished)})
+    counts = {"trials": len(trials), "failed": len(trials) - len(finished), "warnings": len(found)}
+    write_json(files["metrics"], {**result, **counts})
     about = {"stage": name, "fold": params.search.fold, **result, **likeness(splits["train"])}
+    about["warnings"] = [asdict(symptom) for symptom in found]
     save_model(network, files["model"], model_card(params, about, name))
     shown = [
         "param_optimizer",
@@ -108,6 +117,7 @@ def search_stage(
     shown[4:4] = [name for name in table if name.startswith("param_") and name not in shown]
     top = table.head(TOP)[shown].rename(columns=lambda c: c.removeprefix("param_").removeprefix("mean_test_"))
     say(f"{name}: the best of {len(trials)} trials on fold {params.search.fold}, test\n{top.to_string(index=False)}")
+    return winner
 
 
 def dataset() -> Dataset:
@@ -129,8 +139,12 @@ def model_card(params: Params, about: dict, model: str = "final") -> dict:
         "positive": "abnormal",
         "input": {"size": params.data.image_size, "crop": params.data.crop, "channels": "RGB", "range": [0, 255]},
         "threshold": 0.5,
-        "backbone": section.backbone.model_dump(),
-        "head": section.head.model_dump(),
+        "backbone": section.backbone.model_dump() | weights_from(section.backbone.name, section.backbone.weights),
+        **(
+            {"regression": params.regression.model_dump()}
+            if model == "regression"
+            else {"head": section.head.model_dump()}
+        ),
         "seed": params.seed,
         "versions": describe(),
         **about,

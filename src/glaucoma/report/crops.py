@@ -32,7 +32,8 @@ def crops_chart(
     """Draw the boxes that were cut out.
 
     Args:
-        boxes: one row at least; columns image, path, left, top, width, height (pixels, upright) and found.
+        boxes: one row at least, several of an image with several views; columns image, path, view, left, top, width,
+            height (pixels, upright) and found.
         index: as `read_index` returns it.
         root: folder that the paths start from.
         path: PNG to write.
@@ -41,9 +42,11 @@ def crops_chart(
         max_megapixels: larger images count as unreadable.
     """
     sizes = distinct(index).set_index("image")[["width", "height"]]
-    drawn = boxes.sort_values("image").iloc[np.random.default_rng(seed).permutation(len(boxes))]
+    images = boxes.groupby("image", sort=True).agg(path=("path", "first"), found=("found", "all")).reset_index()
+    drawn = images.iloc[np.random.default_rng(seed).permutation(len(images))]
     failed = drawn[~drawn["found"]].head(MOST_FAILURES)
     chosen = pd.concat([failed, drawn[drawn["found"]].head(MOST - len(failed))])
+    parts = dict(tuple(boxes.groupby("image")))
     rows = math.ceil(len(chosen) / COLUMNS)
     figure = new_figure(12.0, 2.35 * rows + 0.8)
     panels = figure.subplots(rows, COLUMNS, squeeze=False)
@@ -53,14 +56,17 @@ def crops_chart(
         tile(axes, Path(root) / row.path, max_megapixels, GREEN if row.found else ORANGE)
         width, height = sizes.loc[row.image].astype(float)
         scale = TILE / max(width, height)
-        left, top = row.left * scale + (TILE - width * scale) / 2, row.top * scale + (TILE - height * scale) / 2
-        if row.found:
+        found = parts[row.image][parts[row.image]["found"]]
+        for box in found.itertuples():
+            left, top = box.left * scale + (TILE - width * scale) / 2, box.top * scale + (TILE - height * scale) / 2
             for style in ({"color": "black", "lw": 3}, {"color": "white", "lw": 1.4}):
-                axes.add_patch(Rectangle((left, top), row.width * scale, row.height * scale, fill=False, **style))
-        title = f"{row.width} × {row.height} px" if row.found else "not found: all of it"
+                axes.add_patch(Rectangle((left, top), box.width * scale, box.height * scale, fill=False, **style))
+        title = "\n".join(f"{box.width} × {box.height} px" for box in found.itertuples())
+        if not row.found:
+            title = f"{title}\nnot all found".strip() if title else "not found: all of it"
         axes.set_title(title, fontsize=9, pad=4, fontweight="normal" if row.found else "bold")
         axes.set_xlabel(plain_name(PurePosixPath(row.path).name), fontsize=8, color=GREY, labelpad=3)
-    count = int(boxes["found"].sum())
-    note = f"Found in {count} of {len(boxes)} images; where it is not found, the whole photograph is taken"
+    count = int(images["found"].sum())
+    note = f"Found in {count} of {len(images)} images; where a part is not found, the whole photograph takes its place"
     heading(figure, f"What data.crop: {crop} takes", note)
     save(figure, path)

@@ -11,8 +11,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from glaucoma import paths
 from glaucoma.data.names import many
 from glaucoma.evaluate.controls import control_lines
+from glaucoma.evaluate.ladder import ladder_lines
 from glaucoma.evaluate.scores import ABNORMAL, NORMAL
 from glaucoma.evaluate.summary import SPLITS, mean_and_sd
+from glaucoma.evaluate.symptoms import FILE, first_line, read_symptoms
 from glaucoma.files import atomic_path, hash_json, sha256_file
 from glaucoma.params import Params
 from glaucoma.report import page_figures as figures
@@ -88,6 +90,7 @@ def gather(params: Params) -> dict[str, Any]:
     """All that the templates show; a `Missing` with its reason for what is not there."""
     return {
         "params": params,
+        "warned": _warned(params),
         "synthetic": Path(params.data.root) == paths.SAMPLE,
         "index": json_or_missing(paths.METRICS / "index.json"),
         "audit": json_or_missing(paths.METRICS / "audit.json"),
@@ -96,6 +99,9 @@ def gather(params: Params) -> dict[str, Any]:
         "probes_figure": _probes(),
         "controls": table(paths.SUMMARY / "controls.csv", "Controls, and the networks beside them", sortable=True),
         "control_lines": _controls(),
+        "ladder": table(paths.COST_QUALITY, "What each rung costs, and how good it is on valid", sortable=True),
+        "ladder_figure": picture(paths.COST_QUALITY.with_suffix(".png"), "AUROC of each rung by what it costs"),
+        "ladder_lines": _ladder(),
         "permuted": json_or_missing(paths.CONTROLS_METRICS),
         "offenders": _found("offenders", "Photographs that the audit finds fault with", "no photograph at fault"),
         "duplicates": _found("duplicates", "Files that show the same photograph, side by side", "no such pair"),
@@ -130,6 +136,7 @@ def gather(params: Params) -> dict[str, Any]:
         "parameters": _parameters(params),
         "hashes": _hashes(params),
         "versions": _versions(),
+        "origin": _origin(),
         "classes": (NORMAL, ABNORMAL),
         "many": many,
     }
@@ -138,6 +145,12 @@ def gather(params: Params) -> dict[str, Any]:
 def _run() -> dict[str, str]:
     """The searches: stages 1 to 3, and what else was run."""
     return STAGES | {name: what for name, what in EXTRA.items() if paths.search_files(name)["metrics"].is_file()}
+
+
+def _warned(params: Params) -> str:
+    """What speaks against the networks, in one line; nothing where all is well, or nothing has been trained."""
+    folders = [*(paths.search_files(name)["report"] for name in _run()), paths.SUMMARY]
+    return first_line(read_symptoms(folder / FILE for folder in folders), len(params.crossval.folds))
 
 
 def _headline() -> Any:
@@ -176,6 +189,12 @@ def _controls() -> Any:
     """What the AUROCs of the networks and the controls say, in lines."""
     found = frame(paths.SUMMARY / "controls.csv")
     return found if isinstance(found, Missing) else control_lines(found).splitlines()
+
+
+def _ladder() -> Any:
+    """Which rung to take, in sentences."""
+    found = frame(paths.COST_QUALITY)
+    return found if isinstance(found, Missing) else ladder_lines(found)
 
 
 def _folds() -> Any:
@@ -231,6 +250,14 @@ def _hashes(params: Params) -> Any:
         if not isinstance(sidecar, Missing):
             rows.append((f"models/{name}.keras", sidecar["sha256"]))
     return of_frame(pd.DataFrame(rows, columns=["what", "SHA-256"]), "What these results were made from and with")
+
+
+def _origin() -> str:
+    """Where the backbone's weights come from, with their licence; empty where no sidecar says it."""
+    sidecar = json_or_missing(paths.search_files("stage3")["model"].with_suffix(".json"))
+    backbone = {} if isinstance(sidecar, Missing) else sidecar.get("backbone", {})
+    licence = f", licence {backbone['licence']}" if backbone.get("licence") else ""
+    return f"{backbone.get('origin', '')}{licence}"
 
 
 def _versions() -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from glaucoma import paths
+from glaucoma.evaluate.ladder import cheapest
 from glaucoma.evaluate.scores import ABNORMAL, NORMAL
 from glaucoma.report.page_parts import Missing, frame
 
@@ -32,7 +33,7 @@ def verdict() -> list[str] | Missing:
     compared = "better than" if row.low > CHANCE else "worse than" if row.high < CHANCE else "not to be told from"
     interval = f"{row.value:.3f}, with a 95 % interval of {row.low:.3f} to {row.high:.3f}"
     sentences.append(f"Over all folds' test predictions the AUROC is {interval}: {compared} chance.")
-    return [*sentences, *_beside_shortcuts(row.low)]
+    return [*sentences, *_beside_shortcuts(row.low), *_beside_the_regression()]
 
 
 def _beside_shortcuts(low: float) -> list[str]:
@@ -45,3 +46,12 @@ def _beside_shortcuts(low: float) -> list[str]:
     best = tried.loc[pd.to_numeric(tried["auroc"]).idxmax()]
     beaten = "the model beats it" if low > best.auroc else "the model is not shown to beat it"
     return [f"Without looking at the eye, {str(best.probe).replace('_', ' ')} reaches {best.auroc:.3f}: {beaten}."]
+
+
+def _beside_the_regression() -> list[str]:
+    table = frame(paths.COST_QUALITY)
+    chosen = None if isinstance(table, Missing) else cheapest(table)
+    if chosen is None or chosen["rung"] != "regression":
+        return []
+    what = "A logistic regression on the frozen backbone's features is the cheapest rung that is not worse"
+    return [f"{what} (AUROC {chosen['auroc']:.3f} on valid, mean over the folds): take it, as models/controls."]

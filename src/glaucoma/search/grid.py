@@ -22,6 +22,7 @@ class Fit:
         early_stopping: epochs without a lower test loss after which training stops, at the best epoch's weights; 0 not.
         schedule: of the learning rate: `constant`, `cosine` or `plateau`.
         warmup: epochs in which it rises first.
+        precise_bn: whether trained batch normalisation gets the train split's statistics in place of moving averages.
     """
 
     class_weight: str = "none"
@@ -29,6 +30,7 @@ class Fit:
     early_stopping: int = 0
     schedule: str = "constant"
     warmup: int = 0
+    precise_bn: bool = False
 
     def changes(self) -> dict[str, Any]:
         """What differs from the report."""

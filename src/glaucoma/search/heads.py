@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 
 import numpy as np
 import pandas as pd
 
 from glaucoma.data.splits import Split
 from glaucoma.errors import TrainingError
+from glaucoma.model.batch_norm import BatchStatistics
 from glaucoma.model.network import CLASSES
 from glaucoma.model.optimizers import SideBySide, make_optimizer
 from glaucoma.model.runtime import keras, ready_to_predict
 from glaucoma.search.batches import Batches
+from glaucoma.search.fitting import statistics_rows
 from glaucoma.search.grid import Run
 from glaucoma.search.history import check_finite, followed_metrics, history_row
 from glaucoma.search.training import (
@@ -32,7 +35,7 @@ __all__ = ["HeadsTrainer"]
 
 
 class HeadsTrainer:
-    """Trains copies of a head from one start, all runs of a call together; they must share a batch size.
+    """Trains copies of a head from one start, all runs of a call together; they must share batch size and `fit`.
 
     Args:
         head: (batch, features) → (batch, 2); its values at this moment are every run's start.
@@ -47,20 +50,34 @@ class HeadsTrainer:
 
     def train(self, runs: Sequence[Run], splits: Mapping[str, Split], follower: Follower) -> None:
         """Train runs from the start on `train`, following `test`; all splits are predicted at each snapshot."""
-        batch_size = runs[0].batch_size
+        batch_size, precise = runs[0].batch_size, runs[0].fit.precise_bn
+        train, test = splits["train"], splits["test"]
         heads, model = self._copies(runs)
+        statistics = BatchStatistics(model) if precise else None
         rows: list[list[dict[str, float]]] = [[] for _ in runs]
         going = set(range(len(runs)))
         begin = time.perf_counter()
 
+        def look(*, whole: bool) -> tuple[dict[str, list[np.ndarray]], list[list[np.ndarray]]]:
+            """The probabilities of test and nothing else, or of all splits and the weights; each by head."""
+            rows = statistics_rows(train, self.seed, whole=whole)
+            batches = Batches([self.features], rows, None, batch_size=batch_size)
+            with statistics.of(batches, [Stoppable()]) if precise else nullcontext():
+                due = splits if whole else {"test": test}
+                probability = {name: self._probability(model, split, batch_size) for name, split in due.items()}
+                return probability, [values(head.variables) for head in heads] if whole else []
+
         def epoch_end(epoch: int, logs: dict[str, float]) -> None:
-            due = splits if any(epoch + 1 in run.epochs for run in runs) else {"test": splits["test"]}
-            predicted = {name: self._probability(model, split, batch_size) for name, split in due.items()}
+            due = any(epoch + 1 in runs[i].epochs for i in going)
+            last = all(epoch + 1 == runs[i].epochs[-1] for i in going)
+            whole = due and (last or not precise)
+            followed, _ = found = look(whole=whole)
+            predicted, weights = look(whole=True) if due and not whole else found
             seconds = (time.perf_counter() - begin) / len(runs)
             for i in sorted(going):
                 run = runs[i]
                 own = _own_logs(logs, heads[i].name) if len(heads) > 1 else logs
-                rows[i].append(history_row(epoch, own, splits["test"], predicted["test"][i]))
+                rows[i].append(history_row(epoch, own, test, followed["test"][i]))
                 try:
                     check_finite(run, rows[i][-1])
                 except TrainingError as error:
@@ -70,14 +87,14 @@ class HeadsTrainer:
                 follower.epoch(run, rows[i][-1])
                 if epoch + 1 in run.epochs:
                     probability = {name: found[i] for name, found in predicted.items()}
-                    weights, history = values(heads[i].variables), pd.DataFrame(rows[i])
-                    follower.snapshot(run, Snapshot(epoch + 1, weights, probability, history, seconds))
+                    history = pd.DataFrame([*rows[i][:-1], history_row(epoch, own, test, probability["test"])])
+                    follower.snapshot(run, Snapshot(epoch + 1, weights[i], probability, history, seconds))
                 if epoch + 1 == run.epochs[-1]:
                     going.remove(i)
             model.stop_training = not going
 
         model.fit(
-            self._batches(splits["train"], batch_size, outputs=len(runs), seed=self.seed),
+            self._batches(train, batch_size, outputs=len(runs), seed=self.seed),
             epochs=max(run.epochs[-1] for run in runs),
             shuffle=False,
             verbose=0,

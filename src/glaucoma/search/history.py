@@ -13,7 +13,7 @@ from glaucoma.model.network import CLASSES
 from glaucoma.model.runtime import keras
 from glaucoma.search.grid import Run
 
-__all__ = ["check_finite", "followed_metrics", "history_row"]
+__all__ = ["check_finite", "followed", "followed_metrics", "history_row"]
 
 LOSS = "cross_entropy"
 EPSILON = 1e-7  # keras.config.epsilon()
@@ -37,12 +37,16 @@ def history_row(epoch: int, logs: Mapping[str, float], test: Split, probability:
     scored from `predict`, which the last epoch needs anyway, and not by `evaluate`, which would be one more graph to
     trace. The cross-entropy clips as Keras' does.
     """
-    of_label = np.clip(np.where(test.abnormal, probability, 1 - probability), EPSILON, 1 - EPSILON)
-    found = decided(test.abnormal, probability) if np.isfinite(probability).all() else {}
     row = {"epoch": epoch + 1, "loss": logs[LOSS], "accuracy": logs["accuracy"], "f1_macro": logs["f1_macro"]}
-    row |= {"test_loss": -np.log(of_label).mean()}
-    row |= {f"test_{name}": found.get(name, np.nan) for name in ("accuracy", "f1_macro")}
+    row |= {f"test_{name}": value for name, value in followed(test, probability).items()}
     return {name: value if name == "epoch" else float(value) for name, value in row.items()}
+
+
+def followed(split: Split, probability: np.ndarray) -> dict[str, float]:
+    """What a history says of a split: loss (cross-entropy), accuracy and f1_macro (NaN where they are not defined)."""
+    of_label = np.clip(np.where(split.abnormal, probability, 1 - probability), EPSILON, 1 - EPSILON)
+    found = decided(split.abnormal, probability) if np.isfinite(probability).all() else {}
+    return {"loss": -np.log(of_label).mean()} | {name: found.get(name, np.nan) for name in ("accuracy", "f1_macro")}
 
 
 def check_finite(run: Run, row: Mapping[str, float]) -> None:

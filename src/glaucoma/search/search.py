@@ -18,7 +18,7 @@ from glaucoma.model.cut import Cut, through_trunk
 from glaucoma.model.network import reseed
 from glaucoma.model.runtime import fresh, keras
 from glaucoma.params import Augment
-from glaucoma.progress import Progress, say
+from glaucoma.progress import Progress, plain, say
 from glaucoma.search.activations import activations
 from glaucoma.search.grid import Fit, Run, Trial, group
 from glaucoma.search.heads import HeadsTrainer
@@ -31,6 +31,7 @@ __all__ = ["Searcher", "pack", "unpack"]
 
 Unit = tuple[list[Run], dict[Trial, str]]  # runs that are trained together, and the identity of each of their trials
 SMALL = 100_000  # parameters up to which several tails are trained in one step
+SIDE_BY_SIDE = (Fit(), Fit(precise_bn=True))  # what else a run may ask for then
 
 
 class Searcher:
@@ -113,10 +114,12 @@ class Searcher:
     def _train(self, runs: list[Run]) -> dict[Trial, Snapshot]:
         finished: dict[Trial, Snapshot] = {}
         pool = self.pool or choose()
-        together = self._heads_only and all(run.fit == Fit() for run in runs)  # any other is trained alone
+        together = self._heads_only and all(run.fit in SIDE_BY_SIDE for run in runs)  # any other is trained alone
         units = [(unit, self._identities(unit)) for unit in self._units(runs, pool.workers, together)]
         settings = {"seed": self.seed, "cached": self.cached, "together": together, "augment": self.augment}
         arrays, here = [np.asarray(array) for array in self._arrays()], pool.stays_here(len(units))
+        if not here:
+            plain()
         with Progress(self.title, sum(run.epochs[-1] for run in runs), "epoch") as progress:
 
             def epoch(run: Run, row: dict[str, float]) -> None:
@@ -148,15 +151,15 @@ class Searcher:
         return {trial: self.identity(trial) for run in runs for trial in map(run.trial, run.epochs)}
 
     def _units(self, runs: list[Run], workers: int, together: bool) -> list[list[Run]]:
-        """Runs that are trained together: heads of a batch size, in as many parts as there are workers; or each alone.
+        """Runs that are trained together: heads of a batch size and `fit`, in a part for each worker; or each alone.
 
         Which heads are trained together changes none of them.
         """
         if not together:
             return [[run] for run in runs]
-        sizes = sorted({run.batch_size for run in runs})
-        parts = -(-workers // len(sizes))
-        units = [[run for run in runs if run.batch_size == size][i::parts] for size in sizes for i in range(parts)]
+        kinds = sorted({(run.batch_size, run.fit) for run in runs})
+        parts = -(-workers // len(kinds))
+        units = [[r for r in runs if (r.batch_size, r.fit) == kind][i::parts] for kind in kinds for i in range(parts)]
         return [unit for unit in units if unit]
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -14,13 +15,13 @@ from glaucoma import interrupts
 from glaucoma.data.splits import Split
 from glaucoma.errors import TrainingError
 from glaucoma.model.augmentation import augmented, augmenting_layers
-from glaucoma.model.batch_norm import one_kernel
+from glaucoma.model.batch_norm import BatchStatistics, one_kernel
 from glaucoma.model.network import CLASSES
 from glaucoma.model.optimizers import make_optimizer
 from glaucoma.model.runtime import keras, ready_to_predict
 from glaucoma.params import Augment
 from glaucoma.search.batches import Batches
-from glaucoma.search.fitting import EpochEnd, class_weights, fit_callbacks
+from glaucoma.search.fitting import EpochEnd, class_weights, fit_callbacks, statistics_rows
 from glaucoma.search.grid import Run
 from glaucoma.search.history import check_finite, followed_metrics, history_row
 from glaucoma.search.memory import check_memory
@@ -43,7 +44,8 @@ class Snapshot:
         epochs: how many; where training stopped early, how many it might have had, and `history` is shorter.
         weights: values of the trainer's variables, in their order.
         probability: by split, float64 (n,), the probability of class abnormal for each of its images.
-        history: one row per epoch: epoch (from 1), loss, accuracy, f1_macro, and the same with `test_`.
+        history: one row per epoch: epoch (from 1), loss, accuracy, f1_macro, and the same with `test_`. Where batch
+            statistics are computed anew, `test_` is by those of half of the train split, in the last row of all of it.
         seconds: how long it took so far.
     """
 
@@ -112,6 +114,7 @@ class Trainer:
         self.augment = augment if augment is not None and augment.is_on() else None
         self.start = values(variables)
         self._compiled: dict[tuple[str, float], _Compiled] = {}
+        self._statistics: BatchStatistics | None = None  # once a run asks for them
 
     def train(self, runs: Sequence[Run], splits: Mapping[str, Split], follower: Follower) -> None:
         """Train runs from the start on `train`, following `test`; all splits are predicted at each snapshot."""
@@ -126,37 +129,55 @@ class Trainer:
                 follower.failure(run, error)
 
     def _train(self, run: Run, splits: Mapping[str, Split], follower: Follower) -> None:
-        check_memory(self.model, min(run.batch_size, len(splits["train"])), str(run))
+        train, test = splits["train"], splits["test"]
+        check_memory(self.model, min(run.batch_size, len(train)), str(run))
         model = self._ready(run)
         rows: list[dict[str, float]] = []
         begin = time.perf_counter()
 
-        def reached(probability: dict[str, np.ndarray], epochs: int) -> None:
-            others = {name: split for name, split in splits.items() if name not in probability}
-            probability |= {name: self._probability(split, run.batch_size) for name, split in others.items()}
+        def look(*, whole: bool) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
+            """The probabilities of test and nothing else, or of all splits and the weights."""
+            with self._with_statistics(run, train, whole=whole):
+                due = splits if whole else {"test": test}
+                probability = {name: self._probability(split, run.batch_size) for name, split in due.items()}
+                return probability, values(self.variables) if whole else []
+
+        def reached(epochs: int, found: tuple[dict[str, np.ndarray], list[np.ndarray]], history: list) -> None:
+            probability, weights = found
             seconds = time.perf_counter() - begin
-            follower.snapshot(run, Snapshot(epochs, values(self.variables), probability, pd.DataFrame(rows), seconds))
+            follower.snapshot(run, Snapshot(epochs, weights, probability, pd.DataFrame(history), seconds))
 
         def epoch_end(epoch: int, logs: dict[str, float]) -> float:
-            probability = {"test": self._probability(splits["test"], run.batch_size)}
-            rows.append(history_row(epoch, logs, splits["test"], probability["test"]))
+            due = epoch + 1 in run.epochs and not run.fit.early_stopping
+            # What later epochs are told of this one must not depend on whether a snapshot was due
+            whole = due and (epoch + 1 == run.epochs[-1] or not run.fit.precise_bn)
+            found = look(whole=whole)
+            rows.append(history_row(epoch, logs, test, found[0]["test"]))
             check_finite(run, rows[-1])
             follower.epoch(run, rows[-1])
-            if epoch + 1 in run.epochs and not run.fit.early_stopping:
-                reached(probability, epoch + 1)
+            if due:
+                found = found if whole else look(whole=True)
+                reached(epoch + 1, found, [*rows[:-1], history_row(epoch, logs, test, found[0]["test"])])
             return rows[-1]["test_loss"]
 
         with one_kernel(model):
             model.fit(
-                self._batches(splits["train"], run.batch_size, self.seed),
+                self._batches(train, run.batch_size, self.seed),
                 epochs=run.epochs[-1],
                 shuffle=False,  # Batches shuffles images; this would shuffle batches, by the global seed
                 verbose=0,
-                class_weight=class_weights(run, splits["train"]),
+                class_weight=class_weights(run, train),
                 callbacks=[Stoppable(), EpochEnd(epoch_end), *fit_callbacks(run)],
             )
         if run.fit.early_stopping:  # only now are the best epoch's weights back
-            reached({}, run.epochs[-1])
+            reached(run.epochs[-1], look(whole=True), rows)
+
+    def _with_statistics(self, run: Run, train: Split, *, whole: bool) -> AbstractContextManager[None]:
+        """Within, the model has the batch statistics of `train` or of a part of it, if the run asks for them."""
+        if not run.fit.precise_bn:
+            return nullcontext()
+        rows = statistics_rows(train, self.seed, whole=whole)
+        return self._statistics.of(Batches(self.arrays, rows, None, batch_size=run.batch_size), [Stoppable()])
 
     def _probability(self, split: Split, batch_size: int) -> np.ndarray:
         batches = self._batches(split, batch_size, labelled=False)
@@ -185,6 +206,8 @@ class Trainer:
             ready_to_predict(self.model)
             moving = [*model.optimizer.variables, *(variable for layer in layers for variable in layer.variables)]
             self._compiled[key] = _Compiled(model, moving, values(moving))
+        if run.fit.precise_bn and self._statistics is None:
+            self._statistics = BatchStatistics(self.model)
         model, moving, state = self._compiled[key]
         assign(self.variables, self.start)
         assign(moving, state)

@@ -49,11 +49,13 @@ def photograph(scene: np.ndarray, camera: Camera, size: int, rng: np.random.Gene
 
 
 def encode_jpeg(image: np.ndarray, bits: float) -> bytes:
-    """Encode as JPEG with the quality (30–97) whose file comes nearest to `bits` per pixel.
+    """Encode a square picture as JPEG with the quality (30–97) whose file comes nearest to the size that `bits` wants.
 
-    The size of a file then follows what was drawn for it, and not what is in the picture.
+    The size of a file then follows what was drawn for it, and not what is in the picture. `bits` are those per pixel
+    at 448 pixels a side; as a smaller picture shows more per pixel, its share of them grows by the root of the ratio.
     """
-    wanted = bits * image.shape[0] * image.shape[1] / 8
+    side = len(image)
+    wanted = bits * np.sqrt(448 / side) * side**2 / 8
     low, high = 30, 97
     while low < high:  # the lowest quality that reaches the wanted size
         middle = (low + high) // 2

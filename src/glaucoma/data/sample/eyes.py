@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ TARGETS = (
     *("disc_left", "disc_top", "disc_right", "disc_bottom"),  # box around the disc, in picture widths
 )
 ABNORMAL_SHARE = 0.5
+NEARER = 1.27  # how much larger their discs are than the sample's: as in crops of it, there is more to learn of them
 OWN = 7919  # apart from the streams that the sample draws from the same seed
 TOGETHER = 64  # eyes per task of a worker
 
@@ -40,7 +42,7 @@ def write_eyes(pixels: Path, table: Path, *, images: int, size: int, seed: int) 
     abnormal = round(ABNORMAL_SHARE * images)
     counts = dict(zip(CONDITIONS, (images - abnormal, abnormal), strict=True))
     eyes = [
-        eye
+        replace(eye, radius=NEARER * eye.radius)
         for number, condition in enumerate(CONDITIONS)
         for eye in draw_eyes(np.random.default_rng([seed, OWN, number]), condition, counts[condition])
     ]

@@ -16,7 +16,7 @@ from glaucoma.data.sample.vessels import blood_thickness, grow_vessels
 
 __all__ = ["disc_axes", "render_eye"]
 
-SUPERSAMPLING = 2
+FINE = 400  # pixels a side from which a photograph is not supersampled: the lens blurs more than the pixel grid does
 TURN = 4096  # steps of an angle in tables
 
 # Optical densities per unit thickness for red, green, blue; their order after Delori & Pflibsen (Appl. Opt. 28, 1989)
@@ -48,7 +48,7 @@ def render_eye(eye: Eye, size: int) -> np.ndarray:
         The photograph, (size, size, 3), uint8, sRGB; the same for the same eye and size.
     """
     anatomy, textures, noise = (np.random.default_rng([eye.seed, part]) for part in range(3))
-    side = SUPERSAMPLING * size
+    side = size if size >= FINE else 2 * size
     axes = disc_axes(eye, side)
     origin = (eye.centre_x * side, eye.centre_y * side)
     pixel = np.arange(side, dtype=np.float32) + 0.5

@@ -16,9 +16,9 @@ from glaucoma.data.sample.anatomy import CONDITIONS, Eye, draw_eyes
 from glaucoma.data.sample.camera import encode_jpeg
 from glaucoma.data.sample.render import render_eye
 from glaucoma.data.sample.truth import truth
+from glaucoma.data.workers import in_threads
 from glaucoma.errors import DataError, ParamsError
 from glaucoma.files import write_csv
-from glaucoma.progress import track
 
 __all__ = ["TRUTH", "make_sample"]
 
@@ -30,11 +30,11 @@ HELD_OUT = 0.09  # share of all images that each fold holds out as `valid`
 def make_sample(root: Path | str, *, images: int, size: int, seed: int, folds: int = 10) -> None:
     """Render the sample and lay it out as `FoldK/{train,test,valid}/{normal,abnormal}/<ten letters>.jpg`.
 
-    Each image is in every fold once, under another name each time (hard links, copies where there are none). The test
-    splits are stratified, disjoint and cover all images; `valid` is a stratified 9 % of all images, drawn from the
-    rest; `train` is what remains. `truth.csv` has a row per image: `image` (SHA-256 of the file) and the columns of
-    `truth.truth`, sorted by `image`. The tree depends on the arguments only; it replaces an earlier one at once, and a
-    run that is stopped leaves that one as it was.
+    Each image is in every fold once, under another name each time (hard links, copies where there are none). Splits
+    are drawn by class alone: the test splits are disjoint and cover all images, the `valid` splits, each 9 % of them,
+    are disjoint too, and `train` is what remains. `truth.csv` has a row per image: `image` (SHA-256 of the file) and
+    the columns of `truth.truth`, sorted by `image`. The tree depends on the arguments only; it replaces an earlier one
+    at once, and a run that is stopped leaves that one as it was.
 
     Args:
         root: folder to make.
@@ -88,9 +88,12 @@ def _fill(root: Path, counts: dict[str, int], size: int, seed: int, folds: int) 
     for folder in sorted({str(Path(place).parent) for row in places for place in row}):
         (root / folder).mkdir(parents=True)
     rows = []
-    pairs = zip(eyes, places, strict=True)
-    for eye, (first, *others) in track(pairs, "rendering the sample", total=len(eyes), unit="image"):
-        data = encode_jpeg(render_eye(eye, size), eye.camera.bits)
+
+    def photograph(eye: Eye) -> bytes:
+        return encode_jpeg(render_eye(eye, size), eye.camera.bits)
+
+    files = in_threads(photograph, eyes, "rendering the sample")
+    for eye, data, (first, *others) in zip(eyes, files, places, strict=True):
         (root / first).write_bytes(data)
         for other in others:
             _link(root / first, root / other)
@@ -102,12 +105,12 @@ def _fill(root: Path, counts: dict[str, int], size: int, seed: int, folds: int) 
 def _splits(rng: np.random.Generator, count: int, folds: int) -> list[list[str]]:
     """Which split each of `count` images of one class belongs to, fold by fold."""
     order = rng.permutation(count)
+    tests = [order[fold::folds] for fold in range(folds)]
     splits = np.full((count, folds), "train", dtype=object)
-    for fold in range(folds):
-        test = order[fold::folds]
+    for fold, test in enumerate(tests):
         splits[test, fold] = "test"
-        rest = np.setdiff1d(order, test)
-        splits[rng.choice(rest, max(1, round(HELD_OUT * count)), replace=False), fold] = "valid"
+        # part of the next fold's test set: over all folds, no image is held out twice
+        splits[tests[(fold + 1) % folds][: max(1, round(HELD_OUT * count))], fold] = "valid"
     return splits.tolist()
 
 

@@ -12,7 +12,7 @@ from glaucoma.data.sample.anatomy import Eye, Rim, rim_width
 __all__ = ["Vessel", "blood_thickness", "grow_vessels"]
 
 STEP = 0.016  # between points of a centre line, in disc radii
-REACH = 6.0  # length of a main vessel, in disc radii: beyond the edge of any picture
+REACH = 8.0  # length of a main vessel, in disc radii: beyond the edge of any picture
 NEAREST_BRANCH = 0.9  # from the disc's centre, in disc radii
 
 # The eight main vessels: where they cross the rim and where they head for in the end, degrees (0 nasal, 90 inferior)

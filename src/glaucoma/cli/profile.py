@@ -1,0 +1,163 @@
+"""The command `glaucoma profile`: write params.yaml anew, from a profile and, where it asks, from the photographs."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+from glaucoma import paths
+from glaucoma.data.names import many, shown
+from glaucoma.errors import DataError, ParamsError
+from glaucoma.files import atomic_path
+from glaucoma.params import Params, check_params, load_params
+from glaucoma.pipeline.recommend import Folder, choose, look_into, take_auto_out, value_for
+from glaucoma.profiles import PREVIOUS, PROFILES, SHIPPED, kept, merge, nested, read_profile, rewrite, shipped
+from glaucoma.yaml12 import parse_yaml
+
+__all__ = ["add"]
+
+
+def add(commands: argparse._SubParsersAction) -> None:
+    """Register `profile`."""
+    about = "write params.yaml anew: the shipped parameters with a profile's changes; the ones before become `previous`"
+    profile = commands.add_parser("profile", help=about, description=about)
+    profile.add_argument(
+        "name",
+        nargs="?",
+        help="a file in profiles/, e.g. recommended; shipped: none of them; previous: what was there before; "
+        "without a name the present parameters stay",
+    )
+    profile.add_argument("--data", metavar="DIR", help="folder of photographs to use, as data.root")
+    profile.set_defaults(work=lambda given: _use_profile(given.name, given.data))
+
+
+def _use_profile(name: str | None, data: str | None) -> None:
+    """Write params.yaml anew by a profile, or with another data.root only, keeping what it was.
+
+    Raises:
+        ParamsError: no such profile, or one that does not fit the schema.
+        DataError: the photographs cannot be used, or are too few for what the profile leaves to them.
+    """
+    if not name and data is None:
+        raise ParamsError("neither a profile nor --data is given", "see `glaucoma profile --help`")
+    source = PROFILES / f"{name}.yaml" if name else paths.PARAMS
+    change: dict[str, Any] = {}
+    if name in (None, PREVIOUS.stem):
+        base = _text(source)
+    else:
+        base = shipped()
+        if name != SHIPPED:
+            change = read_profile(source)
+            change = merge(_kept(change, data), change)
+    if data is not None:
+        change = merge(change, {"data": {"root": data}})
+    before = parse_yaml(base, str(source))
+    change, auto = take_auto_out(change, str(source))
+    params = check_params(merge(before, change), str(source))
+    folder = None
+    if auto:
+        folder = _look_into(params)
+        change = merge(change, _told(auto, folder, params))
+        params = check_params(merge(before, change), str(source))
+    _write(rewrite(base, merge(before, change)) if change else base, params, folder)
+    print(f"{paths.PARAMS} holds {source}" if name else f"data.root in {paths.PARAMS} is {data}")
+
+
+def _text(path: Path) -> str:
+    """A whole file of parameters, which have to be sound.
+
+    Raises:
+        ParamsError: it is not there, or they are not.
+    """
+    if path == PREVIOUS and not path.is_file():
+        raise ParamsError(f"there is no {path}", "it is written when `glaucoma profile` first changes params.yaml")
+    load_params(path)
+    return path.read_text("utf-8")
+
+
+def _kept(change: dict[str, Any], data: str | None) -> dict[str, Any]:
+    """What params.yaml, where there is one, says about the photographs.
+
+    Raises:
+        ParamsError: it is not sound.
+    """
+    if not paths.PARAMS.is_file():
+        return {}
+    present, section = load_params(paths.PARAMS), change.get("data")
+    own = section.get("root") if isinstance(section, dict) else None
+    return kept(present, data or own or present.data.root)
+
+
+def _look_into(params: Params) -> Folder:
+    """Look into data.root, and say what is there.
+
+    Raises:
+        DataError: it cannot be used, or holds too little.
+    """
+    root = Path(params.data.root).expanduser()
+    if root == paths.SAMPLE and not root.is_dir():
+        problem = f"{root} holds no photographs yet, and this profile looks at them"
+        raise DataError(problem, "give yours: --data DIR; or make the sample: `dvc repro data/dvc.yaml:sample`")
+    folder = look_into(root, params)
+    classes = ", ".join(f"{count} {name}" for name, count in folder.counts.items())
+    sides = sorted(one.side for one in folder.looks)
+    sizes = f"{sides[0]} px a side" if sides[0] == sides[-1] else f"{sides[0]} to {sides[-1]} px a side"
+    unread = f", {folder.unreadable} more cannot be read" if folder.unreadable else ""
+    print(f"{shown(root)}: {many(folder.images, 'photograph')} ({classes})")
+    print(f"looked at {len(folder.looks)} of them, {sizes}{unread}")
+    return folder
+
+
+def _told(auto: list[str], folder: Folder, params: Params) -> dict[str, Any]:
+    """The values that the photographs recommend, by section, each said with its reason."""
+    chosen, values = choose(folder, params), {}
+    for key in auto:
+        value, reason = value_for(key, chosen)
+        print(f"  {key}: {value} – {reason}")
+        values = merge(values, nested({key: value}))
+    return values
+
+
+def _write(text: str, params: Params, folder: Folder | None) -> None:
+    """Replace params.yaml, keep the one before, and say how long the run will take where a folder was looked into."""
+    there = paths.PARAMS.read_bytes() if paths.PARAMS.is_file() else b""
+    if text.encode() == there:
+        return
+    if folder:
+        _say_how_long(params, folder)
+    with atomic_path(paths.PARAMS) as temporary:
+        temporary.write_bytes(text.encode())
+        if there:
+            with atomic_path(PREVIOUS) as before:
+                before.write_bytes(there)
+            print(f"the parameters before are in {PREVIOUS}: `glaucoma profile {PREVIOUS.stem}`")
+
+
+def _say_how_long(params: Params, folder: Folder) -> None:
+    """Take a few real training steps and say what follows from them.
+
+    Raises:
+        TrainingError: a batch does not fit into memory.
+    """
+    print("timing a few training steps (about half a minute) …", flush=True)
+    started = time.perf_counter()
+    from glaucoma.pipeline.duration import estimate, measure  # Keras takes seconds
+
+    speed = measure(params, started)
+    seconds = estimate(params, speed, folder.images, folder.seconds)
+    print(
+        f"the run will take {in_words(seconds)} on this machine: {1 / speed.all:.0f} images/s when all layers are "
+        f"trained, {1 / speed.predict:.0f} images/s in prediction, {speed.start:.0f} s for each process to start"
+    )
+
+
+def in_words(seconds: float) -> str:
+    """A duration as people say it, to about a tenth: `about 40 minutes`."""
+    if seconds < 55 * 60:
+        minutes = max(1, round(seconds / 60))
+        minutes = minutes if minutes <= 10 else 5 * round(minutes / 5)
+        return f"about {many(minutes, 'minute')}"
+    hours = seconds / 3600
+    return f"about {hours:.1f} hours" if hours < 10 else f"about {hours:.0f} hours"

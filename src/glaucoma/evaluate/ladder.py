@@ -1,0 +1,267 @@
+"""Cost beside quality: what each rung of the ladder takes to train and to run, and how well it tells the classes apart.
+
+The rungs are the thumbnail, the regression on frozen features, each fold's stages 1 and 2 and its final network, and
+models 4 and 5 where they were trained. All are judged on the same images, those that folds hold out (`valid`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from glaucoma import paths
+from glaucoma.errors import DataError
+from glaucoma.evaluate.controls import read_controls
+from glaucoma.evaluate.intervals import LEVEL, RESAMPLES, arrays, draws, independent
+from glaucoma.evaluate.summary import FoldResults
+from glaucoma.files import read_csv, read_json
+
+__all__ = ["COLUMNS", "MARGIN", "RUNGS", "cheapest", "cost_quality", "ladder_lines", "read_costs", "read_ladder"]
+
+MARGIN = 0.01  # of AUROC, by which a cheaper rung may be worse
+RUNGS = {  # from the bottom up
+    "thumbnail": "a regression on 7 × 7 pixels",
+    "regression": "a regression on the frozen backbone's features",
+    "stage1": "the head trained",
+    "stage2": "the end of the backbone trained too",
+    "final": "the final network",
+    "model4": "every layer, deeper head",
+    "model5": "every layer, larger backbone",
+}
+CONTROLS = {"thumbnail": "thumbnail", "regression_average": "regression"}  # rung of each control that is one
+PREDICTED = ["fold", "image", "patient", "label", "probability"]
+COLUMNS = ["rung", "folds", "images", "seconds", "images_per_second", "auroc", "low", "high"]
+COLUMNS += ["difference", "difference_low", "difference_high", "verdict"]
+VERDICTS = BEST, EQUAL, OPEN, WORSE = "best", "not worse", "open", "worse"
+
+
+def read_ladder(results: FoldResults, final: str = "final") -> pd.DataFrame:
+    """The predictions of every rung for the images that folds hold out.
+
+    Args:
+        results: of the folds.
+        final: what the folds' final network is called: `final`, `model4` or `model5`.
+
+    Returns:
+        Columns rung, fold, image, patient ("" where unknown), label, probability (of abnormal); rungs in the order of
+        `RUNGS`, those left out that the run does not have.
+
+    Raises:
+        DataError: a rung predicts other images than the folds' final networks.
+    """
+    ours = results.pooled("valid")[PREDICTED]
+    folds = ours["fold"].unique().tolist()
+    found = {final: ours}
+    controls = read_controls(folds)
+    for control, rung in CONTROLS.items():
+        part = controls[(controls["control"] == control) & (controls["split"] == "valid")]
+        found[rung] = _alike(part, ours, paths.CONTROLS, "controls")
+    parts = {fold: _kept(paths.fold_files(fold)["report"]) for fold in folds}
+    for stage in ("stage1", "stage2"):
+        tables = [
+            _alike(part[part["rung"] == stage].assign(fold=fold), ours, paths.fold_files(fold)["report"], "crossval")
+            for fold, part in parts.items()
+        ]
+        found[stage] = pd.concat(tables)
+    for model in paths.FREE:
+        if model != final:
+            found[model] = _alike(
+                _kept(paths.search_files(model)["report"]), ours, paths.search_files(model)["report"], model
+            )
+    return pd.concat([found[rung].assign(rung=rung) for rung in RUNGS if len(found.get(rung, ()))])[
+        ["rung", *PREDICTED]
+    ].reset_index(drop=True)
+
+
+def read_costs(folds: list[int], final: str = "final") -> pd.DataFrame:
+    """What every rung has cost: rung, seconds (of training a fold, their mean), images_per_second (their median).
+
+    Seconds are those of all that a rung is built on, a pass of the train images through what is frozen included, and
+    without the search that chose its configuration. NaN where nothing was measured.
+    """
+    rows: list[tuple[str, Any, Any]] = []
+    for control, told in _json(paths.TIMING / "controls.json").items():
+        rows.append((CONTROLS.get(control, control), told["seconds"], told["images_per_second"]))
+    for fold in folds:
+        told = _json(paths.fold_files(fold)["timing"])
+        for rung, seconds in told.get("ladder", {}).items():
+            rows.append((final if rung == "final" else rung, seconds, told["images_per_second"]))
+    for model in paths.FREE:
+        if model != final and (told := _json(paths.cost_file(model))):
+            rows.append((model, told["seconds"], told["images_per_second"]))
+    table = pd.DataFrame(rows, columns=["rung", "seconds", "images_per_second"])
+    return table.groupby("rung", as_index=False).agg({"seconds": "mean", "images_per_second": "median"})
+
+
+def cost_quality(
+    predictions: pd.DataFrame,
+    costs: pd.DataFrame,
+    *,
+    seed: int,
+    resamples: int = RESAMPLES,
+    clusters: Mapping[str, str] | None = None,
+) -> pd.DataFrame:
+    """Set costs beside AUROCs: the mean over the folds of each fold's own, with intervals by paired bootstrap.
+
+    The best rung is that of the highest mean AUROC among those that have all folds. The others are compared with it on
+    the folds that they have. Whole patients and photographs are drawn, the same ones for all rungs. What was chosen
+    for being best owes something to luck, so that the others look a little worse than they are.
+
+    Args:
+        predictions: as `read_ladder` gives them.
+        costs: as `read_costs` gives them.
+        seed: of the draws.
+        resamples: how many.
+        clusters: the photograph of each image that has copies, by content id.
+
+    Returns:
+        A row per rung in the order of `RUNGS`, `COLUMNS`: its folds and their images, costs, AUROC with its 95 %
+        interval, difference to the best with its own; and the verdict: `best`, `not worse` (by more than `MARGIN`:
+        the interval shows it), `worse` (the interval shows that it is, by more), `open` (the interval holds both).
+        Empty cells are not known or not defined.
+    """
+    rungs = [rung for rung in RUNGS if rung in set(predictions["rung"])]
+    base = predictions.drop_duplicates(["fold", "image"]).sort_values(["fold", "image"], ignore_index=True)
+    key = pd.MultiIndex.from_frame(base[["fold", "image"]])
+    abnormal, _ = arrays(base)
+    groups, folds = independent(base, clusters), base["fold"].to_numpy()
+    probability = {}
+    for rung, part in predictions.groupby("rung"):
+        probability[rung] = part.set_index(["fold", "image"])["probability"].reindex(key).to_numpy(float)
+    of_fold = {fold: np.flatnonzero(folds == fold) for fold in np.unique(folds)}
+    once = np.ones((1, len(base)), dtype=np.int32)
+    drawn: dict[str, list[np.ndarray]] = {rung: [] for rung in rungs}
+    for weights in (once, *draws(groups, seed, resamples)):
+        for rung in rungs:
+            each = [_auroc(abnormal[i], probability[rung][i], weights[:, i]) for i in of_fold.values()]
+            drawn[rung].append(np.stack(each))
+    found = {rung: np.concatenate(parts, axis=1) for rung, parts in drawn.items()}  # (folds, 1 + resamples)
+    has = {rung: np.array([np.isfinite(probability[rung][i]).all() for i in of_fold.values()]) for rung in rungs}
+    whole = {rung: _mean(found[rung], has[rung])[0] for rung in rungs if has[rung].all()}
+    best = max(whole, key=lambda rung: -1 if np.isnan(whole[rung]) else whole[rung], default=None)
+    by_rung = costs.set_index("rung")
+    rows = []
+    for rung in rungs:
+        own = _mean(found[rung], has[rung])
+        low, high = _bounds(own[1:])
+        apart = own - _mean(found[best], has[rung]) if best else np.full_like(own, np.nan)
+        between = _bounds(apart[1:])
+        rows.append({
+            "rung": rung,
+            "folds": int(has[rung].sum()),
+            "images": int(np.isfinite(probability[rung]).sum()),
+            **{name: by_rung[name].get(rung, np.nan) for name in ("seconds", "images_per_second")},
+            "auroc": own[0],
+            "low": low if low < high else np.nan,  # where all resamples agree, that proves nothing
+            "high": high if low < high else np.nan,
+            "difference": apart[0],
+            "difference_low": between[0],
+            "difference_high": between[1],
+            "verdict": BEST if rung == best else _verdict(*between),
+        })  # fmt: skip
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def cheapest(table: pd.DataFrame) -> pd.Series | None:
+    """The rung that is cheapest to train of those that have all folds and are not worse than the best by `MARGIN`.
+
+    Args:
+        table: as `cost_quality` gives it.
+
+    Returns:
+        Its row; None where no rung's AUROC is defined. Of rungs without timings, the lower one is the cheaper.
+    """
+    whole = table[(table["folds"] == table["folds"].max()) & table["auroc"].notna()]
+    fit = whole[whole["verdict"].isin((BEST, EQUAL))]
+    if fit.empty:
+        return None
+    return fit.iloc[0] if fit["seconds"].isna().any() else fit.loc[fit["seconds"].idxmin()]
+
+
+def ladder_lines(table: pd.DataFrame) -> list[str]:
+    """What the table says, in sentences; the first names the rung to take. `table` as `cost_quality` gives it."""
+    chosen = cheapest(table)
+    if chosen is None:
+        return ["cost and quality: no rung's AUROC is defined on valid"]
+    best = table[table["verdict"] == BEST].iloc[0]
+    what = f"{chosen['rung']} ({RUNGS[chosen['rung']]}), AUROC {_with_interval(chosen)}{_cost(chosen)}"
+    lines = [f"the cheapest rung that is shown not to be worse than the best by more than {MARGIN} on valid: {what}"]
+    if chosen["rung"] != best["rung"]:
+        lines[0] += f"; the best is {best['rung']}, AUROC {best['auroc']:.3f}{_cost(best)}"
+    if chosen["rung"] == "regression":
+        lines.append(f"take it, by glaucoma predict controls PHOTOGRAPHS: training the network gains {MARGIN} at most")
+    elif chosen["rung"] == "thumbnail":
+        lines.append("a thumbnail is enough to tell the label here: look for a shortcut in the photographs first")
+    left = table[(table["verdict"] == OPEN) & (table["folds"] == table["folds"].max())]
+    cheap = left[left["seconds"] < chosen["seconds"]] if left["seconds"].notna().all() else left
+    for row in cheap.to_dict("records"):
+        interval = f"{row['difference']:+.3f} [{row['difference_low']:+.3f}, {row['difference_high']:+.3f}]"
+        lines.append(
+            f"{row['rung']} is cheaper{_cost(row)}, and these images leave open whether it is worse by more than "
+            f"{MARGIN}: difference {interval}"
+        )
+    return lines
+
+
+def _auroc(abnormal: np.ndarray, probability: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """The AUROC of some images under many weightings, as Mann and Whitney's statistic: float64 (resamples,)."""
+    apart = probability[abnormal][:, None] - probability[~abnormal]
+    wins = (apart > 0) + 0.5 * (apart == 0) + np.where(np.isnan(apart), np.nan, 0.0)
+    of = weights[:, abnormal].astype(float), weights[:, ~abnormal].astype(float)
+    with np.errstate(invalid="ignore"):
+        return ((of[0] @ wins) * of[1]).sum(axis=1) / (of[0].sum(axis=1) * of[1].sum(axis=1))
+
+
+def _mean(aurocs: np.ndarray, folds: np.ndarray) -> np.ndarray:
+    """Over these folds, those left out that lack a class altogether; NaN in resamples in which another one does."""
+    rows = aurocs[folds & np.isfinite(aurocs[:, 0])]
+    return rows.mean(axis=0) if len(rows) else np.full(aurocs.shape[1], np.nan)
+
+
+def _bounds(values: np.ndarray) -> tuple[float, float]:
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return np.nan, np.nan
+    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
+
+
+def _verdict(low: float, high: float) -> str:
+    return EQUAL if low >= -MARGIN else WORSE if high < -MARGIN else OPEN
+
+
+def _with_interval(row: Mapping[str, Any]) -> str:
+    interval = f" [{row['low']:.3f}, {row['high']:.3f}]" if row["low"] == row["low"] else ""
+    return f"{row['auroc']:.3f}{interval}"
+
+
+def _cost(row: Mapping[str, Any]) -> str:
+    return f", {row['seconds']:.3g} s of training a fold" if row["seconds"] == row["seconds"] else ""
+
+
+def _kept(report: Path) -> pd.DataFrame:
+    """The predictions that `ladder.csv` in a report's folder holds for `valid`."""
+    file = report / "ladder.csv"
+    if not file.is_file():
+        return pd.DataFrame(columns=["rung", "split", *PREDICTED])
+    table = read_csv(file, dtype={"image": str, "patient": str}).fillna({"patient": ""})
+    return table[table["split"] == "valid"]
+
+
+def _alike(table: pd.DataFrame, ours: pd.DataFrame, where: Path, stage: str) -> pd.DataFrame:
+    """Columns `PREDICTED` of a table, whose images are those of the folds that it has."""
+    table = table[table["fold"].isin(ours["fold"])][PREDICTED]
+    keys = ["fold", "image", "label"]
+    both = [one[one["fold"].isin(table["fold"])].sort_values(keys)[keys].to_numpy().tolist() for one in (table, ours)]
+    if both[0] != both[1]:
+        remedy = "`dvc repro` makes it again" if stage == "crossval" else f"make it again: `dvc repro -f {stage}`"
+        raise DataError(f"{where} holds predictions of other images than the folds' networks", remedy)
+    return table
+
+
+def _json(path: Path) -> dict[str, Any]:
+    return read_json(path) if path.is_file() else {}

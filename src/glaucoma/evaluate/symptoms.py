@@ -1,0 +1,185 @@
+"""Signs that a training came to nothing: the same answer for everything, or a network that is saved worse than it was.
+
+The rule, its limits and its words stand here alone; the page, the commands and the sidecars repeat them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from glaucoma.data.names import many
+from glaucoma.evaluate.scores import THRESHOLD
+from glaucoma.files import read_csv
+
+__all__ = ["FILE", "Symptom", "first_line", "read_symptoms", "symptoms", "symptoms_of", "symptoms_table"]
+
+FILE = "warnings.csv"  # in the folder of each training's report
+
+# A calibrated log-odds whose standard deviation is s has an AUROC of about Φ(s / √2): 0.1 is 0.53, hardly above chance,
+# and probabilities of, say, 0.475 to 0.525. What varies less than that says the same of everything.
+LEAST_SPREAD = 0.1
+# A classifier that finds only half of a class calls all of five images something else by chance in 1 of 32 cases.
+LEAST_OF_A_CLASS = 5
+# One train image in ten that is wrong as saved and was right in training; and, for small splits, three standard errors.
+# Dropout and augmentation make training look worse than it is, so that without a fault the gap is below zero.
+LARGEST_GAP, ERRORS = 0.1, 3
+KNOWN = 0.9  # accuracy on the train split from which on it is known by heart
+UNEQUAL = 0.75  # share of the larger class from which on it is worth calling everything by its name
+
+SAYS = {
+    "worse_as_saved": "scores its train images far worse as saved than in training",
+    "same_answer": "answers almost the same for every photograph",
+    "one_class": "calls every photograph the same",
+}
+STATISTICS = (
+    "the batch statistics that were saved do not fit the weights",
+    "set fit.precise_bn to true, or train for more epochs",
+)
+TOO_FAST = ("the learning rate was too high: the loss rose", "lower lr")
+BY_HEART = ("the train images are known by heart", "train for fewer epochs, or set augment")
+FOR_THE_LARGER = ("the classes are unequal", "set fit.class_weight to balanced")
+TOO_LITTLE = (
+    "too little was learnt: learning rate too low, too few epochs, or random weights to start from",
+    "raise lr or epochs, or name pretrained weights in backbone.weights",
+)
+
+
+@dataclass(frozen=True)
+class Symptom:
+    """A sign that a network is of no use.
+
+    Attributes:
+        warning: its name, a key of `SAYS`.
+        value: the measure that is out of bounds: standard deviation of the log-odds, share of images that are called
+            the same, or how much lower the accuracy on the train split is.
+        found: what was seen, as a clause.
+        cause: the likely one.
+        remedy: what to do.
+    """
+
+    warning: str
+    value: float
+    found: str
+    cause: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.found}; probably {self.cause}: {self.remedy}"
+
+
+def symptoms(
+    abnormal: np.ndarray,
+    log_odds: np.ndarray,
+    *,
+    train: tuple[np.ndarray, np.ndarray] | None = None,
+    history: pd.DataFrame | None = None,
+    epoch: int | None = None,
+) -> list[Symptom]:
+    """What speaks against a network, from its predictions; nothing where all is well.
+
+    Three signs: the train split is scored far worse than it was during the epoch that made the weights
+    (`worse_as_saved`); log-odds that hardly vary (`same_answer`); one class for all images of both (`one_class`).
+
+    Args:
+        abnormal: bool, (n,); labels of images that were not trained on.
+        log_odds: float, (n,); what the network says of them, ln(p / (1 - p)) of the probability of abnormal.
+        train: the same two of the train split, or of part of it, as the saved network predicts it.
+        history: a row per epoch: epoch, loss and accuracy (of the train split, in training mode).
+        epoch: whose weights these are; the last by default.
+    """
+    found = _worse_as_saved(*train, history, epoch) if train and history is not None else []
+    spread, n = float(np.std(log_odds)) if len(log_odds) else np.nan, len(log_odds)
+    of_class = min(int(abnormal.sum()), int((~abnormal).sum()))
+    called = np.asarray(log_odds) >= np.log(THRESHOLD / (1 - THRESHOLD))
+    if n >= 2 * LEAST_OF_A_CLASS and spread < LEAST_SPREAD:
+        seen = f"the standard deviation of its log-odds is {spread:.2g} over {n} images"
+        found.append(("same_answer", spread, seen))
+    elif of_class >= LEAST_OF_A_CLASS and (called.all() or not called.any()):
+        found.append(("one_class", 1.0, f"{'abnormal' if called.all() else 'normal'}, all {n} of both classes"))
+    if not found:
+        return []
+    cause, remedy = _cause([name for name, *_ in found], abnormal, train, history)
+    return [Symptom(name, value, f"{SAYS[name]} ({seen})", cause, remedy) for name, value, seen in found]
+
+
+def symptoms_table(named: Mapping[str, Sequence[Symptom]]) -> pd.DataFrame:
+    """The symptoms of trainings, by their names, as a table: columns of (the name), warning … remedy."""
+    rows = [(name, *astuple(one)) for name, found in named.items() for one in found]
+    return pd.DataFrame(rows, columns=["of", *(field.name for field in fields(Symptom))])
+
+
+def read_symptoms(files: Iterable[Path]) -> pd.DataFrame:
+    """Several such tables as one; files that are not there are passed over."""
+    tables = [read_csv(file) for file in files if file.is_file()]
+    return pd.concat([one for one in tables if len(one)] or [symptoms_table({})], ignore_index=True)
+
+
+def symptoms_of(card: Mapping[str, Any]) -> list[Symptom]:
+    """The symptoms that a model's card names under `warnings`; none where it is silent, or another program's."""
+    try:
+        found = [Symptom(**one) for one in card.get("warnings", ())]
+    except TypeError:
+        return []
+    return [one for one in found if one.warning in SAYS]
+
+
+def first_line(table: pd.DataFrame, count: int, noun: str = "fold") -> str:
+    """What must be known before any score is read, as one line; nothing where all is well.
+
+    Args:
+        table: as `symptoms_table` gives it. Trainings called `fold 0`, `fold 1` and so on are counted, not listed.
+        count: how many folds there are.
+        noun: what is counted in the place of folds.
+    """
+    told = []
+    for name, says in SAYS.items():
+        part = table[table["warning"] == name]
+        if part.empty:
+            continue
+        counted = part["of"].str.startswith(f"{noun} ")
+        who = list(part.loc[~counted, "of"])
+        who += [f"{counted.sum()} of {many(count, noun)}"] if counted.any() else []
+        cause, remedy = part.groupby(["cause", "remedy"], sort=True).size().idxmax()
+        told.append(f"{', '.join(who)}: {says}; probably {cause}: {remedy}.")
+    return " ".join(told)
+
+
+def _worse_as_saved(
+    abnormal: np.ndarray, log_odds: np.ndarray, history: pd.DataFrame, epoch: int | None
+) -> list[tuple[str, float, str]]:
+    """The gap between training and saved network, with its name and in words, where it is too large."""
+    row = history.iloc[-1] if epoch is None else history.set_index("epoch").loc[epoch]
+    now = float(np.mean((log_odds >= 0) == abnormal))
+    loss = float(np.logaddexp(0, np.where(abnormal, -log_odds, log_odds)).mean())
+    then = float(row["accuracy"])
+    allowed = max(LARGEST_GAP, ERRORS * np.sqrt(then * (1 - then) / len(abnormal)))
+    if then - now <= allowed or loss <= row["loss"]:
+        return []
+    return [("worse_as_saved", then - now, f"accuracy {then:.3f} in training, {now:.3f} as saved")]
+
+
+def _cause(
+    names: Sequence[str],
+    abnormal: np.ndarray,
+    train: tuple[np.ndarray, np.ndarray] | None,
+    history: pd.DataFrame | None,
+) -> tuple[str, str]:
+    """The likely cause, and what to do."""
+    if "worse_as_saved" in names:
+        return STATISTICS
+    if history is not None and len(history) > 1:
+        first, last = history["loss"].iloc[[0, -1]]
+        if last > max(first, np.log(2)):
+            return TOO_FAST
+    if "one_class" in names:
+        if train and np.mean((train[1] >= 0) == train[0]) >= KNOWN:
+            return BY_HEART
+        if max(abnormal.mean(), 1 - abnormal.mean()) >= UNEQUAL:
+            return FOR_THE_LARGER
+    return TOO_LITTLE
