@@ -3,7 +3,7 @@
 import _checkout
 from glaucoma import paths
 from glaucoma.pipeline.free_models import free_model
-from glaucoma.search.executors.choose import FLAGS
+from glaucoma.search.pool import FLAGS
 from glaucoma.stage import command
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import _checkout
 from glaucoma.pipeline.search_stage import stage2
-from glaucoma.search.executors.choose import FLAGS
+from glaucoma.search.pool import FLAGS
 from glaucoma.stage import command
 
 if __name__ == "__main__":

@@ -13,9 +13,9 @@ from glaucoma.data.splits import Split
 from glaucoma.errors import ParamsError
 from glaucoma.model.cut import cut_all, cut_head
 from glaucoma.params import Augment, Grid
-from glaucoma.search.executors.processes import Processes
 from glaucoma.search.fitting import class_weights, learning_rate
 from glaucoma.search.grid import Fit, Run, Trial, columns, expand, group
+from glaucoma.search.pool import Processes
 from glaucoma.search.ranking import rank
 from glaucoma.search.search import Searcher
 
@@ -137,7 +137,7 @@ def searcher(state, cut=cut_head, **options) -> Searcher:
 def test_heads_are_trained_alone_where_one_is_not_the_reports_and_in_processes_end_the_same(tmp_path):
     trials = [Trial(0.01, "adam", 16, 2, Fit(schedule=name)) for name in ("constant", "cosine")]
     one = searcher(tmp_path / "one").train(trials)
-    other = searcher(tmp_path / "other", executor=Processes(2)).train(trials)
+    other = searcher(tmp_path / "other", pool=Processes(2)).train(trials)
     together = searcher(tmp_path / "together").train(trials[:1])
     for trial in trials:
         small.same(one[trial], other[trial])

@@ -104,6 +104,18 @@ def test_pruning_deletes_what_was_used_longest_ago_and_never_what_is_kept(tmp_pa
     assert {path.name for path in tmp_path.iterdir()} == {"oldest", "young"}
 
 
+def test_an_entry_that_another_process_is_writing_is_not_pruned(tmp_path, monkeypatch):
+    monkeypatch.setattr(journal, "GIGABYTES", 0.0)
+    made = tmp_path / "made"
+    made.mkdir()
+    (made / "weights.npz").write_bytes(b"half")
+    Journal(tmp_path).prune(set())
+    assert made.is_dir()
+    os.utime(made, (0, 0))
+    Journal(tmp_path).prune(set())
+    assert not made.exists()
+
+
 def test_pruning_a_journal_that_is_not_there_is_no_error(tmp_path):
     Journal(tmp_path / "trials").prune(set())
 

@@ -13,7 +13,7 @@ from glaucoma.evaluate.summary import read_folds, readable
 from glaucoma.evaluate.symptoms import FILE, first_line, read_symptoms
 from glaucoma.files import read_csv, read_json
 from glaucoma.params import load_params
-from glaucoma.pipeline.parallel_folds import crossval
+from glaucoma.pipeline.crossval import crossval
 from glaucoma.search.grid import Trial, expand, fit_of, group
 
 __all__ = ["add"]
@@ -39,7 +39,9 @@ def add(commands: argparse._SubParsersAction) -> None:
     results.set_defaults(work=lambda given: _results())
     about = "run the folds of the cross-validation side by side, then what of `dvc repro` is left"
     folds = commands.add_parser("crossval", help=about, description=about)
-    folds.add_argument("--jobs", type=int, default=2, metavar="N", help="folds at a time (default: %(default)s)")
+    folds.add_argument(
+        "--jobs", type=int, default=2, metavar="N", help="folds at a time, -1: one a core (default: %(default)s)"
+    )
     folds.set_defaults(work=lambda given: crossval(load_params(paths.PARAMS).crossval.folds, given.jobs))
 
 

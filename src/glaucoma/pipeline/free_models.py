@@ -16,7 +16,6 @@ from glaucoma.params import Params, views_of
 from glaucoma.pipeline.outputs import images_per_second, write_rungs
 from glaucoma.pipeline.search_stage import dataset, search_stage, with_head
 from glaucoma.search.batches import Batches
-from glaucoma.search.executors.choose import choose
 
 __all__ = ["free_model", "free_network"]
 
@@ -24,7 +23,7 @@ BATCH = 16  # images per inference step
 
 
 @held()
-def free_model(params: Params, model: str, jobs: int | None = None, executor: str | None = None) -> None:
+def free_model(params: Params, model: str, jobs: int | None = None) -> None:
     """Search the grid of section `model` with every layer trained, from its backbone's weights.
 
     The winner's predictions and cost are kept for the summary, which sets them beside the other rungs'.
@@ -33,7 +32,7 @@ def free_model(params: Params, model: str, jobs: int | None = None, executor: st
         WeightsError: the weights cannot be had or do not fit.
     """
     network = free_network(params, model)
-    winner = search_stage(model, params, network, choose(jobs, executor), cut_all)
+    winner = search_stage(model, params, network, cut_all, jobs)
     data = dataset()
     splits = data.fold(params.search.fold)
     scored = scorer(network)

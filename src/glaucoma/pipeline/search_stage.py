@@ -19,8 +19,8 @@ from glaucoma.model.runtime import describe, fresh, keras
 from glaucoma.params import Head, Params
 from glaucoma.pipeline.outputs import write_training
 from glaucoma.progress import say
-from glaucoma.search.executors.choose import Executor, choose
 from glaucoma.search.grid import expand, fit_of
+from glaucoma.search.pool import choose
 from glaucoma.search.ranking import rank, timings
 from glaucoma.search.search import Searcher
 from glaucoma.search.training import Snapshot
@@ -31,29 +31,27 @@ TOP = 5  # trials that the report shows
 
 
 @held()
-def stage1(params: Params, jobs: int | None = None, executor: str | None = None) -> None:
+def stage1(params: Params, jobs: int | None = None) -> None:
     """Search with all of the backbone frozen; only the head learns."""
     fresh(params.seed)
     network = with_head(load_model(paths.BACKBONE), params.head, params.seed)
-    search_stage("stage1", params, network, choose(jobs, executor), cut_head)
+    search_stage("stage1", params, network, cut_head, jobs)
 
 
 @held()
-def stage2(params: Params, jobs: int | None = None, executor: str | None = None) -> None:
+def stage2(params: Params, jobs: int | None = None) -> None:
     """Search with the last layers of the backbone trained too, from stage 1's winner."""
     fresh(params.seed)
     network = load_model(paths.search_files("stage1")["model"])
-    search_stage(
-        "stage2", params, network, choose(jobs, executor), lambda whole: cut_last(whole, params.stage2.unfreeze_last)
-    )
+    search_stage("stage2", params, network, lambda whole: cut_last(whole, params.stage2.unfreeze_last), jobs)
 
 
 @held()
-def stage3(params: Params, jobs: int | None = None, executor: str | None = None) -> None:
+def stage3(params: Params, jobs: int | None = None) -> None:
     """Search with every layer trained, from stage 2's winner."""
     fresh(params.seed)
     network = load_model(paths.search_files("stage2")["model"])
-    search_stage("stage3", params, network, choose(jobs, executor), cut_all)
+    search_stage("stage3", params, network, cut_all, jobs)
 
 
 def with_head(backbone: keras.Model, head: Head, seed: int) -> keras.Model:
@@ -62,9 +60,11 @@ def with_head(backbone: keras.Model, head: Head, seed: int) -> keras.Model:
 
 
 def search_stage(
-    name: str, params: Params, network: keras.Model, executor: Executor, cut: Callable[[keras.Model], Cut]
+    name: str, params: Params, network: keras.Model, cut: Callable[[keras.Model], Cut], jobs: int | None = None
 ) -> Snapshot:
     """Train the grid of stage `name` from `network`, and write its model, metrics, tables, figures and timings.
+
+    How many runs are trained at a time changes no result; None leaves it to the environment (`search.pool`).
 
     Returns:
         What the winner ended with; `network` has its weights.
@@ -86,7 +86,7 @@ def search_stage(
         cached=params.search.cache,
         augment=params.augment,
         title=name,
-        executor=executor,
+        pool=choose(jobs),
     )
     finished = searcher.train(trials)
     test = splits[params.search.split]
