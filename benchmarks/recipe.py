@@ -28,6 +28,8 @@ from glaucoma.evaluate.over_folds import mean_differences
 from glaucoma.evaluate.scores import predictions_table
 from glaucoma.model.backbones import build_backbone
 from glaucoma.model.cut import cut_all, cut_head, cut_last
+from glaucoma.model.log_odds import averaged as mean_of
+from glaucoma.model.log_odds import expit
 from glaucoma.model.network import build_network
 from glaucoma.model.regression import feature_trunk
 from glaucoma.model.runtime import fresh, keras
@@ -79,15 +81,15 @@ class Material:
         return np.asarray(found), 1280
 
     def tables(self, of: Callable[[dict], dict[str, np.ndarray]]) -> Predictions:
-        """Predictions of every fold by a function from its splits to probabilities by split."""
+        """Predictions of every fold by a function from its splits to log-odds by split."""
         parts: dict[str, list[pd.DataFrame]] = {split: [] for split in SPLITS}
         for fold in self.dataset.folds:
             splits = self.dataset.fold(fold)
-            for split, probability in of(splits).items():
+            for split, log_odds in of(splits).items():
                 if split in parts:
                     one = splits[split]
                     parts[split].append(
-                        predictions_table(one.images, one.abnormal, probability).assign(
+                        predictions_table(one.images, one.abnormal, log_odds=log_odds).assign(
                             fold=fold, patient=one.patients or ""
                         )
                     )
@@ -143,7 +145,7 @@ def networks(material: Material, crop: str, size: int, **fit: Any) -> Iterator[t
             searcher = Searcher(cut(network), pixels, splits, seed=SEED, state=material.state, title=f"fold {fold}")
             snapshot = searcher.train([trial])[trial]
             searcher.take(snapshot)
-            found[name][fold] = snapshot.probability
+            found[name][fold] = snapshot.log_odds
     for name in found:
         turn = iter(found[name].values())
         yield name, material.tables(lambda _, turn=turn: next(turn))
@@ -155,7 +157,8 @@ def averaged(first: Predictions, second: Predictions) -> Predictions:
     both = {}
     for split in SPLITS:
         one, two = (tables[split].sort_values(keys, ignore_index=True) for tables in (first, second))
-        both[split] = one.assign(probability=(one["probability"] + two["probability"]) / 2)
+        log_odds = mean_of(np.stack([one["log_odds"], two["log_odds"]]))
+        both[split] = one.assign(log_odds=log_odds, probability=expit(log_odds))
     return both
 
 

@@ -75,8 +75,8 @@ def two(folder: Path, scale: Scale) -> dict[str, Any]:
     """Seconds of the grid with two workers, from an empty cache."""
     from material import network, pixels, splits, trials
 
-    from glaucoma.search.executors.processes import Processes
     from glaucoma.train.grid import group
+    from glaucoma.train.pool import Processes
     from glaucoma.train.search import Searcher
 
     grid = trials("stage2", scale)
@@ -85,7 +85,7 @@ def two(folder: Path, scale: Scale) -> dict[str, Any]:
     asked = chosen if scale.full else [part for three in parts.values() for part in three]
     cut, images = cut_end(network(scale)), pixels(folder, scale)
     searcher = Searcher(
-        cut, images, splits(scale), seed=SEED, state=folder / "two", title="two workers", executor=Processes(2)
+        cut, images, splits(scale), seed=SEED, state=folder / "two", title="two workers", pool=Processes(2)
     )
     begin = time.perf_counter()
     found = searcher.train(asked)

@@ -6,6 +6,7 @@ Starting the workers and tracing their first step is part of all three; the trun
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -19,35 +20,31 @@ TRIALS, EPOCHS = 8, 8
 
 def half(folder: Path, scale: Scale) -> dict[str, Any]:
     """One worker on half of the cores."""
-    from glaucoma.model.runtime import threads
-    from glaucoma.search.executors.cores import pin
-    from glaucoma.search.executors.local import InProcess
+    from glaucoma.base.environment import threads
+    from glaucoma.train.pool import share
 
     threads()  # counted before: a worker computes with as many, on fewer cores
-    pin(0, 2)
-    return _seconds(folder, scale, InProcess(), "half")
+    os.sched_setaffinity(0, share(0, 2, sorted(os.sched_getaffinity(0))))
+    return _seconds(folder, scale, 1, "half")
 
 
 def two(folder: Path, scale: Scale) -> dict[str, Any]:
     """Two workers, each on half of the cores."""
-    from glaucoma.search.executors.processes import Processes
-
-    return _seconds(folder, scale, Processes(2), "two")
+    return _seconds(folder, scale, 2, "two")
 
 
 def whole(folder: Path, scale: Scale) -> dict[str, Any]:
     """One process on all cores."""
-    from glaucoma.search.executors.local import InProcess
-
-    return _seconds(folder, scale, InProcess(), "whole")
+    return _seconds(folder, scale, 1, "whole")
 
 
-def _seconds(folder: Path, scale: Scale, executor: Any, name: str) -> dict[str, Any]:
+def _seconds(folder: Path, scale: Scale, jobs: int, name: str) -> dict[str, Any]:
     from material import network, pixels, splits
 
     from glaucoma.base.files import hash_arrays
     from glaucoma.train.activations import activations
     from glaucoma.train.grid import Trial
+    from glaucoma.train.pool import Processes
     from glaucoma.train.search import Searcher
 
     images, cut = pixels(folder, scale), cut_end(network(scale))
@@ -58,7 +55,7 @@ def _seconds(folder: Path, scale: Scale, executor: Any, name: str) -> dict[str, 
     activations(cut.trunk, images, state / "activations")
     trials = [Trial(1e-3 / 2**i, "adam", 16, 2 if scale.tiny else EPOCHS) for i in range(2 if scale.tiny else TRIALS)]
     given = splits(scale, short=True)
-    searcher = Searcher(cut, images, given, seed=SEED, state=state, title=name, executor=executor)
+    searcher = Searcher(cut, images, given, seed=SEED, state=state, title=name, pool=Processes(jobs))
     begin = time.perf_counter()
     found = searcher.train(trials)
     return {

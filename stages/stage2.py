@@ -2,7 +2,7 @@
 
 import _checkout
 from glaucoma.base.stage import command
-from glaucoma.search.executors.choose import FLAGS
+from glaucoma.train.pool import FLAGS
 from glaucoma.train.search_stage import stage2
 
 if __name__ == "__main__":

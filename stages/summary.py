@@ -32,7 +32,7 @@ def main(params: Params) -> None:
 
     for split in summary.SPLITS:
         pooled = results.pooled(split)
-        counts = confusion((pooled["label"] == ABNORMAL).to_numpy(), pooled["probability"].to_numpy())
+        counts = confusion((pooled["label"] == ABNORMAL).to_numpy(), log_odds=pooled["log_odds"].to_numpy())
         name = "confusion" if split == "test" else f"confusion_{split}"
         write_csv(paths.SUMMARY / f"{name}.csv", counts.reset_index())
     controls = write_against_controls(results, params.seed)

@@ -114,9 +114,9 @@ def same(one: Snapshot, other: Snapshot) -> None:
     """Assert that two trainings ended the same, bit for bit, in all but the time they took."""
     assert one.epochs == other.epochs
     same_arrays(one.weights, other.weights)
-    assert one.probability.keys() == other.probability.keys()
-    for name, probability in one.probability.items():
-        np.testing.assert_array_equal(probability, other.probability[name])
+    assert one.log_odds.keys() == other.log_odds.keys()
+    for name, log_odds in one.log_odds.items():
+        np.testing.assert_array_equal(log_odds, other.log_odds[name])
     assert one.history.to_dict("list") == other.history.to_dict("list")
 
 

@@ -13,9 +13,9 @@ def predictions(noise: float, seed: int = 0):
 
     random = np.random.default_rng(seed)
     abnormal = np.arange(120) % 2 == 0
-    probability = np.clip(0.35 + 0.3 * abnormal + random.normal(0, noise, 120), 0, 1)
+    log_odds = 5 * (0.3 * abnormal - 0.15 + random.normal(0, noise, 120))
     labels = np.where(abnormal, "abnormal", "normal")
-    return pd.DataFrame({"image": [f"{k:064d}" for k in range(120)], "label": labels, "probability": probability})
+    return pd.DataFrame({"image": [f"{k:064d}" for k in range(120)], "label": labels, "log_odds": log_odds})
 
 
 def glaucoma(*arguments: str) -> int:
@@ -66,6 +66,11 @@ def test_what_is_not_there_is_named(tmp_path, monkeypatch, capsys):
     (tmp_path / "b.csv").write_text("x\n1\n")
     assert glaucoma("compare", "a.csv", "b.csv") == 3
     assert "is not a table of predictions" in capsys.readouterr().err
+    write_csv("b.csv", predictions(0.1).rename(columns={"log_odds": "probability"}))  # as of an older release
+    assert glaucoma("compare", "a.csv", "b.csv") == 3
+    said = capsys.readouterr().err
+    assert "it has no column log_odds; predictions of an older release" in said
+    assert "`dvc repro`" in said
 
 
 @pytest.mark.slow

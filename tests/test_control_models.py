@@ -146,13 +146,14 @@ def test_all_folds_are_an_ensemble_by_name_and_each_is_one_model(capsys):
 def test_thresholds_by_name_and_what_they_do_on_valid_are_those_of_the_regression(capsys):
     both = pd.concat([kept(fold) for fold in FOLDS])
     write_json(paths.DECISIONS["controls"], decisions(both, 1.0))
-    limit = read_json(paths.DECISIONS["controls"])["pooled"]["thresholds"]["youden"]
+    pooled = read_json(paths.DECISIONS["controls"])["pooled"]
+    limit = pooled["thresholds"]["youden"]
     assert run("predict", "controls", "eyes", "--threshold", "youden", "--no-quality", "--format", "csv") == 0
     table = pd.read_csv(io.StringIO(capsys.readouterr().out))
-    assert set(table["threshold"]) == {limit}
+    assert set(table["threshold"]) == {pooled["probabilities"]["youden"]}
     valid = both[both["split"] == "valid"]
     sick = valid[valid["label"] == "abnormal"]
-    assert table["valid_sensitivity"].iat[0] == pytest.approx((sick["probability"] >= limit).mean())
+    assert table["valid_sensitivity"].iat[0] == pytest.approx((sick["log_odds"] >= limit).mean())
     shutil.copy("models/controls/fold0.keras", "alone.keras")
     assert run("predict", "alone.keras", "eyes", "--threshold", "youden") == 2
     assert "a model in models/crossval and models/controls" in capsys.readouterr().err

@@ -80,8 +80,8 @@ def judged(tmp_path, monkeypatch):
     theirs = predictions[predictions["control"] == "regression_average"].drop(columns="control")
 
     def judge(gain: float) -> pd.DataFrame:
-        moved = theirs["probability"] + gain * (theirs["label"] == "abnormal")
-        ours = theirs.assign(probability=moved.clip(0, 1), source="")
+        moved = theirs["log_odds"] + 8 * gain * (theirs["label"] == "abnormal")
+        ours = theirs.assign(log_odds=moved, source="")
         results = FoldResults(pd.DataFrame(), ours, pd.Series(dtype=float), [], pd.DataFrame())
         return write_against_controls(results, seed=0)
 

@@ -152,8 +152,8 @@ def test_training_the_end_of_efficientnet_from_pixels_or_from_stored_activations
         # At 1 × 1 features, sums of a convolution depend on how many images are in the batch; up to rounding they agree
         for some, others in zip(one.weights, other.weights, strict=True):
             np.testing.assert_allclose(some, others, rtol=1e-4, atol=1e-5)
-        for name, probability in one.probability.items():
-            np.testing.assert_allclose(probability, other.probability[name], atol=1e-6)
+        for name, log_odds in one.log_odds.items():
+            np.testing.assert_allclose(log_odds, other.log_odds[name], atol=5e-6)
         for name, weights in frozen_part(network).items():
             small.same_arrays(weights, before[name])
         assert not np.array_equal(values(cut.tail.variables)[0], initial[0])

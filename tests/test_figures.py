@@ -33,8 +33,8 @@ def fold_scores(folds: int) -> pd.DataFrame:
 def pooled(folds: int, classes: int = 2) -> pd.DataFrame:
     draw = np.random.default_rng(0)
     abnormal = draw.random(folds * 20) < (0.5 if classes == 2 else 0)
-    probability = np.clip(0.3 + 0.4 * abnormal + draw.normal(0, 0.2, len(abnormal)), 0, 1)
-    table = predictions_table([f"i{k}" for k in range(len(abnormal))], abnormal, probability)
+    log_odds = np.where(abnormal, 1.0, -1.0) + draw.normal(0, 1, len(abnormal))
+    table = predictions_table([f"i{k}" for k in range(len(abnormal))], abnormal, log_odds=log_odds)
     return table.assign(fold=np.repeat(np.arange(folds), 20))
 
 

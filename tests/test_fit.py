@@ -13,9 +13,9 @@ from glaucoma.base.errors import ParamsError
 from glaucoma.base.params import Augment, Grid
 from glaucoma.dataset.splits import Split
 from glaucoma.model.cut import cut_all, cut_head
-from glaucoma.search.executors.processes import Processes
 from glaucoma.train.fitting import class_weights, learning_rate
 from glaucoma.train.grid import Fit, Run, Trial, columns, expand, group
+from glaucoma.train.pool import Processes
 from glaucoma.train.ranking import rank
 from glaucoma.train.search import Searcher
 
@@ -118,8 +118,8 @@ def test_training_that_stops_early_ends_with_the_weights_of_its_best_epoch(preci
     there = small.trained(trainer(), [short], SPLITS)[0][short, best + 1]
     floats = [[w for w in snapshot.weights if w.dtype.kind == "f"] for snapshot in (found, there)]
     small.same_arrays(*floats)  # generators of dropout went on to the last epoch
-    for name, probability in found.probability.items():
-        np.testing.assert_array_equal(probability, there.probability[name])
+    for name, log_odds in found.log_odds.items():
+        np.testing.assert_array_equal(log_odds, there.log_odds[name])
 
 
 def test_a_plateau_lowers_the_learning_rate():
@@ -137,7 +137,7 @@ def searcher(state, cut=cut_head, **options) -> Searcher:
 def test_heads_are_trained_alone_where_one_is_not_the_reports_and_in_processes_end_the_same(tmp_path):
     trials = [Trial(0.01, "adam", 16, 2, Fit(schedule=name)) for name in ("constant", "cosine")]
     one = searcher(tmp_path / "one").train(trials)
-    other = searcher(tmp_path / "other", executor=Processes(2)).train(trials)
+    other = searcher(tmp_path / "other", pool=Processes(2)).train(trials)
     together = searcher(tmp_path / "together").train(trials[:1])
     for trial in trials:
         small.same(one[trial], other[trial])

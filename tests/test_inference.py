@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from scipy.special import expit
 from small import SIZE, images, tiny_backbone, tiny_network
 
 from glaucoma.base import paths
@@ -83,8 +84,8 @@ def test_files_are_predicted_as_the_network_sees_their_pixels_and_the_ensemble_i
     assert pixels.shape[1:3] == (SIZE, SIZE)
     for row, model in zip(found.each, models, strict=True):
         expected = load_classifier(model).network.predict(pixels, verbose=0)[:, CLASSES.index("abnormal")]
-        np.testing.assert_allclose(row[readable], expected, atol=1e-6)
-    np.testing.assert_allclose(found.probability[readable], found.each[:, readable].mean(axis=0))
+        np.testing.assert_allclose(expit(row[readable]), expected, atol=1e-6)
+    np.testing.assert_allclose(found.probability[readable], expit(found.each[:, readable]).mean(axis=0))
 
 
 def test_an_images_prediction_does_not_depend_on_what_is_predicted_beside_it():
@@ -112,9 +113,9 @@ def test_a_file_is_cropped_as_its_model_says_and_gives_what_training_saw(card, t
     save_model(tiny_network(), tmp_path / "one.keras", card)
     one = load_classifier(tmp_path / "one.keras")
     crop, other = ("retina", "none") if card else ("none", "retina")
-    found = predict_files([one], [tmp_path / name for name in names]).probability
-    np.testing.assert_array_equal(found, one.probability(np.stack([seen[crop][name] for name in names])))
-    assert (found != one.probability(np.stack([seen[other][name] for name in names]))).all()
+    found = predict_files([one], [tmp_path / name for name in names]).log_odds
+    np.testing.assert_array_equal(found, one.log_odds(np.stack([seen[crop][name] for name in names])))
+    assert (found != one.log_odds(np.stack([seen[other][name] for name in names]))).all()
 
 
 def test_a_crop_that_is_not_known_is_refused(tmp_path):

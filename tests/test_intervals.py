@@ -5,53 +5,52 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import expit, logit
 from scipy.stats import binomtest, norm
 from sklearn import metrics
 
 from glaucoma.base.confidence import auroc_interval, proportion_interval
 from glaucoma.base.errors import DataError
-from glaucoma.evaluate.calibration import (
-    apply_isotonic,
-    apply_temperature,
-    fit_isotonic,
-    fit_temperature,
-    reliability,
-)
+from glaucoma.evaluate.calibration import apply_isotonic, apply_temperature, fit_isotonic, fit_temperature, reliability
 from glaucoma.evaluate.comparison import compare, delong, mcnemar, paired
 from glaucoma.evaluate.decision import decision_curve
 from glaucoma.evaluate.decisions import calibration_table, decisions, thresholds_table
 from glaucoma.evaluate.intervals import intervals, weighted_scores
 from glaucoma.evaluate.over_folds import fold_intervals, mean_differences
-from glaucoma.evaluate.scores import SCORES, scores
+from glaucoma.evaluate.scores import SCORES, probabilistic, scores
 from glaucoma.evaluate.subgroups import qualities, subgroup_scores, worst_errors
 from glaucoma.evaluate.thresholds import RULES, choose_threshold, rules
+from glaucoma.model.log_odds import ALL, Threshold, averaged, averaged_by
 
 ABNORMAL = np.array([1, 1, 1, 1, 0, 0, 0, 0, 0], dtype=bool)
 PROBABILITY = np.array([0.9, 0.8, 0.6, 0.1, 0.7, 0.6, 0.3, 0.2, 0.05])
+LOG_ODDS = logit(PROBABILITY)
 
 
-def table(abnormal, probability, **columns) -> pd.DataFrame:
+def table(abnormal, log_odds, **columns) -> pd.DataFrame:
     labels = np.where(abnormal, "abnormal", "normal")
     images = [f"i{k}" for k in range(len(labels))]
-    return pd.DataFrame({"image": images, "label": labels, "probability": probability, **columns})
+    return pd.DataFrame({"image": images, "label": labels, "log_odds": log_odds, **columns})
 
 
 def draw(n: int, seed: int, distance: float = 1.5) -> pd.DataFrame:
     random = np.random.default_rng(seed)
     abnormal = random.random(n) < 0.5
-    return table(abnormal, norm.cdf(random.normal(distance * (abnormal - 0.5), 1)))
+    return table(abnormal, random.normal(distance * (abnormal - 0.5), 1))
 
 
 @given(
-    st.lists(st.tuples(st.booleans(), st.sampled_from([0, 0.1, 0.25, 0.5, 0.7, 1.0]), st.integers(0, 3)), max_size=25)
+    st.lists(
+        st.tuples(st.booleans(), st.sampled_from([-50, -45, -2.2, -1.1, 0, 0.8, 45]), st.integers(0, 3)), max_size=25
+    )
 )
 @settings(max_examples=80, deadline=None)
 def test_a_weighted_score_is_the_score_of_as_many_copies(rows):
     abnormal = np.array([label for label, _, _ in rows], dtype=bool)
-    probability = np.array([p for _, p, _ in rows], dtype=float)
+    log_odds = np.array([x for _, x, _ in rows], dtype=float)
     weights = np.array([w for _, _, w in rows], dtype=int)
-    found = weighted_scores(abnormal, probability, weights[None])
-    expected = scores(np.repeat(abnormal, weights), np.repeat(probability, weights))
+    found = weighted_scores(abnormal, log_odds, weights[None])
+    expected = scores(np.repeat(abnormal, weights), log_odds=np.repeat(log_odds, weights))
     for name in SCORES:
         value = np.nan if expected[name] is None else expected[name]
         assert found[name][0] == pytest.approx(value, nan_ok=True, abs=1e-9), name
@@ -97,7 +96,7 @@ def test_copies_of_one_photograph_are_no_more_evidence():
 
 
 def test_a_score_at_the_end_of_its_range_is_not_known_for_certain():
-    rows = table([True] * 10 + [False] * 30, [0.9] * 10 + [0.1] * 30)
+    rows = table([True] * 10 + [False] * 30, [2.0] * 10 + [-2.0] * 30)
     found = intervals(rows, seed=0).set_index("score")
     # Clopper & Pearson with no failure: the 2.5th percentile is 0.025 ** (1 / n)
     assert found.loc["sensitivity", "low"] == pytest.approx(0.025 ** (1 / 10))
@@ -119,7 +118,7 @@ def test_a_mean_over_folds_is_less_sure_the_more_its_folds_share_their_images():
         found = fold_intervals(table_, seed=0).set_index(["score", "statistic"])
         assert set(found.index.get_level_values("statistic")) == {"mean", *(f"fold {fold}" for fold in range(4))}
         bounds = found.loc[("auroc", "mean")]
-        aurocs = [metrics.roc_auc_score(p["label"] == "abnormal", p["probability"]) for _, p in table_.groupby("fold")]
+        aurocs = [metrics.roc_auc_score(p["label"] == "abnormal", p["log_odds"]) for _, p in table_.groupby("fold")]
         assert bounds["low"] < np.mean(aurocs) < bounds["high"]
         width[name] = bounds["high"] - bounds["low"]
     alone = intervals(parts[0], seed=0).set_index("score").loc["auroc"]
@@ -130,9 +129,9 @@ def test_a_mean_over_folds_is_less_sure_the_more_its_folds_share_their_images():
 def test_two_models_are_compared_in_the_mean_of_their_folds_and_on_the_same_draws():
     parts = [draw(80, seed).assign(fold=seed) for seed in range(3)]
     one = pd.concat(parts, ignore_index=True).assign(image=[f"i{k:03}" for k in range(240)])
-    better = one.assign(probability=0.5 * one["probability"] + 0.5 * (one["label"] == "abnormal"))
+    better = one.assign(log_odds=one["log_odds"] + 2 * (one["label"] == "abnormal"))
     found = mean_differences(one, better.sample(frac=1, random_state=0), seed=0).set_index("score")
-    aurocs = [metrics.roc_auc_score(p["label"] == "abnormal", p["probability"]) for _, p in one.groupby("fold")]
+    aurocs = [metrics.roc_auc_score(p["label"] == "abnormal", p["log_odds"]) for _, p in one.groupby("fold")]
     assert found.loc["auroc", "first"] == pytest.approx(np.mean(aurocs))
     assert 0 < found.loc["auroc", "low"] < found.loc["auroc", "difference"] < found.loc["auroc", "high"]
     # a model and itself differ in no resample, which they would if each had draws of its own
@@ -182,8 +181,7 @@ def test_photographs_of_one_patient_cover_the_truth_only_where_patients_are_draw
         who = np.repeat(np.arange(80), random.integers(1, 5, 80))  # 1 to 4 photographs each, seven tenths alike
         sick = (random.random(80) < 0.5)[who]
         alike, own = random.normal(size=80)[who], random.normal(size=len(who))
-        probability = norm.cdf(1.5 * (sick - 0.5) + np.sqrt(0.7) * alike + np.sqrt(0.3) * own)
-        images = table(sick, probability)
+        images = table(sick, 1.5 * (sick - 0.5) + np.sqrt(0.7) * alike + np.sqrt(0.3) * own)
         for unit, rows in (("patients", images.assign(patient=[f"p{w}" for w in who])), ("images", images)):
             found = intervals(rows, seed=seed, resamples=500).set_index("score")
             for score, value in truth.items():
@@ -196,8 +194,8 @@ def test_photographs_of_one_patient_cover_the_truth_only_where_patients_are_draw
 def test_delong_is_its_definition_by_placement_values():
     one, two = draw(80, 4), draw(80, 5)
     abnormal = (one["label"] == "abnormal").to_numpy()
-    first = one["probability"].to_numpy().round(1)  # with ties
-    second = (first + two["probability"].to_numpy()) / 2
+    first = one["log_odds"].to_numpy().round(1)  # with ties
+    second = (first + two["log_odds"].to_numpy()) / 2
     parts = []
     for p in (first, second):
         x, y = p[abnormal][:, None], p[~abnormal]
@@ -246,11 +244,11 @@ def test_mcnemar_is_a_sign_test_of_the_images_they_differ_on():
 
 def test_noise_is_no_difference_and_a_better_model_is_one():
     one = draw(200, 6)
-    noisy = one.assign(probability=np.clip(one["probability"] + np.random.default_rng(0).normal(0, 0.01, 200), 0, 1))
+    noisy = one.assign(log_odds=one["log_odds"] + np.random.default_rng(0).normal(0, 0.04, 200))
     same = compare(paired(one, noisy)).set_index("score")
     assert same.loc["auroc", "low"] <= 0 <= same.loc["auroc", "high"]
     assert same.loc["auroc", "p"] > 0.05
-    better = one.assign(probability=np.where(one["label"] == "abnormal", 0.8, 0.2))
+    better = one.assign(log_odds=np.where(one["label"] == "abnormal", 1.4, -1.4))
     found = compare(paired(one, better)).set_index("score")
     assert found.loc["auroc", "low"] > 0
     assert found.loc["auroc", "p"] < 0.001
@@ -286,41 +284,61 @@ def test_only_images_of_both_runs_are_compared_and_changed_labels_are_refused():
 
 
 def test_thresholds_are_those_worked_out_by_hand():
-    found = {rule: choose_threshold(rule, ABNORMAL, PROBABILITY, miss=5) for rule in RULES}
-    assert found["fixed"] == 0.5
+    def between(one: float, other: float):
+        return pytest.approx((logit(one) + logit(other)) / 2)
+
+    def chosen(rule: str) -> float:
+        return choose_threshold(rule, ABNORMAL, log_odds=LOG_ODDS, miss=5)
+
+    found = {rule: chosen(rule) for rule in RULES}
+    assert found["fixed"] == 0
     # abnormal 0.1 0.6 0.8 0.9, normal 0.05 0.2 0.3 0.6 0.7; above 0.3: 3 of 4 and 3 of 5; above 0.7: 2 of 4 and 5 of 5
-    assert found["youden"] == pytest.approx(0.75)
-    assert found["sensitivity_95"] == pytest.approx(0.075)
-    assert found["specificity_95"] == pytest.approx(0.75)
-    assert found["least_cost"] == pytest.approx(0.075)  # 4 false alarms; above 0.3 a miss and 2, which is 7
+    assert found["youden"] == between(0.7, 0.8)
+    assert found["sensitivity_95"] == between(0.05, 0.1)
+    assert found["specificity_95"] == between(0.7, 0.8)
+    assert found["least_cost"] == between(0.05, 0.1)  # 4 false alarms; above 0.3 a miss and 2, which is 7
     assert rules(0.9, 0.6)[2:4] == ("sensitivity_90", "specificity_60")
-    assert choose_threshold("sensitivity_75", ABNORMAL, PROBABILITY) == pytest.approx(0.45)  # above 0.3: 3 of 4, 3 of 5
-    assert choose_threshold("specificity_60", ABNORMAL, PROBABILITY) == pytest.approx(0.45)
-    assert choose_threshold("specificity_80", ABNORMAL, PROBABILITY) == pytest.approx(0.65)  # 0.6 is tied, 0.7 left
-    assert choose_threshold("youden", np.ones(3, bool), PROBABILITY[:3]) is None
+    assert chosen("sensitivity_75") == between(0.3, 0.6)  # above 0.3: 3 of 4, 3 of 5
+    assert chosen("specificity_60") == between(0.3, 0.6)
+    assert chosen("specificity_80") == between(0.6, 0.7)  # 0.6 is tied, 0.7 left
+    assert choose_threshold("youden", np.ones(3, bool), log_odds=LOG_ODDS[:3]) is None
+    # at the ends all or nothing is called abnormal, whatever comes, and JSON can hold them
+    assert choose_threshold("sensitivity_95", ABNORMAL, log_odds=-LOG_ODDS) in (-ALL, *(-LOG_ODDS - 1e-9))
+    assert choose_threshold("specificity_95", ABNORMAL[:5], log_odds=np.array([0.0, 0, 0, 0, 1])) == ALL
+    assert [Threshold.of(p).log_odds for p in (0, 0.5, 1)] == [-ALL, 0, ALL]
+
+
+def test_a_mean_of_probabilities_keeps_the_ranks_that_they_have_lost():
+    each = np.random.default_rng(0).normal(0, 3, (5, 40))
+    np.testing.assert_allclose(expit(averaged(each)), expit(each).mean(axis=0))
+    table = pd.Series(each.T.ravel()), pd.Series(np.repeat(np.arange(40), 5))
+    np.testing.assert_allclose(averaged_by(*table), averaged(each))
+    for sure in (40.0, -40.0, 700.0):
+        ranks = averaged(sure + np.linspace(0, 1, 40) + np.zeros((5, 1)))
+        np.testing.assert_allclose(ranks, sure + np.linspace(0, 1, 40))
+    # one of ten that is wildly sure counts for a tenth
+    assert expit(averaged(np.array([-40.0] + [2.0] * 9))) == pytest.approx(0.9 * expit(2))
 
 
 def test_calibration_finds_the_temperature_that_was_put_in():
     found = draw(4000, 8, distance=2)
     abnormal = (found["label"] == "abnormal").to_numpy()
-    x = norm.ppf(found["probability"].to_numpy())
-    true = 1 / (1 + np.exp(-2 * x))  # the posterior of two unit normals at ±1
-    sure = 1 / (1 + np.exp(-6 * x))
-    temperature = fit_temperature(abnormal, sure)
+    x = found["log_odds"].to_numpy()
+    true = expit(2 * x)  # the posterior of two unit normals at ±1
+    temperature = fit_temperature(abnormal, log_odds=6 * x)
     assert temperature == pytest.approx(3, rel=0.1)
-    assert np.abs(apply_temperature(sure, temperature) - true).max() < 0.05
-    knots = fit_isotonic(abnormal, sure)
-    calibrated = apply_isotonic(sure, knots)
-    assert scores(abnormal, calibrated)["brier"] < scores(abnormal, sure)["brier"]
-    assert fit_temperature(np.ones(3, bool), sure[:3]) is None
-    assert fit_isotonic(np.ones(3, bool), sure[:3]) is None
+    assert np.abs(apply_temperature(6 * x, temperature) - true).max() < 0.05
+    calibrated = apply_isotonic(6 * x, fit_isotonic(abnormal, log_odds=6 * x))
+    assert probabilistic(abnormal, calibrated)["brier"] < scores(abnormal, log_odds=6 * x)["brier"]
+    assert fit_temperature(np.ones(3, bool), log_odds=x[:3]) is None
+    assert fit_isotonic(np.ones(3, bool), log_odds=x[:3]) is None
 
 
 def test_the_reliability_table_is_what_the_calibration_error_sums():
     rows = reliability(ABNORMAL, PROBABILITY)
     assert rows["n"].sum() == 9
     gaps = (rows["probability"] - rows["abnormal"]).abs() * rows["n"]
-    assert gaps.sum() / 9 == pytest.approx(scores(ABNORMAL, PROBABILITY)["ece"])
+    assert gaps.sum() / 9 == pytest.approx(scores(ABNORMAL, log_odds=LOG_ODDS)["ece"])
 
 
 def test_net_benefit_is_that_worked_out_by_hand():
@@ -339,7 +357,7 @@ def test_thresholds_and_calibration_of_a_fold_are_fitted_on_test_and_applied_unt
     assert "sensitivity_80" in decisions(predictions, 5, rules(sensitivity=0.8))["folds"]["1"]["thresholds"]
     found = decisions(predictions, miss=5)
     changed = predictions.copy()
-    changed.loc[changed["split"] == "valid", "probability"] **= 2
+    changed.loc[changed["split"] == "valid", "log_odds"] *= 2
     assert decisions(changed, miss=5) == found
     rows = thresholds_table(predictions, found).set_index(["rule", "split"])
     assert rows.loc[("sensitivity_95", "test"), "sensitivity"] >= 0.95
@@ -358,13 +376,13 @@ def test_scores_are_told_by_group_and_the_surest_errors_come_first():
     ]
     assert rows["n"].tolist() == [40] * 5
     part = found[found["source"] == "A"]
-    known = scores((part["label"] == "abnormal").to_numpy(), part["probability"].to_numpy())
+    known = scores((part["label"] == "abnormal").to_numpy(), log_odds=part["log_odds"].to_numpy())
     assert rows.loc[("source", "A"), "sensitivity"] == known["sensitivity"]
-    predicted = found.assign(predicted=np.where(found["probability"] >= 0.5, "abnormal", "normal"))
+    predicted = found.assign(predicted=np.where(found["log_odds"] >= 0, "abnormal", "normal"))
     worst = worst_errors(predicted, most=3)
     assert worst["error"].tolist() == ["false negative"] * 3 + ["false positive"] * 3
     sick = predicted[(predicted["label"] == "abnormal") & (predicted["predicted"] == "normal")]
-    assert worst["probability"].iloc[0] == sick["probability"].min()
+    assert worst["log_odds"].iloc[0] == sick["log_odds"].min()
 
 
 def test_image_quality_is_measured_of_every_image():

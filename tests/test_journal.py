@@ -57,7 +57,7 @@ def test_a_trial_whose_file_is_missing_or_cut_short_counts_as_not_there(file, tm
     small.same(kept.read("one"), snapshot())
 
 
-@pytest.mark.parametrize("text", ["null", "[]", "{}", '"text"', "\x00\xff", '{"epochs": 2}', '{"probability": [1, 2]}'])
+@pytest.mark.parametrize("text", ["null", "[]", "{}", '"text"', "\x00\xff", '{"epochs": 2}', '{"log_odds": [1, 2]}'])
 def test_a_garbled_record_counts_as_not_there(text, tmp_path):
     kept = Journal(tmp_path)
     kept.write("one", snapshot())
@@ -102,6 +102,18 @@ def test_pruning_deletes_what_was_used_longest_ago_and_never_what_is_kept(tmp_pa
     monkeypatch.setattr(journal, "GIGABYTES", 0.0)
     kept.prune({"oldest", "young"})
     assert {path.name for path in tmp_path.iterdir()} == {"oldest", "young"}
+
+
+def test_an_entry_that_another_process_is_writing_is_not_pruned(tmp_path, monkeypatch):
+    monkeypatch.setattr(journal, "GIGABYTES", 0.0)
+    made = tmp_path / "made"
+    made.mkdir()
+    (made / "weights.npz").write_bytes(b"half")
+    Journal(tmp_path).prune(set())
+    assert made.is_dir()
+    os.utime(made, (0, 0))
+    Journal(tmp_path).prune(set())
+    assert not made.exists()
 
 
 def test_pruning_a_journal_that_is_not_there_is_no_error(tmp_path):

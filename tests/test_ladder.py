@@ -29,9 +29,7 @@ def predictions(signal: dict[str, float], folds: int = 3, images: int = 60, nois
         abnormal, shared = np.arange(images) % 2 == 0, draw.normal(size=images)
         for i, (rung, gain) in enumerate(signal.items()):
             z = gain * abnormal + (draw.normal(size=images) if i < noise else shared)
-            table = pd.DataFrame(
-                {"image": [f"{number}-{k:03}" for k in range(images)], "probability": 1 / (1 + np.exp(-z))}
-            )
+            table = pd.DataFrame({"image": [f"{number}-{k:03}" for k in range(images)], "log_odds": z})
             table["label"] = np.where(abnormal, "abnormal", "normal")
             tables.append(table.assign(rung=rung, fold=number, patient=""))
     return pd.concat(tables, ignore_index=True)
@@ -46,7 +44,7 @@ def test_aurocs_are_means_over_the_folds_and_the_intervals_those_of_the_paired_b
     told = predictions({"regression": 1.0, "final": 1.4}, noise=1)
     table = judged(told).set_index("rung")
     for rung, part in told.groupby("rung"):
-        each = [roc_auc_score(one["label"] == "abnormal", one["probability"]) for _, one in part.groupby("fold")]
+        each = [roc_auc_score(one["label"] == "abnormal", one["log_odds"]) for _, one in part.groupby("fold")]
         assert table.loc[rung, "auroc"] == pytest.approx(np.mean(each), abs=1e-12)
     of = [told[told["rung"] == rung] for rung in ("final", "regression")]
     expected = mean_differences(*of, seed=0, resamples=500).set_index("score").loc["auroc"]
@@ -98,9 +96,7 @@ def test_a_rung_of_one_fold_is_compared_on_that_fold_and_never_named():
     row = table.loc["model4"]
     assert (row["folds"], row["images"]) == (1, 60)
     of = told[(told["fold"] == 1) & (told["rung"] == "final")]
-    assert row["difference"] == pytest.approx(
-        row["auroc"] - roc_auc_score(of["label"] == "abnormal", of["probability"])
-    )
+    assert row["difference"] == pytest.approx(row["auroc"] - roc_auc_score(of["label"] == "abnormal", of["log_odds"]))
     assert row["verdict"] == "not worse"
     assert table.loc["final", "verdict"] == "best"
     assert cheapest(table.reset_index())["rung"] == "final"

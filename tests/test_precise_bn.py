@@ -181,7 +181,7 @@ def test_training_itself_knows_nothing_of_them_and_does_not_depend_on_when_it_is
 def test_the_last_row_of_a_history_is_what_the_snapshot_predicts():
     snapshots, _ = small.trained(head_trainer(), [RUN], SPLITS)
     for snapshot in snapshots.values():
-        found, last = scores(SPLITS["test"].abnormal, snapshot.probability["test"]), snapshot.history.iloc[-1]
+        found, last = scores(SPLITS["test"].abnormal, log_odds=snapshot.log_odds["test"]), snapshot.history.iloc[-1]
         assert found["accuracy"] == pytest.approx(last["test_accuracy"])
         assert found["log_loss"] == pytest.approx(last["test_loss"], abs=1e-5)
     assert len(snapshots) == 2

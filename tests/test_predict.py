@@ -12,10 +12,11 @@ import pandas as pd
 import pytest
 import small
 from PIL import Image, ImageOps, PngImagePlugin
+from scipy.special import logit
 from trees import photograph
 
 from glaucoma.base import paths
-from glaucoma.base.files import write_csv, write_json
+from glaucoma.base.files import read_json, write_csv, write_json
 from glaucoma.cli import main
 from glaucoma.evaluate.decisions import decisions
 from glaucoma.evaluate.scores import predictions_table, scores
@@ -132,12 +133,10 @@ def test_of_a_folder_hidden_files_are_left_and_links_to_nothing_named(folder, tm
 
 def test_the_table_says_what_the_threshold_does_on_valid(folder, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    abnormal, probability = np.array([True] * 4 + [False] * 4), np.array([0.9, 0.8, 0.7, 0.2, 0.6, 0.3, 0.2, 0.1])
-    tables = [
-        predictions_table([str(i) for i in range(8)], abnormal, probability).assign(split=split, patient="", source="")
-        for split in ("test", "valid")
-    ]
-    judged = {split: {**scores(abnormal, probability), "contamination": 0.0} for split in ("test", "valid")}
+    abnormal, log_odds = np.array([True] * 4 + [False] * 4), logit([0.9, 0.8, 0.7, 0.2, 0.6, 0.3, 0.2, 0.1])
+    table = predictions_table([str(i) for i in range(8)], abnormal, log_odds=log_odds)
+    tables = [table.assign(split=split, patient="", source="") for split in ("test", "valid")]
+    judged = {split: {**scores(abnormal, log_odds=log_odds), "contamination": 0.0} for split in ("test", "valid")}
     for fold in range(2):
         save_model(small.tiny_network(fold), paths.fold_files(fold)["model"], {"fold": fold})
         write_csv(paths.fold_files(fold)["report"] / "predictions.csv", pd.concat(tables))
@@ -152,6 +151,12 @@ def test_the_table_says_what_the_threshold_does_on_valid(folder, tmp_path, monke
     footer = capsys.readouterr().out.splitlines()[-1]
     assert "2 models" in footer
     assert predict("crossval", eye, "--threshold", "sensitivity_95") == 0
+    whole = read_json(paths.SUMMARY / "decision.json")
+    older = {"pooled": {"thresholds": {"fixed": 0.5}}}
+    write_json(paths.SUMMARY / "decision.json", older)
+    assert predict("crossval", eye, "--threshold", "fixed") == 3
+    assert "decision.json is of an older release" in capsys.readouterr().err
+    write_json(paths.SUMMARY / "decision.json", whole)
     assert predict("crossval", eye, "--threshold", "sensitivity_90") == 2
     said = capsys.readouterr().err
     assert "one of fixed, least_cost, sensitivity_95, specificity_95, youden" in said

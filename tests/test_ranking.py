@@ -15,8 +15,8 @@ TEST = Split(tuple("abcdefgh"), np.arange(8), ABNORMAL)
 
 def snapshot(wrong: list[int], epochs: int = 1, seconds: float = 1.0) -> Snapshot:
     """A trial that is wrong about some images."""
-    probability = np.where(np.isin(np.arange(8), wrong) ^ ABNORMAL, 0.9, 0.1)
-    return Snapshot(epochs, [], {"test": probability}, pd.DataFrame(), seconds)
+    log_odds = np.where(np.isin(np.arange(8), wrong) ^ ABNORMAL, 2.0, -2.0)
+    return Snapshot(epochs, [], {"test": log_odds}, pd.DataFrame(), seconds)
 
 
 def trial(lr: float, epochs: int = 1) -> Trial:
@@ -84,7 +84,7 @@ def test_failed_trials_come_last_with_their_error():
 
 def test_a_metric_that_the_test_images_cannot_tell_is_refused_by_name():
     healthy = Split(tuple("abcde"), np.arange(5), np.zeros(5, bool))
-    finished = {A: Snapshot(1, [], {"test": np.full(5, 0.2)}, pd.DataFrame(), 1.0)}
+    finished = {A: Snapshot(1, [], {"test": np.full(5, -1.4)}, pd.DataFrame(), 1.0)}
     with pytest.raises(DataError, match=r"auroc is not defined.*all 5 are normal") as caught:
         rank([A], finished, {}, healthy, "auroc")
     assert "search.metric" in caught.value.remedy

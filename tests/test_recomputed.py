@@ -7,15 +7,17 @@ from sklearn import metrics
 
 from glaucoma.base.files import read_csv
 
-COLUMNS = ["image", "patient", "source", "split", "label", "predicted", "probability"]
+COLUMNS = ["image", "patient", "source", "split", "label", "predicted", "probability", "log_odds"]
 
 
 def recomputed(table: pd.DataFrame) -> dict[str, float]:
     """All scores of a table of predictions, by scikit-learn; the calibration error, which it lacks, by definition."""
     y, p = (table["label"] == "abnormal").to_numpy(), table["probability"].to_numpy()
-    called = p >= 0.5
+    x = table["log_odds"].to_numpy()
+    np.testing.assert_allclose(np.log(p / (1 - p)), x, rtol=1e-9, atol=1e-12)  # of a run that does not saturate
+    called = x >= 0
     tn, fp, fn, tp = metrics.confusion_matrix(y, called, labels=[False, True]).ravel()
-    fpr, tpr, _ = metrics.roc_curve(y, p, drop_intermediate=False)
+    fpr, tpr, _ = metrics.roc_curve(y, x, drop_intermediate=False)
     bins = np.minimum(np.floor(p * 10), 9)
     gaps = [abs(p[bins == of].mean() - y[bins == of].mean()) * (bins == of).mean() for of in np.unique(bins)]
     return {
@@ -29,10 +31,10 @@ def recomputed(table: pd.DataFrame) -> dict[str, float]:
         "accuracy": metrics.accuracy_score(y, called),
         "f1_macro": metrics.f1_score(y, called, average="macro", zero_division=0),
         "mcc": metrics.matthews_corrcoef(y, called),
-        "auroc": metrics.roc_auc_score(y, p),
-        "partial_auroc": metrics.roc_auc_score(y, p, max_fpr=0.1),
+        "auroc": metrics.roc_auc_score(y, x),
+        "partial_auroc": metrics.roc_auc_score(y, x, max_fpr=0.1),
         "sensitivity_at_95_specificity": tpr[1 - fpr >= 0.95 - 1e-12].max(),
-        "average_precision": metrics.average_precision_score(y, p),
+        "average_precision": metrics.average_precision_score(y, x),
         "brier": metrics.brier_score_loss(y, p),
         "log_loss": metrics.log_loss(y, p),
         "ece": sum(gaps),

@@ -45,7 +45,7 @@ def test_each_trial_ends_with_weights_of_its_own(searched):
     assert len({snapshot.weights[0].tobytes() for snapshot in finished.values()}) == len(TRIALS)
     for trial, snapshot in finished.items():
         assert snapshot.epochs == len(snapshot.history) == trial.epochs
-        assert snapshot.probability.keys() == SPLITS.keys()
+        assert snapshot.log_odds.keys() == SPLITS.keys()
 
 
 def test_training_from_pixels_gives_the_same(searched, tmp_path):

@@ -16,15 +16,7 @@ from glaucoma.base.params import Params, load_params
 from glaucoma.base.profiles import load_profile
 from glaucoma.evaluate.published import comparable, comparison_table, protocol_table, published, readings_table
 from glaucoma.evaluate.scores import predictions_table, scores
-from glaucoma.evaluate.summary import (
-    SCORES,
-    describe,
-    headline,
-    read_folds,
-    read_selection,
-    readable,
-    selection_note,
-)
+from glaucoma.evaluate.summary import SCORES, describe, headline, read_folds, read_selection, readable, selection_note
 from glaucoma.model.symptoms import FILE, Symptom, symptoms_table
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -40,10 +32,10 @@ def fold(
     found, tables = {"fold": number}, []
     for split, size in (("test", 8), ("valid", 6)):
         abnormal = np.arange(size) % 2 == 0
-        probability = np.clip(0.3 + 0.4 * abnormal + draw.normal(0, 0.25, size), 0, 1)
-        found[split] = scores(abnormal, probability) | {"contamination": contamination}
+        log_odds = 5 * (0.4 * abnormal - 0.2 + draw.normal(0, 0.25, size))
+        found[split] = scores(abnormal, log_odds=log_odds) | {"contamination": contamination}
         # content ids may consist of digits alone
-        table = predictions_table([f"{number:032d}{k:032d}" for k in range(size)], abnormal, probability)
+        table = predictions_table([f"{number:032d}{k:032d}" for k in range(size)], abnormal, log_odds=log_odds)
         tables.append(table.assign(split=split, patient="", source=""))
     files = paths.fold_files(number)
     write_json(root / files["metrics"], found)
@@ -104,12 +96,22 @@ def test_a_missing_fold_is_named(folds):
         ("reports/crossval/fold1/predictions.csv", "image,split\na,test\n", "is no table"),
         (
             "reports/crossval/fold1/predictions.csv",
-            "image,patient,source,split,label,predicted,probability\na,,,test,RG,NRG,0.1\n",
+            "image,patient,source,split,label,predicted,probability,log_odds\na,,,test,RG,NRG,0.1,-2\n",
             "classes other than",
         ),
         (
             "reports/crossval/fold1/predictions.csv",
             "image,patient,source,split,label,predicted,probability\na,,,test,normal,normal,0.1\n",
+            "has no column log_odds; predictions of an older release",
+        ),
+        (
+            "reports/crossval/fold1/predictions.csv",
+            "image,patient,source,split,label,predicted,probability,log_odds\na,,,test,normal,normal,0.1,\n",
+            "no finite numbers",
+        ),
+        (
+            "reports/crossval/fold1/predictions.csv",
+            "image,patient,source,split,label,predicted,probability,log_odds\na,,,test,normal,normal,0.1,-2\n",
             "lists 1 test images where metrics count 8",
         ),
     ],
@@ -166,7 +168,16 @@ def test_a_score_that_one_fold_lacks_is_described_over_the_others(folds):
 
 def test_pooled_predictions_keep_their_ids_and_folds(folds):
     pooled = read_folds([0, 1, 2]).pooled("test")
-    assert list(pooled.columns) == ["fold", "image", "patient", "source", "label", "predicted", "probability"]
+    assert list(pooled.columns) == [
+        "fold",
+        "image",
+        "patient",
+        "source",
+        "label",
+        "predicted",
+        "probability",
+        "log_odds",
+    ]
     assert len(pooled) == 24
     assert pooled["image"].str.len().eq(64).all()
     assert pooled["image"].is_unique

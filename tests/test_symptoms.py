@@ -16,15 +16,7 @@ from glaucoma.base.files import write_csv
 from glaucoma.cli import main
 from glaucoma.model.artifacts import save_model
 from glaucoma.model.runtime import keras
-from glaucoma.model.symptoms import (
-    FILE,
-    Symptom,
-    first_line,
-    read_symptoms,
-    symptoms,
-    symptoms_of,
-    symptoms_table,
-)
+from glaucoma.model.symptoms import FILE, Symptom, first_line, read_symptoms, symptoms, symptoms_of, symptoms_table
 from glaucoma.train.grid import Run
 from glaucoma.train.outputs import write_training
 from glaucoma.train.trainer import Trainer

@@ -79,9 +79,9 @@ def test_a_snapshot_holds_history_predictions_and_weights_that_belong_together(f
     assert set(history.columns) == {"epoch", *followed, *(f"test_{name}" for name in followed)}
     assert history["epoch"].tolist() == [1, 2, 3]
     for name, split in SPLITS.items():
-        assert snapshot.probability[name].dtype == np.float64
-        assert snapshot.probability[name].shape == (len(split),)
-    found = scores(SPLITS["test"].abnormal, snapshot.probability["test"])
+        assert snapshot.log_odds[name].dtype == np.float64
+        assert snapshot.log_odds[name].shape == (len(split),)
+    found = scores(SPLITS["test"].abnormal, log_odds=snapshot.log_odds["test"])
     assert found["accuracy"] == pytest.approx(history["test_accuracy"].iloc[-1])
     assert found["f1_macro"] == pytest.approx(history["test_f1_macro"].iloc[-1])
 

@@ -14,7 +14,7 @@ __all__ = ["ABNORMAL", "COLUMNS", "CONDITIONS", "NORMAL", "SPLITS", "THRESHOLD",
 COLUMNS = ("path", "fold", "split", "condition", "image")  # then patient, eye, source where known, then width, height
 SPLITS = ("train", "test", "valid")
 NORMAL, ABNORMAL = CONDITIONS = ("normal", "abnormal")  # order of the softmax; abnormal is the positive class
-THRESHOLD = 0.5  # of the probability of abnormal; a tie counts as abnormal, since a missed glaucoma costs more
+THRESHOLD = 0.0  # log-odds of abnormal, probability 0.5; a tie counts as abnormal: a missed glaucoma costs more
 TYPES = {
     **dict.fromkeys(("path", "split", "condition", "image", "patient", "eye", "source"), str),
     "fold": "int64",

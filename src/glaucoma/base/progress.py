@@ -11,10 +11,17 @@ from tqdm import tqdm
 
 from glaucoma.base import interrupts
 
-__all__ = ["Progress", "say", "track"]
+__all__ = ["Progress", "plain", "say", "track"]
 
 Item = TypeVar("Item")
 LOG_INTERVAL = 15.0  # seconds between lines in a log file
+_bars = True
+
+
+def plain() -> None:
+    """From now on, write lines to a terminal, too: several processes can't share a bar."""
+    global _bars
+    _bars = False
 
 
 def say(message: str) -> None:
@@ -35,8 +42,9 @@ class Progress:
     def __init__(self, title: str, total: int, unit: str = "step"):
         self.title, self.total, self.unit = title, total, unit
         self.done, self.last, self.note_text = 0, time.monotonic(), ""
+        self.told = -1  # how many were done at the last line
         self.start = self.last
-        terminal = sys.stderr.isatty()
+        terminal = _bars and sys.stderr.isatty()
         self.bar = tqdm(total=total, desc=title, unit=unit, file=sys.stderr, dynamic_ncols=True) if terminal else None
 
     def step(self, count: int = 1, note: str = "") -> None:
@@ -54,7 +62,7 @@ class Progress:
         """Finish: remove the bar, or write the closing line."""
         if self.bar is not None:
             self.bar.close()
-        else:
+        elif self.told != self.done:
             self._line()
 
     def __enter__(self) -> Progress:
@@ -64,7 +72,7 @@ class Progress:
         self.close()
 
     def _line(self) -> None:
-        self.last = time.monotonic()
+        self.last, self.told = time.monotonic(), self.done
         elapsed = self.last - self.start
         left = elapsed / self.done * (self.total - self.done) if self.done else None
         clock = tqdm.format_interval

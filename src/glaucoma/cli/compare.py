@@ -26,7 +26,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     about = "compare the scores of two runs on the images they share: differences with intervals and tests"
     more = (
         "A run is a Git revision (HEAD~1, a tag, a branch), a DVC experiment, `workspace`, or a CSV of predictions "
-        "with columns image, label, probability and optionally patient. Results of a revision come from DVC's cache "
+        "with columns image, label, log_odds and optionally patient. Results of a revision come from DVC's cache "
         "(if they are missing: `dvc fetch --all-commits`). 95 % intervals: paired bootstrap over patients; copies of a "
         "photograph, as found by this project's audit, count as one. They cover the sampling of images, not the "
         "variation between seeds. p: DeLong's test for auroc, McNemar's exact test for accuracy. An image that "
@@ -76,17 +76,16 @@ def _compare(first: str, second: str, split: str, file: str | None) -> None:
 
 
 def _predictions(name: str, split: str) -> pd.DataFrame:
-    """A run's predictions: from a CSV file, the workspace, or a revision by DVC."""
+    """A run's predictions: from a CSV file, the workspace, or what DVC knows of a revision."""
     from glaucoma.base.files import read_csv
+    from glaucoma.model.log_odds import with_log_odds
 
     here = Path(name) if name.endswith(".csv") else FILES[split]
     try:
         source = here if name == WORKSPACE or name.endswith(".csv") else io.StringIO(_at_revision(name, here))
         table = read_csv(source, dtype=TEXTS)
         table = table if "patient" in table else table.assign(patient="")
-        return table.fillna({"patient": ""}).astype({"probability": float})[
-            ["image", "patient", "label", "probability"]
-        ]
+        return with_log_odds(table.fillna({"patient": ""}))[["image", "patient", "label", "log_odds"]]
     except FileNotFoundError:
         raise DataError(f"{here} does not exist", "run `dvc repro`, or restore it with `dvc checkout`") from None
     except (KeyError, ValueError) as error:  # pandas' own reading errors are ValueErrors

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from glaucoma.base import paths
 from glaucoma.base.errors import DataError, ParamsError
 from glaucoma.base.names import listed, many, shown
+from glaucoma.model.log_odds import Threshold, expit
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,7 +22,7 @@ __all__ = ["add", "by_name", "number"]
 THRESHOLDS = ("fixed", "youden", "sensitivity_95", "specificity_95", "least_cost")
 HOMES = " and ".join(f"models/{home}" for home in paths.DECISIONS)
 WANTED = r"(sensitivity|specificity)_\d+(\.\d+)?"  # the per cent are those of `thresholds` in params.yaml
-FIXED = 0.5
+FIXED = Threshold.of(0.5)
 MODEL = "a .keras or .onnx file, a folder (ensemble), a name in models/, or REVISION:NAME for another revision"
 
 
@@ -39,7 +40,8 @@ def add(commands: argparse._SubParsersAction) -> None:
     )
     predict.add_argument("--format", choices=("table", "csv", "json"), default="table", help="default: %(default)s")
     predict.add_argument("--out", type=Path, metavar="FILE", help="write to FILE instead of the terminal")
-    what = f"a number, 0–1, or one of {', '.join(THRESHOLDS)} (default: the model's own, or fixed, i.e. {FIXED})"
+    names = ", ".join(THRESHOLDS)
+    what = f"a number, 0–1, or one of {names} (default: the model's own, or fixed, i.e. {FIXED.probability})"
     predict.add_argument("--threshold", metavar="T", help=what)
     predict.add_argument("--no-quality", action="store_true", help="skip the quality checks of the photographs")
     what = "write an overlay of each photograph to DIR: the regions that speak for abnormal (Grad-CAM)"
@@ -68,7 +70,7 @@ def _predict(given: argparse.Namespace) -> int:
     if told := warned(loaded):
         print(f"WARNING: {told}", file=sys.stderr)
     if limit is None:
-        limit = loaded[0].card.get("threshold", FIXED) if len(loaded) == 1 else FIXED
+        limit = loaded[0].threshold if len(loaded) == 1 else FIXED
     needed = max(one.size for one in loaded)
     explain = None
     if given.explain:
@@ -89,7 +91,7 @@ def _predict(given: argparse.Namespace) -> int:
     judged = {} if entry is None else _judged(models, limit)
     for score, (right, of, _) in judged.items():
         table[f"valid_{score}"] = right / of if of else np.nan
-    _show(table, given.format, given.out, "" if entry is None else _sentence(len(models), judged))
+    _show(table, limit, given.format, given.out, "" if entry is None else _sentence(len(models), judged))
     if not found.faults:
         return 0
     faults = [f"{shown(files[i])}: {why}" for i, why in sorted(found.faults.items())]
@@ -113,7 +115,7 @@ def _files(names: list[str]) -> list[Path]:
     return files
 
 
-def number(threshold: str) -> float | None:
+def number(threshold: str) -> Threshold | None:
     """A threshold given as a number, or `fixed`; None for any other name.
 
     Raises:
@@ -124,16 +126,16 @@ def number(threshold: str) -> float | None:
     if threshold in THRESHOLDS or re.fullmatch(WANTED, threshold):
         return None
     try:
-        limit = float(threshold)
+        probability = float(threshold)
     except ValueError:
-        limit = -1.0
-    if not 0 <= limit <= 1:
+        probability = -1.0
+    if not 0 <= probability <= 1:
         what = f"--threshold is {shown(threshold)}"
         raise ParamsError(what, f"give a number from 0 to 1, or one of {', '.join(THRESHOLDS)}")
-    return limit
+    return Threshold.of(probability)
 
 
-def by_name(threshold: str, models: list[Path]) -> float:
+def by_name(threshold: str, models: list[Path]) -> Threshold:
     """The threshold of that name that `summary` fitted for these models.
 
     Raises:
@@ -149,17 +151,24 @@ def by_name(threshold: str, models: list[Path]) -> float:
     if limit is None:
         remedy = f"give a number; names need `dvc repro summary` and a model in {HOMES}"
         raise ParamsError(f"there is no threshold {threshold} for this model", remedy)
-    return limit
+    return Threshold(limit, entry["probabilities"][threshold])
 
 
 def _entry(models: list[Path]) -> dict[str, Any] | None:
-    """The thresholds and calibration fitted for these models: of the fold, or of all folds pooled; else None."""
+    """The thresholds and calibration fitted for these models: of the fold, or of all folds pooled; else None.
+
+    Raises:
+        DataError: they are of an older release.
+    """
     from glaucoma.base.files import read_json
 
     home = _home(models)
     if home is None or not paths.DECISIONS[home].is_file():
         return None
     decisions = read_json(paths.DECISIONS[home])
+    if "probabilities" not in decisions["pooled"]:
+        what = f"{paths.DECISIONS[home]} is of an older release, whose thresholds are no log-odds"
+        raise DataError(what, "run `dvc repro summary`")
     if len(models) > 1:
         return decisions["pooled"]
     return decisions["folds"].get(models[0].stem.removeprefix("fold"))
@@ -171,23 +180,24 @@ def _home(models: list[Path]) -> str | None:
     return next((home for home in paths.DECISIONS if homes == {(paths.MODELS / home).resolve()}), None)
 
 
-def _table(files: list[Path], found: Any, entry: dict[str, Any] | None, limit: float) -> pd.DataFrame:
+def _table(files: list[Path], found: Any, entry: dict[str, Any] | None, limit: Threshold) -> pd.DataFrame:
     import numpy as np
     import pandas as pd
 
     from glaucoma.evaluate.decisions import calibrated
 
-    probability = found.probability
-    table = pd.DataFrame({"image": [shown(file) for file in files], "probability": probability})
+    log_odds = found.log_odds
+    table = pd.DataFrame({"image": [shown(file) for file in files], "probability": expit(log_odds)})
+    table["log_odds"] = log_odds
     if entry is not None:
-        whole = ~np.isnan(probability)
+        whole = ~np.isnan(log_odds)
         table["calibrated"] = np.nan
-        table.loc[whole, "calibrated"] = calibrated(probability[whole], entry, "temperature")
+        table.loc[whole, "calibrated"] = calibrated(log_odds[whole], entry, "temperature")
     if len(found.each) > 1:
-        table["spread"] = found.each.std(axis=0, ddof=1)  # over the models
-    table["threshold"] = limit
-    decided = np.where(probability >= limit, "abnormal", "normal").astype(object)
-    decided[np.isnan(probability)] = ""
+        table["spread"] = expit(found.each).std(axis=0, ddof=1)  # of the models' probabilities
+    table["threshold"] = limit.probability
+    decided = np.where(log_odds >= limit.log_odds, "abnormal", "normal").astype(object)
+    decided[np.isnan(log_odds)] = ""
     table["decision"] = decided
     table["fault"] = [found.faults.get(i, "") for i in range(len(files))]
     return table
@@ -210,7 +220,7 @@ def _quality(image: Image.Image, needed: int) -> str:
     return "; ".join(complaints(quality_of(image), *image.size, needed).values())
 
 
-def _judged(models: list[Path], limit: float) -> dict[str, tuple[int, int, str]]:
+def _judged(models: list[Path], limit: Threshold) -> dict[str, tuple[int, int, str]]:
     """Count correct decisions on `valid`, on which neither the folds' models nor their thresholds were fitted.
 
     Returns:
@@ -229,7 +239,7 @@ def _judged(models: list[Path], limit: float) -> dict[str, tuple[int, int, str]]
             valid = read_folds(folds).pooled("valid")
     except (DataError, ValueError):
         return {}
-    abnormal, called = valid["label"] == ABNORMAL, valid["probability"] >= limit
+    abnormal, called = valid["label"] == ABNORMAL, valid["log_odds"] >= limit.log_odds
     return {
         "sensitivity": (int((abnormal & called).sum()), int(abnormal.sum()), ABNORMAL),
         "specificity": (int((~abnormal & ~called).sum()), int((~abnormal).sum()), NORMAL),
@@ -247,17 +257,18 @@ def _sentence(models: int, judged: dict[str, tuple[int, int, str]]) -> str:
     return f"at this threshold, {whose} on valid: {', '.join(shares)}\n"
 
 
-def _show(table: pd.DataFrame, form: str, out: Path | None, judged: str) -> None:
+def _show(table: pd.DataFrame, limit: Threshold, form: str, out: Path | None, judged: str) -> None:
     from glaucoma.base.files import atomic_path
 
     if form == "csv":
         text = table.to_csv(index=False, lineterminator="\n")
     elif form == "json":
-        text = table.to_json(orient="records", indent=2, force_ascii=False) + "\n"
+        text = table.to_json(orient="records", indent=2, force_ascii=False, double_precision=15) + "\n"
     else:
         told = ["threshold", *(name for name in table if name.startswith("valid_"))]  # below the table, once
         text = table.drop(columns=told).round(3).fillna("").to_string(index=False) + "\n"
-        text += f"decision: abnormal if the probability is at least {table['threshold'].iloc[0]:.3g}\n{judged}"
+        text += f"decision: abnormal where the probability is at least {limit.probability:.3g}"
+        text += f" (log-odds {limit.log_odds:.3g})\n{judged}"
     if out is None:
         sys.stdout.write(text)
         return

@@ -13,7 +13,7 @@ from glaucoma.base.params import load_params
 from glaucoma.evaluate.ladder import ladder_lines
 from glaucoma.evaluate.summary import read_folds, readable
 from glaucoma.model.symptoms import FILE, first_line, read_symptoms
-from glaucoma.pipeline.parallel_folds import crossval
+from glaucoma.train.crossval import crossval
 from glaucoma.train.grid import Trial, expand, fit_of, group
 
 __all__ = ["add"]
@@ -40,7 +40,11 @@ def add(commands: argparse._SubParsersAction) -> None:
     about = "train the folds of the cross-validation side by side, then run the rest of `dvc repro`"
     folds = commands.add_parser("crossval", help=about, description=about)
     folds.add_argument(
-        "--jobs", type=int, default=2, metavar="N", help="number of folds at a time (default: %(default)s)"
+        "--jobs",
+        type=int,
+        default=2,
+        metavar="N",
+        help="number of folds at a time; -1: one a core (default: %(default)s)",
     )
     folds.set_defaults(work=lambda given: crossval(load_params(paths.PARAMS).crossval.folds, given.jobs))
 

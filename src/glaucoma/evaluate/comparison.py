@@ -11,6 +11,7 @@ from scipy.stats import binomtest, norm, rankdata
 from glaucoma.base.errors import DataError
 from glaucoma.evaluate.intervals import RESAMPLES, independent, resampled
 from glaucoma.evaluate.scores import ABNORMAL, SCORES, THRESHOLD, scores
+from glaucoma.model.log_odds import averaged_by
 
 __all__ = ["compare", "delong", "mcnemar", "paired"]
 
@@ -18,12 +19,14 @@ __all__ = ["compare", "delong", "mcnemar", "paired"]
 def paired(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
     """The images that both runs predict, each once: a model's several predictions of an image are averaged.
 
+    What is averaged are probabilities, as in an ensemble; see `glaucoma.model.log_odds.averaged`.
+
     Args:
-        first: columns image, label, probability and perhaps patient.
+        first: columns image, label, log_odds and perhaps patient.
         second: the same, of the other run.
 
     Returns:
-        Columns image, patient ("" where unknown), label, first, second (probabilities), sorted by image.
+        Columns image, patient ("" where unknown), label, first, second (log-odds), sorted by image.
 
     Raises:
         DataError: no image is common to both, or one has two labels.
@@ -35,11 +38,11 @@ def paired(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
             patient=("patient", "max"),  # "" where unknown is least
             label=("label", "first"),
             labels=("label", "nunique"),
-            p=("probability", "mean"),
         )
+        once[name] = averaged_by(table["log_odds"], table["image"])
         if (once["labels"] > 1).any():
             raise DataError(f"{once.index[once['labels'] > 1][0]} has two labels in one run", "look at the audit")
-        tables.append(once.drop(columns="labels").rename(columns={"p": name}))
+        tables.append(once.drop(columns="labels"))
     both = tables[0].join(tables[1], how="inner", rsuffix="_second")
     if both.empty:
         raise DataError("the two runs have no image in common", "compare runs on the same photographs")
@@ -66,7 +69,7 @@ def compare(
         pairs: as `paired` returns it.
         seed: of the bootstrap's draws.
         resamples: how many; both models are scored in the same ones, drawn over patients.
-        threshold: probability from which on an image is called abnormal.
+        threshold: log-odds from which on an image is called abnormal.
         clusters: the photograph of each image that has copies, by content id; copies are drawn as one.
 
     Returns:
@@ -78,9 +81,9 @@ def compare(
     abnormal = (pairs["label"] == ABNORMAL).to_numpy()
     groups = independent(pairs, clusters)
     both = [pairs[name].to_numpy(float) for name in ("first", "second")]
-    values = [scores(abnormal, p, threshold) for p in both]
-    drawn = [resampled(abnormal, p, groups, seed=seed, resamples=resamples, threshold=threshold) for p in both]
-    right = [(p >= threshold) == abnormal for p in both]
+    values = [scores(abnormal, log_odds=x, threshold=threshold) for x in both]
+    drawn = [resampled(abnormal, x, groups, seed=seed, resamples=resamples, threshold=threshold) for x in both]
+    right = [(x >= threshold) == abnormal for x in both]
     tests = {"accuracy": ("McNemar", mcnemar(*right))}
     if values[0]["auroc"] is not None:
         tests["auroc"] = ("DeLong", delong(abnormal, *both)["p"])

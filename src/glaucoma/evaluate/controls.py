@@ -12,12 +12,13 @@ from glaucoma.base.files import read_csv, write_csv
 from glaucoma.dataset.splits import read_clusters
 from glaucoma.evaluate.over_folds import mean_differences
 from glaucoma.evaluate.summary import FoldResults
+from glaucoma.model.log_odds import with_log_odds
 
 __all__ = ["control_lines", "read_controls", "write_against_controls"]
 
 PREDICTIONS = paths.CONTROLS / "predictions.csv"
 COLUMNS = ["control", "score", "value", "networks", "difference", "low", "high"]
-READ = ["control", "fold", "split", "image", "patient", "label", "predicted", "probability"]
+READ = ["control", "fold", "split", "image", "patient", "label", "predicted", "probability", "log_odds"]
 
 
 def write_against_controls(results: FoldResults, seed: int) -> pd.DataFrame:
@@ -56,7 +57,7 @@ def read_controls(folds: Sequence[int]) -> pd.DataFrame:
     """The controls' predictions in these folds; no rows where the controls have not been run.
 
     Returns:
-        Columns control, fold, split, image, patient ("" where unknown), label, predicted, probability.
+        Columns control, fold, split, image, patient ("" where unknown), label, predicted, probability, log_odds.
 
     Raises:
         DataError: the file is no such table.
@@ -65,6 +66,7 @@ def read_controls(folds: Sequence[int]) -> pd.DataFrame:
         return pd.DataFrame(columns=READ)
     try:
         table = read_csv(PREDICTIONS, dtype={"image": str, "patient": str}).fillna({"patient": ""})
+        table = with_log_odds(table)
         return table[table["fold"].isin(folds)].astype({"probability": float})[READ].reset_index(drop=True)
     except (KeyError, ValueError) as error:  # pandas' own reading errors are ValueErrors
         what = f"{PREDICTIONS} is no table of predictions: {error}"

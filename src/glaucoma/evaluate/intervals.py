@@ -9,7 +9,8 @@ import pandas as pd
 
 from glaucoma.base.confidence import auroc_interval, proportion_interval
 from glaucoma.dataset.folds import groups_of
-from glaucoma.evaluate.scores import BINS, SCORES, THRESHOLD, checked, scores
+from glaucoma.evaluate.scores import BINS, SCORES, THRESHOLD, checked_log_odds, scores
+from glaucoma.model.log_odds import expit
 
 __all__ = ["LEVEL", "RESAMPLES", "arrays", "draws", "independent", "intervals", "resampled", "weighted_scores"]
 
@@ -34,10 +35,10 @@ def intervals(
     interval over groups, the AUROC Newcombe's, and the other scores have none.
 
     Args:
-        predictions: columns image, label, probability and perhaps patient ("" where unknown).
+        predictions: columns image, label, log_odds and perhaps patient ("" where unknown).
         seed: of the draws.
         resamples: how many.
-        threshold: probability from which on an image is called abnormal.
+        threshold: log-odds from which on an image is called abnormal.
         clusters: the photograph of each image that has copies, by content id.
 
     Returns:
@@ -48,11 +49,11 @@ def intervals(
     Raises:
         TrainingError, ValueError: as `scores`.
     """
-    abnormal, probability = arrays(predictions)
-    found = scores(abnormal, probability, threshold)
+    abnormal, log_odds = arrays(predictions)
+    found = scores(abnormal, log_odds=log_odds, threshold=threshold)
     groups = independent(predictions, clusters)
     cases = [len(np.unique(groups[abnormal == of])) for of in (True, False)]
-    drawn = resampled(abnormal, probability, groups, seed=seed, resamples=resamples, threshold=threshold)
+    drawn = resampled(abnormal, log_odds, groups, seed=seed, resamples=resamples, threshold=threshold)
     rows = []
     for name in SCORES:
         values = drawn[name][np.isfinite(drawn[name])]
@@ -92,7 +93,7 @@ def _at_the_end(name: str, value: float, positive: int, negative: int) -> tuple[
 
 def resampled(
     abnormal: np.ndarray,
-    probability: np.ndarray,
+    log_odds: np.ndarray,
     groups: np.ndarray,
     *,
     seed: int,
@@ -103,43 +104,43 @@ def resampled(
 
     Args:
         abnormal: bool, (n,).
-        probability: float, (n,), 0 to 1.
+        log_odds: float, (n,), finite.
         groups: (n,); equal values, same group.
         seed: the same seed and groups give the same draws, so that two models' resamples are paired.
         resamples: how many.
-        threshold: probability from which on an image is called abnormal.
+        threshold: log-odds from which on an image is called abnormal.
 
     Returns:
         By score, float64 (resamples,); NaN where a resample does not define it.
     """
-    parts = [weighted_scores(abnormal, probability, w, threshold) for w in draws(groups, seed, resamples)]
+    parts = [weighted_scores(abnormal, log_odds, w, threshold) for w in draws(groups, seed, resamples)]
     return {name: np.concatenate([part[name] for part in parts]) for name in SCORES}
 
 
 def weighted_scores(
-    abnormal: np.ndarray, probability: np.ndarray, weights: np.ndarray, threshold: float = THRESHOLD
+    abnormal: np.ndarray, log_odds: np.ndarray, weights: np.ndarray, threshold: float = THRESHOLD
 ) -> dict[str, np.ndarray]:
     """`scores` of many weightings at once; a weight of 2 counts an image twice.
 
     Args:
         abnormal: bool, (n,).
-        probability: float, (n,), 0 to 1.
+        log_odds: float, (n,), finite.
         weights: whole numbers ≥ 0, (resamples, n).
-        threshold: probability from which on an image is called abnormal.
+        threshold: log-odds from which on an image is called abnormal.
 
     Returns:
         By score, float64 (resamples,); NaN where it is not defined.
     """
-    abnormal, probability = checked(abnormal, probability)
+    abnormal, log_odds = checked_log_odds(abnormal, log_odds)
     if not len(abnormal):
         return {name: np.full(len(weights), np.nan) for name in SCORES}
-    order = np.argsort(-probability, kind="stable")
-    abnormal, probability, weights = abnormal[order], probability[order], weights[:, order].astype(np.float64)
+    order = np.argsort(-log_odds, kind="stable")
+    abnormal, log_odds, weights = abnormal[order], log_odds[order], weights[:, order].astype(np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
         return {
-            **_decided(abnormal, probability >= threshold, weights),
-            **_ranked(abnormal, probability, weights),
-            **_probabilistic(abnormal, probability, weights),
+            **_decided(abnormal, log_odds >= threshold, weights),
+            **_ranked(abnormal, log_odds, weights),
+            **_probabilistic(abnormal, expit(log_odds), weights),
         }
 
 
@@ -180,9 +181,9 @@ def _decided(abnormal: np.ndarray, called: np.ndarray, weights: np.ndarray) -> d
     }
 
 
-def _ranked(abnormal: np.ndarray, probability: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
-    """Scores of the ROC and precision–recall curves; images come with falling probability, ties are one step."""
-    starts = np.flatnonzero(np.diff(probability, prepend=np.inf))
+def _ranked(abnormal: np.ndarray, log_odds: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
+    """Scores of the ROC and precision–recall curves; images come with falling log-odds, ties are one step."""
+    starts = np.flatnonzero(np.diff(log_odds, prepend=np.inf))
     hits = np.add.reduceat(weights * abnormal, starts, axis=1)
     alarms = np.add.reduceat(weights * ~abnormal, starts, axis=1)
     tp, fp = hits.cumsum(1), alarms.cumsum(1)
@@ -219,5 +220,5 @@ def _probabilistic(abnormal: np.ndarray, probability: np.ndarray, weights: np.nd
 
 
 def arrays(predictions: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Whether each row is abnormal, bool (n,), and its probability, float64 (n,)."""
-    return (predictions["label"] == "abnormal").to_numpy(), predictions["probability"].to_numpy(float)
+    """Whether each row is abnormal, bool (n,), and its log-odds, float64 (n,)."""
+    return (predictions["label"] == "abnormal").to_numpy(), predictions["log_odds"].to_numpy(float)

@@ -16,7 +16,7 @@ from glaucoma.evaluate.calibration import reliability
 from glaucoma.evaluate.controls import read_controls
 from glaucoma.evaluate.decision import decision_curve
 from glaucoma.evaluate.decisions import METHODS, calibration_table, decisions, thresholds_table
-from glaucoma.evaluate.intervals import intervals
+from glaucoma.evaluate.intervals import arrays, intervals
 from glaucoma.evaluate.ladder import cost_quality, read_costs, read_ladder
 from glaucoma.evaluate.scores import ABNORMAL, classification_report
 from glaucoma.evaluate.subgroups import qualities, subgroup_scores, worst_errors
@@ -113,8 +113,8 @@ def _intervals(results: FoldResults, seed: int, clusters: Mapping[str, str]) -> 
             row.score: {name: _plain(getattr(row, name)) for name in ("value", "low", "high")}
             for row in table.itertuples()
         }
-        abnormal, probability = (pooled["label"] == ABNORMAL).to_numpy(), pooled["probability"].to_numpy(float)
-        report = classification_report(abnormal, probability)
+        abnormal, log_odds = arrays(pooled)
+        report = classification_report(abnormal, log_odds=log_odds)
         write_csv(paths.SUMMARY / f"report_{split}.csv", report.rename_axis("class").reset_index())
     write_json(paths.INTERVALS, told)
     whole = pd.concat(tables, ignore_index=True)

@@ -19,6 +19,7 @@ from glaucoma.base.files import read_csv, read_json
 from glaucoma.evaluate.controls import read_controls
 from glaucoma.evaluate.intervals import LEVEL, RESAMPLES, arrays, draws, independent
 from glaucoma.evaluate.summary import FoldResults
+from glaucoma.model.log_odds import with_log_odds
 
 __all__ = ["COLUMNS", "MARGIN", "RUNGS", "cheapest", "cost_quality", "ladder_lines", "read_costs", "read_ladder"]
 
@@ -33,7 +34,7 @@ RUNGS = {  # from the bottom up
     "model5": "every layer, larger backbone",
 }
 CONTROLS = {"thumbnail": "thumbnail", "regression_average": "regression"}  # rung of each control that is one
-PREDICTED = ["fold", "image", "patient", "label", "probability"]
+PREDICTED = ["fold", "image", "patient", "label", "log_odds"]
 COLUMNS = ["rung", "folds", "images", "seconds", "images_per_second", "auroc", "low", "high"]
 COLUMNS += ["difference", "difference_low", "difference_high", "verdict"]
 VERDICTS = BEST, EQUAL, OPEN, WORSE = "best", "not worse", "open", "worse"
@@ -47,7 +48,7 @@ def read_ladder(results: FoldResults, final: str = "final") -> pd.DataFrame:
         final: what the folds' final network is called: `final`, `model4` or `model5`.
 
     Returns:
-        Columns rung, fold, image, patient ("" where unknown), label, probability (of abnormal); rungs in the order of
+        Columns rung, fold, image, patient ("" where unknown), label, log_odds (of abnormal); rungs in the order of
         `RUNGS`, those left out that the run does not have.
 
     Raises:
@@ -129,18 +130,18 @@ def cost_quality(
     key = pd.MultiIndex.from_frame(base[["fold", "image"]])
     abnormal, _ = arrays(base)
     groups, folds = independent(base, clusters), base["fold"].to_numpy()
-    probability = {}
+    log_odds = {}
     for rung, part in predictions.groupby("rung"):
-        probability[rung] = part.set_index(["fold", "image"])["probability"].reindex(key).to_numpy(float)
+        log_odds[rung] = part.set_index(["fold", "image"])["log_odds"].reindex(key).to_numpy(float)
     of_fold = {fold: np.flatnonzero(folds == fold) for fold in np.unique(folds)}
     once = np.ones((1, len(base)), dtype=np.int32)
     drawn: dict[str, list[np.ndarray]] = {rung: [] for rung in rungs}
     for weights in (once, *draws(groups, seed, resamples)):
         for rung in rungs:
-            each = [_auroc(abnormal[i], probability[rung][i], weights[:, i]) for i in of_fold.values()]
+            each = [_auroc(abnormal[i], log_odds[rung][i], weights[:, i]) for i in of_fold.values()]
             drawn[rung].append(np.stack(each))
     found = {rung: np.concatenate(parts, axis=1) for rung, parts in drawn.items()}  # (folds, 1 + resamples)
-    has = {rung: np.array([np.isfinite(probability[rung][i]).all() for i in of_fold.values()]) for rung in rungs}
+    has = {rung: np.array([np.isfinite(log_odds[rung][i]).all() for i in of_fold.values()]) for rung in rungs}
     whole = {rung: _mean(found[rung], has[rung])[0] for rung in rungs if has[rung].all()}
     best = max(whole, key=lambda rung: -1 if np.isnan(whole[rung]) else whole[rung], default=None)
     by_rung = costs.set_index("rung")
@@ -153,7 +154,7 @@ def cost_quality(
         rows.append({
             "rung": rung,
             "folds": int(has[rung].sum()),
-            "images": int(np.isfinite(probability[rung]).sum()),
+            "images": int(np.isfinite(log_odds[rung]).sum()),
             **{name: by_rung[name].get(rung, np.nan) for name in ("seconds", "images_per_second")},
             "auroc": own[0],
             "low": low if low < high else np.nan,  # where all resamples agree, that proves nothing
@@ -207,9 +208,9 @@ def ladder_lines(table: pd.DataFrame) -> list[str]:
     return lines
 
 
-def _auroc(abnormal: np.ndarray, probability: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def _auroc(abnormal: np.ndarray, log_odds: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """The AUROC of some images under many weightings, as Mann and Whitney's statistic: float64 (resamples,)."""
-    apart = probability[abnormal][:, None] - probability[~abnormal]
+    apart = log_odds[abnormal][:, None] - log_odds[~abnormal]
     wins = (apart > 0) + 0.5 * (apart == 0) + np.where(np.isnan(apart), np.nan, 0.0)
     of = weights[:, abnormal].astype(float), weights[:, ~abnormal].astype(float)
     with np.errstate(invalid="ignore"):
@@ -244,12 +245,19 @@ def _cost(row: Mapping[str, Any]) -> str:
 
 
 def _kept(report: Path) -> pd.DataFrame:
-    """The predictions that `ladder.csv` in a report's folder holds for `valid`."""
+    """The predictions that `ladder.csv` in a report's folder holds for `valid`.
+
+    Raises:
+        DataError: they are of an older release.
+    """
     file = report / "ladder.csv"
     if not file.is_file():
         return pd.DataFrame(columns=["rung", "split", *PREDICTED])
     table = read_csv(file, dtype={"image": str, "patient": str}).fillna({"patient": ""})
-    return table[table["split"] == "valid"]
+    try:
+        return with_log_odds(table[table["split"] == "valid"])
+    except ValueError as error:
+        raise DataError(f"{file} is no table of predictions: {error}", "make it again: `dvc repro`") from None
 
 
 def _alike(table: pd.DataFrame, ours: pd.DataFrame, where: Path, stage: str) -> pd.DataFrame:

@@ -20,7 +20,7 @@ def fold_intervals(
     """Each fold's scores and their means over the folds, with 95 % intervals.
 
     Args:
-        predictions: of one split; columns fold, image, label, probability and perhaps patient.
+        predictions: of one split; columns fold, image, label, log_odds and perhaps patient.
         seed: of the draws.
         resamples: how many.
         clusters: the photograph of each image that has copies, by content id.
@@ -44,7 +44,7 @@ def resampled_means(
     """The mean over the folds of every score, in each bootstrap resample; a group is drawn in all folds or in none.
 
     Args:
-        predictions: of one split; columns fold, image, label, probability and perhaps patient.
+        predictions: of one split; columns fold, image, label, log_odds and perhaps patient.
         seed: the same seed, images and order give the same draws, so that two models' resamples are paired.
         resamples: how many.
         clusters: the photograph of each image that has copies, by content id.
@@ -73,7 +73,7 @@ def mean_differences(
     """Two models on the same images of the same folds: mean scores over the folds, and paired intervals of differences.
 
     Args:
-        first: of one split; columns fold, image, label, probability and perhaps patient.
+        first: of one split; columns fold, image, label, log_odds and perhaps patient.
         second: the same, of the other model.
         seed: of the draws.
         resamples: how many.
@@ -106,7 +106,8 @@ def mean_differences(
 
 def _means(predictions: pd.DataFrame) -> pd.Series:
     """The mean of each score over the folds that define it."""
-    found = [scores(*arrays(part)) for _, part in predictions.groupby("fold", sort=True)]
+    parts = [arrays(part) for _, part in predictions.groupby("fold", sort=True)]
+    found = [scores(abnormal, log_odds=log_odds) for abnormal, log_odds in parts]
     return pd.DataFrame(found)[list(SCORES)].astype(float).mean()
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.special import expit
 from sklearn import metrics
 
 from glaucoma.base.errors import TrainingError
@@ -21,11 +22,13 @@ __all__ = [
     "SCORES",
     "THRESHOLD",
     "checked",
+    "checked_log_odds",
     "classification_report",
     "confusion",
     "cost",
     "decided",
     "predictions_table",
+    "probabilistic",
     "scores",
 ]
 
@@ -41,17 +44,20 @@ LOWER_IS_BETTER = frozenset({*PROBABILISTIC, "cost"})
 
 
 def scores(
-    abnormal: np.ndarray, probability: np.ndarray, threshold: float = THRESHOLD
+    abnormal: np.ndarray, *, log_odds: np.ndarray, threshold: float = THRESHOLD
 ) -> dict[str, int | float | None]:
     """Score the predictions for n images; the order of the images changes no bit of the result.
+
+    Predictions are log-odds, since probabilities lose the ranks of what is nearly sure. They are given by name, here
+    and in what follows, because a probability would pass for one.
 
     A score that is not defined is there as None (`null` in JSON): sensitivity without abnormal images, specificity
     without normal ones, what tells the classes apart (`RANKED`, mcc) without both, the others without any image.
 
     Args:
         abnormal: bool, (n,); whether each image is abnormal.
-        probability: float, (n,), 0 to 1; predicted probability that it is.
-        threshold: probability from which on an image is called abnormal.
+        log_odds: float, (n,), finite; ln(p / (1 - p)) of the predicted probability p that it is.
+        threshold: log-odds from which on an image is called abnormal.
 
     Returns:
         Plain numbers, `COUNTS` and `SCORES`. From the decisions, as `decided` gives them: sensitivity, specificity,
@@ -63,45 +69,52 @@ def scores(
         calibration error of the probability of abnormal over ten bins of equal width (Naeini et al., AAAI 2015).
 
     Raises:
-        TrainingError: a probability is not finite: the training has diverged.
-        ValueError: wrong shapes or types, or probabilities outside 0 to 1.
+        TrainingError: log-odds are not finite: the training has diverged.
+        ValueError: wrong shapes or types.
+    """
+    abnormal, log_odds = checked_log_odds(abnormal, log_odds)
+    order = np.lexsort((abnormal, log_odds))
+    abnormal, log_odds = abnormal[order], log_odds[order]
+    found: dict[str, int | float | None] = dict.fromkeys((*COUNTS, *SCORES))
+    found |= decided(abnormal, log_odds >= threshold)
+    if abnormal.any() and not abnormal.all():
+        found["auroc"] = float(metrics.roc_auc_score(abnormal, log_odds))
+        found["partial_auroc"] = float(metrics.roc_auc_score(abnormal, log_odds, max_fpr=0.1))
+        found["sensitivity_at_95_specificity"] = _sensitivity_at(abnormal, log_odds, specificity=0.95)
+        found["average_precision"] = float(metrics.average_precision_score(abnormal, log_odds))
+    return found | probabilistic(abnormal, expit(log_odds))
+
+
+def probabilistic(abnormal: np.ndarray, probability: np.ndarray) -> dict[str, float | None]:
+    """The scores of the probabilities themselves, brier, log_loss and ece; None without any image.
+
+    Raises:
+        TrainingError, ValueError: as `checked`.
     """
     abnormal, probability = checked(abnormal, probability)
-    order = np.lexsort((abnormal, probability))
-    abnormal, probability = abnormal[order], probability[order]
-    both = bool(abnormal.any() and not abnormal.all())
-    found: dict[str, int | float | None] = dict.fromkeys((*COUNTS, *SCORES))
-    found |= decided(abnormal, probability, threshold)
-    if both:
-        found["auroc"] = float(metrics.roc_auc_score(abnormal, probability))
-        found["partial_auroc"] = float(metrics.roc_auc_score(abnormal, probability, max_fpr=0.1))
-        found["sensitivity_at_95_specificity"] = _sensitivity_at(abnormal, probability, specificity=0.95)
-        found["average_precision"] = float(metrics.average_precision_score(abnormal, probability))
-    if len(abnormal):
-        found["brier"] = float(np.mean((probability - abnormal) ** 2))
-        found["log_loss"] = float(metrics.log_loss(abnormal, probability, labels=[False, True]))
-        found["ece"] = _calibration_error(abnormal, probability)
-    return found
+    if not len(abnormal):
+        return dict.fromkeys(PROBABILISTIC)
+    return {
+        "brier": float(np.mean((probability - abnormal) ** 2)),
+        "log_loss": float(metrics.log_loss(abnormal, probability, labels=[False, True])),
+        "ece": _calibration_error(abnormal, probability),
+    }
 
 
-def decided(
-    abnormal: np.ndarray, probability: np.ndarray, threshold: float = THRESHOLD
-) -> dict[str, int | float | None]:
+def decided(abnormal: np.ndarray, called: np.ndarray) -> dict[str, int | float | None]:
     """The counts, and the scores that follow from them alone: cheap enough for every epoch of a training.
 
     Args:
         abnormal: bool, (n,).
-        probability: float, (n,).
-        threshold: probability from which on an image is called abnormal.
+        called: bool, (n,); whether an image is called abnormal.
 
     Returns:
         n, tp, fp, tn, fn; sensitivity tp / (tp + fn); specificity tn / (tn + fp); accuracy; f1_macro (scikit-learn's:
         the mean over the classes that occur among labels or predictions); mcc, Matthews' correlation, -1 to 1, 0 where
         all images are called the same. None where not defined.
     """
-    predicted = probability >= threshold
-    tp, fp = int(np.sum(predicted & abnormal)), int(np.sum(predicted & ~abnormal))
-    fn, tn = int(np.sum(~predicted & abnormal)), int(np.sum(~predicted & ~abnormal))
+    tp, fp = int(np.sum(called & abnormal)), int(np.sum(called & ~abnormal))
+    fn, tn = int(np.sum(~called & abnormal)), int(np.sum(~called & ~abnormal))
     n = tp + fp + tn + fn
     f1 = [2 * hit / (2 * hit + fp + fn) for hit in (tn, tp) if hit + fp + fn]
     both = (tp + fn) * (tn + fp)
@@ -135,30 +148,31 @@ def cost(counts: Mapping[str, int | float | None], miss: float) -> float | None:
 
 
 def predictions_table(
-    images: Sequence[str], abnormal: np.ndarray, probability: np.ndarray, threshold: float = THRESHOLD
+    images: Sequence[str], abnormal: np.ndarray, *, log_odds: np.ndarray, threshold: float = THRESHOLD
 ) -> pd.DataFrame:
     """Each image's label and prediction, in the order given.
 
     Returns:
-        Columns image, label and predicted (`normal` or `abnormal`), probability (of abnormal).
+        Columns image, label and predicted (`normal` or `abnormal`), probability and log_odds (of abnormal).
 
     Raises:
         TrainingError, ValueError: as `scores`; ValueError also where the number of images differs.
     """
-    abnormal, probability = checked(abnormal, probability)
+    abnormal, log_odds = checked_log_odds(abnormal, log_odds)
     if len(images) != len(abnormal):
         raise ValueError(f"{len(images)} images, but {len(abnormal)} labels")
     return pd.DataFrame(
         {
             "image": list(images),
             "label": _names(abnormal),
-            "predicted": _names(probability >= threshold),
-            "probability": probability,
+            "predicted": _names(log_odds >= threshold),
+            "probability": expit(log_odds),
+            "log_odds": log_odds,
         }
     )
 
 
-def classification_report(abnormal: np.ndarray, probability: np.ndarray, threshold: float = THRESHOLD) -> pd.DataFrame:
+def classification_report(abnormal: np.ndarray, *, log_odds: np.ndarray, threshold: float = THRESHOLD) -> pd.DataFrame:
     """scikit-learn's classification report.
 
     Returns:
@@ -168,38 +182,38 @@ def classification_report(abnormal: np.ndarray, probability: np.ndarray, thresho
     Raises:
         TrainingError, ValueError: as `scores`.
     """
-    abnormal, probability = checked(abnormal, probability)
+    abnormal, log_odds = checked_log_odds(abnormal, log_odds)
     report: dict[str, Any] = metrics.classification_report(
         _names(abnormal),
-        _names(probability >= threshold),
+        _names(log_odds >= threshold),
         labels=[NORMAL, ABNORMAL],
         output_dict=True,
         zero_division=0,
     )
     # with both labels named and both present scikit-learn says "accuracy", else "micro avg"; here they are the same
-    accuracy = np.mean((probability >= threshold) == abnormal) if len(abnormal) else 0.0
+    accuracy = np.mean((log_odds >= threshold) == abnormal) if len(abnormal) else 0.0
     report["accuracy"] = {"f1-score": float(accuracy), "support": len(abnormal)}
     table = pd.DataFrame(report).T.loc[[NORMAL, ABNORMAL, "accuracy", "macro avg", "weighted avg"]]
     return table[["precision", "recall", "f1-score", "support"]].astype({"support": int})
 
 
-def confusion(abnormal: np.ndarray, probability: np.ndarray, threshold: float = THRESHOLD) -> pd.DataFrame:
+def confusion(abnormal: np.ndarray, *, log_odds: np.ndarray, threshold: float = THRESHOLD) -> pd.DataFrame:
     """Count images by true class (rows `normal`, `abnormal`) and predicted class (columns, same names).
 
     Raises:
         TrainingError, ValueError: as `scores`.
     """
-    abnormal, probability = checked(abnormal, probability)
-    counts = metrics.confusion_matrix(abnormal, probability >= threshold, labels=[False, True])
+    abnormal, log_odds = checked_log_odds(abnormal, log_odds)
+    counts = metrics.confusion_matrix(abnormal, log_odds >= threshold, labels=[False, True])
     names = [NORMAL, ABNORMAL]
     return pd.DataFrame(counts, index=pd.Index(names, name="true"), columns=pd.Index(names, name="predicted"))
 
 
-def _sensitivity_at(abnormal: np.ndarray, probability: np.ndarray, specificity: float) -> float:
+def _sensitivity_at(abnormal: np.ndarray, log_odds: np.ndarray, specificity: float) -> float:
     """The highest sensitivity of a threshold that has at least this specificity; both classes occur."""
-    normal = np.sort(probability[~abnormal])[::-1]
+    normal = np.sort(log_odds[~abnormal])[::-1]
     allowed = int(np.floor((1 - specificity) * len(normal) + 1e-9))  # false alarms
-    return float(np.mean(probability[abnormal] > normal[allowed]))
+    return float(np.mean(log_odds[abnormal] > normal[allowed]))
 
 
 def _calibration_error(abnormal: np.ndarray, probability: np.ndarray) -> float:
@@ -214,19 +228,25 @@ def _names(abnormal: np.ndarray) -> np.ndarray:
 
 def checked(abnormal: np.ndarray, probability: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Bool and float64 vectors of one length, probabilities within 0 to 1; or TrainingError or ValueError."""
-    abnormal, probability = np.asarray(abnormal), np.asarray(probability, dtype=np.float64)
-    if abnormal.ndim != 1 or abnormal.shape != probability.shape:
-        raise ValueError(
-            f"labels {abnormal.shape} and probabilities {probability.shape} are no two vectors of a length"
-        )
-    if len(abnormal) and abnormal.dtype != bool:
-        raise ValueError(f"labels are {abnormal.dtype}, expected bool: whether each image is abnormal")
-    if not np.isfinite(probability).all():
-        lost = int(np.sum(~np.isfinite(probability)))
-        raise TrainingError(
-            f"{lost} of {len(probability)} predicted probabilities are not finite: the training has diverged",
-            "lower the learning rate (lr), or look at the history for the epoch where the loss leaves the scale",
-        )
+    abnormal, probability = checked_log_odds(abnormal, probability, "probabilities")
     if np.any((probability < -ROUNDING) | (probability > 1 + ROUNDING)):
         raise ValueError(f"probabilities reach from {probability.min()} to {probability.max()}, expected 0 to 1")
-    return abnormal.astype(bool), np.clip(probability, 0.0, 1.0)
+    return abnormal, np.clip(probability, 0.0, 1.0)
+
+
+def checked_log_odds(
+    abnormal: np.ndarray, log_odds: np.ndarray, name: str = "log-odds"
+) -> tuple[np.ndarray, np.ndarray]:
+    """Bool and float64 vectors of one length, all finite; or TrainingError or ValueError."""
+    abnormal, log_odds = np.asarray(abnormal), np.asarray(log_odds, dtype=np.float64)
+    if abnormal.ndim != 1 or abnormal.shape != log_odds.shape:
+        raise ValueError(f"labels {abnormal.shape} and {name} {log_odds.shape} are no two vectors of a length")
+    if len(abnormal) and abnormal.dtype != bool:
+        raise ValueError(f"labels are {abnormal.dtype}, expected bool: whether each image is abnormal")
+    if not np.isfinite(log_odds).all():
+        lost = int(np.sum(~np.isfinite(log_odds)))
+        raise TrainingError(
+            f"{lost} of {len(log_odds)} predicted {name} are not finite: the training has diverged",
+            "lower the learning rate (lr), or look at the history for the epoch where the loss leaves the scale",
+        )
+    return abnormal.astype(bool), log_odds

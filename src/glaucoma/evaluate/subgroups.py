@@ -41,7 +41,7 @@ def subgroup_scores(
     """Scores of each group of images, with their 95 % intervals.
 
     Args:
-        predictions: columns image, label, probability, perhaps patient, and those named in `by`.
+        predictions: columns image, label, log_odds, perhaps patient, and those named in `by`.
         by: columns of text, each value a group, or of numbers, cut into thirds of the images where there are many.
         seed: of the bootstrap.
         clusters: as `intervals` takes them.
@@ -71,7 +71,7 @@ def worst_errors(predictions: pd.DataFrame, most: int = 20) -> pd.DataFrame:
     """The abnormal images called normal most surely, then the normal ones called abnormal most surely.
 
     Args:
-        predictions: columns label, predicted, probability, image and any others.
+        predictions: columns label, predicted, log_odds, image and any others.
         most: of each kind.
 
     Returns:
@@ -81,7 +81,7 @@ def worst_errors(predictions: pd.DataFrame, most: int = 20) -> pd.DataFrame:
     tables = []
     for error, label, ascending in kinds:
         wrong = predictions[(predictions["label"] == label) & (predictions["predicted"] != label)]
-        wrong = wrong.sort_values(["probability", "image"], ascending=[ascending, True]).head(most)
+        wrong = wrong.sort_values(["log_odds", "image"], ascending=[ascending, True]).head(most)
         tables.append(wrong.assign(error=error, rank=range(1, len(wrong) + 1)))
     table = pd.concat(tables, ignore_index=True)
     return table[["error", "rank", *predictions.columns]]

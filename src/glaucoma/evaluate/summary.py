@@ -15,6 +15,7 @@ from glaucoma.base.errors import DataError
 from glaucoma.base.files import read_csv, read_json
 from glaucoma.base.params import Params
 from glaucoma.evaluate.scores import ABNORMAL, COUNTS, NORMAL, SCORES
+from glaucoma.model.log_odds import with_log_odds
 from glaucoma.model.symptoms import FILE, read_symptoms
 
 __all__ = [
@@ -34,7 +35,7 @@ __all__ = [
 
 SPLITS = ("test", "valid")
 HEADLINE = ("auroc", "sensitivity_at_95_specificity", "sensitivity", "specificity", "f1_macro", "brier")
-PREDICTIONS = ("image", "patient", "source", "split", "label", "predicted", "probability")
+PREDICTIONS = ("image", "patient", "source", "split", "label", "predicted", "probability", "log_odds")
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class FoldResults:
         folds: a row per fold; columns fold, then `test_` and `valid_` before each score, count and `contamination`.
             A score that is not defined in a fold is NaN.
         predictions: a row per prediction; columns fold, image, patient and source ("" where
-            unknown), split, label, predicted, probability (of abnormal).
+            unknown), split, label, predicted, probability and log_odds (of abnormal).
         seconds: training time of each fold whose timing is there, by fold.
         stale: result files of folds that are not asked for; they were not read.
         warnings: what speaks against folds, as `glaucoma.model.symptoms.read_symptoms` gives it.
@@ -58,7 +59,7 @@ class FoldResults:
     warnings: pd.DataFrame
 
     def pooled(self, split: str) -> pd.DataFrame:
-        """All folds' predictions for a split, columns fold, image, patient, source, label, predicted, probability."""
+        """All folds' predictions for a split, columns as `predictions` without split."""
         chosen = self.predictions[self.predictions["split"] == split]
         return chosen.drop(columns="split").reset_index(drop=True)
 
@@ -197,8 +198,8 @@ def _fold_predictions(fold: int, row: dict[str, Any]) -> pd.DataFrame:
     """One fold's predictions, checked against its counts."""
     path = paths.fold_files(fold)["report"] / "predictions.csv"
     try:
-        texts = dict.fromkeys(PREDICTIONS[:-1], str)
-        table = read_csv(path, dtype=texts)[list(PREDICTIONS)]
+        texts = dict.fromkeys(PREDICTIONS[:-2], str)
+        table = with_log_odds(read_csv(path, dtype=texts))[list(PREDICTIONS)]
         table = table.fillna({"patient": "", "source": ""}).astype({"probability": float})
     except (KeyError, ValueError) as error:  # pandas' own reading errors are ValueErrors
         raise _not_ours(path, fold, f"is no table of predictions: {error}") from None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from glaucoma.evaluate.scores import THRESHOLD, checked
+from glaucoma.evaluate.scores import THRESHOLD, checked_log_odds
+from glaucoma.model.log_odds import ALL
 
 __all__ = ["RULES", "choose_threshold", "rules"]
 
@@ -23,32 +24,32 @@ def rules(sensitivity: float = 0.95, specificity: float = 0.95) -> tuple[str, ..
 RULES = rules()
 
 
-def choose_threshold(rule: str, abnormal: np.ndarray, probability: np.ndarray, miss: float = 1.0) -> float | None:
+def choose_threshold(rule: str, abnormal: np.ndarray, *, log_odds: np.ndarray, miss: float = 1.0) -> float | None:
     """The threshold that a rule takes from these predictions.
 
-    Thresholds lie in the middle between neighbouring probabilities, so that they carry over to other images as well as
+    Thresholds lie in the middle between neighbouring log-odds, so that they carry over to other images as well as
     they can. Of equally good ones the lowest is taken: it misses the fewest abnormal images.
 
     Args:
-        rule: `fixed` (0.5, as published); `youden` (highest sensitivity + specificity - 1; Youden, Cancer 3:32, 1950);
-            `sensitivity_95` (highest specificity with sensitivity ≥ 0.95, or any other per cent); `specificity_95`
-            (highest sensitivity with specificity ≥ 0.95, or any other); `least_cost` (lowest miss · false negatives +
-            false positives).
+        rule: `fixed` (0, which is probability 0.5, as published); `youden` (highest sensitivity + specificity - 1;
+            Youden, Cancer 3:32, 1950); `sensitivity_95` (highest specificity with sensitivity ≥ 0.95, or any other per
+            cent); `specificity_95` (highest sensitivity with specificity ≥ 0.95, or any other); `least_cost` (lowest
+            miss · false negatives + false positives).
         abnormal: bool, (n,).
-        probability: float, (n,), 0 to 1.
+        log_odds: float, (n,), of abnormal.
         miss: what a missed abnormal image costs, in false alarms.
 
     Returns:
-        From this probability on an image is called abnormal, 0 to just above 1; None where the images lack a class.
+        From these log-odds on an image is called abnormal, `-ALL` to `ALL`; None where the images lack a class.
     """
     if rule == "fixed":
         return THRESHOLD
-    abnormal, probability = checked(abnormal, probability)
+    abnormal, log_odds = checked_log_odds(abnormal, log_odds)
     if abnormal.all() or not abnormal.any():
         return None
-    values = np.unique(probability)
-    cuts = np.concatenate([[0.0], (values[:-1] + values[1:]) / 2, [np.nextafter(1.0, 2.0)]])
-    positives, negatives = np.sort(probability[abnormal]), np.sort(probability[~abnormal])
+    values = np.unique(log_odds)
+    cuts = np.concatenate([[-ALL], (values[:-1] + values[1:]) / 2, [ALL]])
+    positives, negatives = np.sort(log_odds[abnormal]), np.sort(log_odds[~abnormal])
     fn, tn = np.searchsorted(positives, cuts), np.searchsorted(negatives, cuts)
     sensitivity, specificity = 1 - fn / len(positives), tn / len(negatives)
     kind, _, percent = rule.partition("_")

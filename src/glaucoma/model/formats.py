@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from glaucoma.base.errors import GlaucomaError, ParamsError
-from glaucoma.model.portable import INSTALL, Portable, Runner
+from glaucoma.model.portable import INSTALL, LOG_ODDS, Portable, Runner
 from glaucoma.model.runtime import keras, tensorflow
+from glaucoma.model.scorer import with_log_odds
 
 __all__ = ["SUFFIXES", "open_exported", "prepare", "write"]
 
@@ -56,14 +57,18 @@ def write(network: keras.Model, path: Path, form: str, card: dict[str, Any]) -> 
     arrays they are part of it.
 
     Args:
-        network: takes raw pixel values, float32 in 0–255.
+        network: takes raw pixel values, float32 in 0–255. ONNX has its log-odds of abnormal as a second output, which
+            tells apart what the probabilities have rounded to 1.
         path: a file, or, for `saved_model`, an empty folder.
         form: one of `SUFFIXES`.
-        card: into the metadata of ONNX, which holds text: other values as JSON. The others have no place for it.
+        card: `classes` is read. All of it goes into the metadata of ONNX, which holds text: other values as JSON. The
+            others have no place for it.
     """
     for layer in network.layers:
         if isinstance(layer, keras.layers.Normalization):
             layer.mean, layer.variance = (keras.ops.convert_to_numpy(one) for one in (layer.mean, layer.variance))
+    if form == "onnx":
+        network = with_log_odds(network, tuple(card["classes"]))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         network(np.zeros((1, *network.input_shape[1:]), "float32"))  # Keras exports what was called once
@@ -105,12 +110,13 @@ def open_exported(path: Path, form: str, shape: tuple) -> Runner:
 
 
 def settle(onnx: Any, path: Path, card: dict[str, str]) -> None:
-    """Name input and output, number the rest, add the metadata: the converter's names count up within a process."""
+    """Name input and outputs, number the rest, add the metadata: the converter's names count up within a process."""
     model = onnx.load(path)
     graph = model.graph
     graph.name, graph.doc_string = "glaucoma", ""
     del graph.value_info[:]  # shapes in between, under names of no meaning
-    names = {graph.input[0].name: "pixels", graph.output[0].name: "probability", "": ""}
+    outputs = dict(zip((one.name for one in graph.output), ("probability", LOG_ODDS), strict=True))
+    names = {graph.input[0].name: "pixels", **outputs, "": ""}
     flat = not any(entry.HasField("g") or entry.graphs for node in graph.node for entry in node.attribute)
     for number, node in enumerate(graph.node):
         if flat:
@@ -124,7 +130,7 @@ def settle(onnx: Any, path: Path, card: dict[str, str]) -> None:
         one.name = names.get(one.name, one.name)
     del graph.initializer[:]
     graph.initializer.extend(sorted(constants, key=lambda one: one.name))
-    for end in (graph.input[0], graph.output[0]):
+    for end in (graph.input[0], *graph.output):
         end.name = names[end.name]
         end.type.tensor_type.shape.dim[0].dim_param = "batch"
     onnx.helper.set_model_props(model, card)

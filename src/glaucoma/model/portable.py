@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,11 @@ from joblib import cpu_count
 
 from glaucoma.base.errors import GlaucomaError, WeightsError
 
-__all__ = ["INSTALL", "SUFFIX", "Portable", "Runner"]
+__all__ = ["INSTALL", "LOG_ODDS", "SUFFIX", "Portable", "Runner"]
 
 SUFFIX = ".onnx"
+LOG_ODDS = "log_odds"  # name of the second output, float32 (n, 1)
+SMALLEST = 1.2e-38  # of float32
 INSTALL = "pip install 'glaucoma[onnx]'"
 
 
@@ -34,6 +37,14 @@ class Runner(ABC):
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
         """Probabilities, float32 (n, classes), for float32 (n, size, size, 3) in 0–255."""
 
+    def log_odds(self, pixels: np.ndarray, classes: Sequence[str]) -> np.ndarray:
+        """Log-odds of abnormal, float64 (n,), for (n, size, size, 3) in 0–255: ln of the two probabilities' ratio.
+
+        The smaller probability keeps its digits where the larger has rounded to 1: to ± 87, then float32 ends.
+        """
+        found = np.log(np.maximum(self(pixels.astype("float32")).astype("float64"), SMALLEST))
+        return found[:, classes.index("abnormal")] - found[:, classes.index("normal")]
+
 
 class Portable(Runner):
     """A classifier's graph that is ready to run, and what its file says of it.
@@ -46,7 +57,7 @@ class Portable(Runner):
 
     Raises:
         GlaucomaError: onnxruntime is not installed.
-        WeightsError: no whole ONNX graph of one input and one output, or not one that `glaucoma export` wrote.
+        WeightsError: no whole ONNX graph of one input, or not one that `glaucoma export` wrote.
     """
 
     def __init__(self, path: Path):
@@ -64,11 +75,12 @@ class Portable(Runner):
             self._session = onnxruntime.InferenceSession(
                 Path(path).read_bytes(), options, providers=["CPUExecutionProvider"]
             )
-            (taken,), (given_back,) = self._session.get_inputs(), self._session.get_outputs()
+            (taken,), (given_back, *others) = self._session.get_inputs(), self._session.get_outputs()
         except Exception as error:  # damaged in many ways: protobuf, graph, operators; or two inputs
             line = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
             raise WeightsError(f"{path} is no ONNX file of a classifier: {line}", remedy) from None
         self._names = taken.name, given_back.name
+        self._has_log_odds = LOG_ODDS in [one.name for one in others]  # not so in files of older releases
         self.input_shape, self.output_shape = (None, *taken.shape[1:]), (None, *given_back.shape[1:])
         self.card: dict[str, Any] = {
             key: _value(text) for key, text in self._session.get_modelmeta().custom_metadata_map.items()
@@ -82,6 +94,13 @@ class Portable(Runner):
         """Probabilities, float32 (n, classes), for float32 (n, size, size, 3) in 0–255."""
         taken, given_back = self._names
         return self._session.run([given_back], {taken: pixels})[0]
+
+    def log_odds(self, pixels: np.ndarray, classes: Sequence[str]) -> np.ndarray:
+        """The graph's own second output, float64 (n,)."""
+        if not self._has_log_odds:
+            return super().log_odds(pixels, classes)
+        (found,) = self._session.run([LOG_ODDS], {self._names[0]: pixels.astype("float32")})
+        return found[:, 0].astype("float64")
 
 
 def _value(text: str) -> Any:

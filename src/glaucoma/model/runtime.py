@@ -11,32 +11,14 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import cache
 from typing import Any
 
-from joblib import cpu_count
-
+from glaucoma.base.environment import threads
 from glaucoma.base.errors import ParamsError
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # what matters arrives as a Python exception
 os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # else the first worker takes all of a GPU's memory
-
-
-@cache
-def threads() -> int:
-    """How many threads an operation is split over: all cores, or GLAUCOMA_THREADS.
-
-    It decides the order in which a gradient is summed, and so the last bits of a result. So it is the same in every
-    worker, however many share the cores.
-
-    Raises:
-        ParamsError: GLAUCOMA_THREADS is no whole number from 1.
-    """
-    given = os.environ.get("GLAUCOMA_THREADS") or str(cpu_count())
-    if not given.isdecimal() or int(given) < 1:
-        raise ParamsError(f"the environment's GLAUCOMA_THREADS is {given!r}", "set it to a whole number from 1")
-    return int(given)
 
 
 with suppress(ParamsError):  # `fresh` raises it again, where it is shown as a sentence

@@ -96,7 +96,7 @@ def symptoms(
     found = _worse_as_saved(*train, history, epoch) if train and history is not None else []
     spread, n = float(np.std(log_odds)) if len(log_odds) else np.nan, len(log_odds)
     of_class = min(int(abnormal.sum()), int((~abnormal).sum()))
-    called = np.asarray(log_odds) >= np.log(THRESHOLD / (1 - THRESHOLD))
+    called = np.asarray(log_odds) >= THRESHOLD
     if n >= 2 * LEAST_OF_A_CLASS and spread < LEAST_SPREAD:
         seen = f"the standard deviation of its log-odds is {spread:.2g} over {n} images"
         found.append(("same_answer", spread, seen))
@@ -155,7 +155,7 @@ def _worse_as_saved(
 ) -> list[tuple[str, float, str]]:
     """The gap between training and saved network, with its name and in words, where it is too large."""
     row = history.iloc[-1] if epoch is None else history.set_index("epoch").loc[epoch]
-    now = float(np.mean((log_odds >= 0) == abnormal))
+    now = float(np.mean((log_odds >= THRESHOLD) == abnormal))
     loss = float(np.logaddexp(0, np.where(abnormal, -log_odds, log_odds)).mean())
     then = float(row["accuracy"])
     allowed = max(LARGEST_GAP, ERRORS * np.sqrt(then * (1 - then) / len(abnormal)))
@@ -178,7 +178,7 @@ def _cause(
         if last > max(first, np.log(2)):
             return TOO_FAST
     if "one_class" in names:
-        if train and np.mean((train[1] >= 0) == train[0]) >= KNOWN:
+        if train and np.mean((train[1] >= THRESHOLD) == train[0]) >= KNOWN:
             return BY_HEART
         if max(abnormal.mean(), 1 - abnormal.mean()) >= UNEQUAL:
             return FOR_THE_LARGER

@@ -18,6 +18,8 @@ from glaucoma.base.files import atomic_path, sha256_file
 from glaucoma.base.names import many, shown
 from glaucoma.dataset.walk import walk
 from glaucoma.model.formats import SUFFIXES, open_exported, prepare, write
+from glaucoma.model.log_odds import Threshold, expit
+from glaucoma.model.portable import Runner
 from glaucoma.model.sidecar import sidecar_of, write_sidecar
 from glaucoma.predict.inference import Classifier, load_classifier, predict_files
 from glaucoma.synthetic.anatomy import CONDITIONS, draw_eyes
@@ -36,7 +38,7 @@ class Parity:
     """How an exported model compares with its origin.
 
     Attributes:
-        difference: the largest, of the probability of abnormal, 0–1.
+        difference: the largest, of the probability of abnormal, 0–1, its own and that which its log-odds mean.
         images: how many were compared.
         of: what they are.
     """
@@ -47,22 +49,23 @@ class Parity:
 
 
 def export_model(
-    model: Path, out: Path, *, form: str = "onnx", threshold: float | None = None, check: Path | None = None
+    model: Path, out: Path, *, form: str = "onnx", threshold: Threshold | None = None, check: Path | None = None
 ) -> Parity:
     """Write `model` in another format to `out`, which is left as it was where the two disagree.
 
-    The graph takes raw RGB values, float32 (batch, size, size, 3) in 0–255, and gives the probabilities; what prepares
-    the values is part of it. Cropping, where the model wants it, and resizing are the caller's, and named in the
-    sidecar: `classes` (in the order of the outputs), `positive`, `threshold`, `input` (size, crop, channels, range),
-    `likeness` (what the training images look like), `warnings` (what speaks against the network), `backbone` (origin
-    and licence of its weights), `keras_sha256`, `glaucoma` (version), and hashes of what was written. The sidecar is
-    FILE.json, or glaucoma.json inside a SavedModel's folder; ONNX holds all but these hashes as metadata too.
+    The graph takes raw RGB values, float32 (batch, size, size, 3) in 0–255, and gives the probabilities, ONNX also the
+    log-odds of abnormal; what prepares the values is part of it. Cropping, where the model wants it, and resizing are
+    the caller's, and named in the sidecar: `classes` (in the order of the outputs), `positive`, `threshold` (a
+    probability) and `threshold_log_odds`, `input` (size, crop, channels, range), `likeness` (what the training images
+    look like), `warnings` (what speaks against the network), `backbone` (origin and licence of its weights),
+    `keras_sha256`, `glaucoma` (version), and hashes of what was written. The sidecar is FILE.json, or glaucoma.json
+    inside a SavedModel's folder; ONNX holds all but these hashes as metadata too.
 
     Args:
         model: a `.keras` file.
         out: the file to write, or the folder of a SavedModel.
         form: onnx | saved_model | tflite.
-        threshold: from which probability the decision is abnormal; that of the model's sidecar, or 0.5, by default.
+        threshold: from where on the decision is abnormal; that of the model's sidecar, or 0.5, by default.
         check: folder of photographs to compare on, 200 at most, spread evenly; by default rows of data/pixels.npy, or
             rendered eyes where there are none of the model's size.
 
@@ -76,10 +79,12 @@ def export_model(
         raise WeightsError(f"{shown(model)} is ONNX already", "name a .keras file, or a name in models/")
     prepare(form)
     one = load_classifier(model)
+    threshold = threshold or one.threshold
     card = {
         "classes": list(one.classes),
         "positive": "abnormal",
-        "threshold": float(one.card.get("threshold", 0.5)) if threshold is None else threshold,
+        "threshold": threshold.probability,
+        "threshold_log_odds": threshold.log_odds,
         "input": {"size": one.size, "crop": one.crop, "channels": "RGB", "range": [0, 255]},
         **{name: one.card[name] for name in ("likeness", "warnings", "backbone") if name in one.card},
         "keras_sha256": sha256_file(model),
@@ -91,7 +96,7 @@ def export_model(
         except Exception as error:  # whatever a converter meets: an operator it does not know, a version
             line = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
             raise WeightsError(f"{shown(model)} cannot be written as {form}: {line}", "keep the .keras file") from error
-        found = _compare(one, replace(one, network=open_exported(temporary, form, one.network.input_shape)), check)
+        found = _compare(one, open_exported(temporary, form, one.network.input_shape), check)
         if not found.difference <= TOLERANCE:  # NaN is no agreement either
             raise WeightsError(
                 f"{shown(model)} as {form} differs from Keras by {found.difference:.2g} in probability, on "
@@ -122,17 +127,30 @@ def _atomic_folder(path: Path) -> Iterator[Path]:
         whole.rename(path)
 
 
-def _compare(one: Classifier, other: Classifier, folder: Path | None) -> Parity:
+def _compare(one: Classifier, runner: Runner, folder: Path | None) -> Parity:
+    by_log_odds, by_probability = (replace(one, scorer=made) for made in (runner, _ByProbability(runner)))
+    several = [one, by_log_odds, by_probability]
     if folder is None:
         pixels, of = _pixels(one)
-        each = np.stack([one.probability(pixels), other.probability(pixels)])
+        each = np.stack([model.log_odds(pixels) for model in several])
     else:
         files = _spread(walk(folder).images)
-        found, of = predict_files([one, other], files), shown(folder)
+        found, of = predict_files(several, files), shown(folder)
         each = found.each[:, [i for i in range(len(files)) if i not in found.faults]]
     if not each.size:
         raise DataError(f"no readable photographs in {of} to compare on", "name another folder with --check")
-    return Parity(float(abs(each[0] - each[1]).max()), each.shape[1], of)
+    return Parity(float(abs(expit(each[1:]) - expit(each[0])).max()), each.shape[1], of)
+
+
+class _ByProbability(Runner):
+    """A runner whose log-odds are those of its probabilities, so that these are compared, too."""
+
+    def __init__(self, runner: Runner):
+        self._runner, self.input_shape, self.output_shape = runner, runner.input_shape, runner.output_shape
+
+    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+        """What the runner gives."""
+        return self._runner(pixels)
 
 
 def _pixels(one: Classifier) -> tuple[np.ndarray, str]:

@@ -17,6 +17,7 @@ from glaucoma.base.params import Params
 from glaucoma.dataset.layouts import scan
 from glaucoma.evaluate.intervals import intervals
 from glaucoma.evaluate.scores import ABNORMAL, THRESHOLD, predictions_table, scores
+from glaucoma.model.log_odds import expit
 from glaucoma.photos.content import content_ids
 from glaucoma.photos.looks import clusters, look_at
 from glaucoma.predict.inference import find_models, load_classifier, predict_files, warned
@@ -37,7 +38,7 @@ class External:
             (None where there is no index to look in); copies: those left out for being resized, recompressed or
             mirrored copies of photographs in it (None where these are not at hand to compare with); conflicting: left
             out for being labelled both ways; unreadable; models: how many predictions are averaged.
-        predictions: columns path, image, perhaps patient and source, label, predicted, probability.
+        predictions: columns path, image, perhaps patient and source, label, predicted, probability, log_odds.
         faults: why files are unreadable, `path: why`.
         warned: what speaks against the model, as `glaucoma.predict.inference.warned` says it.
     """
@@ -74,20 +75,22 @@ def evaluate_external(model: str, root: Path, params: Params, output: Path) -> E
     )
     faults = [f"{shown(table['path'].iat[i])}: {why}" for i, why in sorted(found.faults.items())]
     readable = [i not in found.faults for i in range(len(table))]
-    table, probability = table[readable].reset_index(drop=True), found.probability[readable]
+    table, log_odds = table[readable].reset_index(drop=True), found.log_odds[readable]
     if table.empty:
         raise DataError(f"no image of {shown(root)} can be read:{listed(faults)}", "name another collection")
     abnormal = (table["condition"] == ABNORMAL).to_numpy()
-    predicted = predictions_table(table["image"].tolist(), abnormal, probability)
+    predicted = predictions_table(table["image"].tolist(), abnormal, log_odds=log_odds)
     about = table[["path", *(name for name in OPTIONAL if name in table)]]
     predictions = pd.concat([about, predicted], axis=1)
     counts |= {"unreadable": len(faults), "models": len(classifiers)}
     around = intervals(predictions, seed=params.seed, clusters=same)
-    result = External(scores(abnormal, probability), around, counts, predictions, faults, warned(classifiers))
+    result = External(scores(abnormal, log_odds=log_odds), around, counts, predictions, faults, warned(classifiers))
     write_csv(output / "predictions.csv", predictions)
     write_csv(output / "intervals.csv", result.intervals)
     used: dict[str, Any] = {one.path.as_posix(): sha256_file(one.path) for one in classifiers}
-    write_json(output / "scores.json", {**result.scores, **counts, "threshold": THRESHOLD, "sha256": used})
+    write_json(
+        output / "scores.json", {**result.scores, **counts, "threshold": float(expit(THRESHOLD)), "sha256": used}
+    )
     return result
 
 

@@ -18,6 +18,7 @@ from glaucoma.base.names import listed, shown
 from glaucoma.base.params import Condition, views_of
 from glaucoma.base.progress import Progress
 from glaucoma.model.likeness import Likeness, traits
+from glaucoma.model.log_odds import Threshold, averaged, expit
 from glaucoma.model.portable import SUFFIX, Portable, Runner
 from glaucoma.model.sidecar import read_sidecar
 from glaucoma.model.symptoms import first_line, symptoms_of, symptoms_table
@@ -46,6 +47,7 @@ class Classifier:
     Attributes:
         path: its `.keras` or `.onnx` file.
         network: float32 (batch, size, views · size, 3) in 0–255 → (batch, 2).
+        scorer: the same up to its logits, with Keras; else the network.
         card: its sidecar, or the metadata of ONNX: configuration, scores, versions; empty where there is none.
         classes: the order of its outputs.
         likeness: what the images that it was trained on look like; None where its card does not say.
@@ -53,6 +55,7 @@ class Classifier:
 
     path: Path
     network: keras.Model | Runner
+    scorer: keras.Model | Runner
     card: dict[str, Any]
     classes: tuple[str, ...]
     likeness: Likeness | None = None
@@ -68,18 +71,25 @@ class Classifier:
         wanted = self.card.get("input")
         return wanted.get("crop", "none") if isinstance(wanted, dict) else "none"
 
-    def probability(self, pixels: np.ndarray) -> np.ndarray:
-        """Probability of abnormal, float64 (n,), for uint8 (n, size, views · size, 3), each image alone."""
-        if isinstance(self.network, Runner):
-            starts = range(0, len(pixels), BATCH)
-            found = np.concatenate([self.network(pixels[i : i + BATCH].astype("float32")) for i in starts])
-        else:
-            from glaucoma.model.batches import Batches
-            from glaucoma.model.runtime import ready_to_predict
+    @property
+    def threshold(self) -> Threshold:
+        """Its own, from where on it calls a photograph abnormal; 0.5 where its card says none."""
+        told = Threshold.of(self.card.get("threshold", 0.5))
+        exact = self.card.get("threshold_log_odds")
+        return told._replace(log_odds=float(exact)) if isinstance(exact, (int, float)) else told
 
-            ready_to_predict(self.network)
-            found = self.network.predict(Batches([pixels], np.arange(len(pixels)), None, batch_size=BATCH), verbose=0)
-        return found[:, self.classes.index("abnormal")].astype("float64")
+    def log_odds(self, pixels: np.ndarray) -> np.ndarray:
+        """Log-odds of abnormal, float64 (n,), for uint8 (n, size, views · size, 3), each image alone."""
+        if isinstance(self.scorer, Runner):
+            starts = range(0, len(pixels), BATCH)
+            return np.concatenate([self.scorer.log_odds(pixels[i : i + BATCH], self.classes) for i in starts])
+        from glaucoma.model.batches import Batches
+        from glaucoma.model.runtime import ready_to_predict
+        from glaucoma.model.scorer import log_odds
+
+        ready_to_predict(self.scorer)
+        batches = Batches([pixels], np.arange(len(pixels)), None, batch_size=BATCH)
+        return log_odds(self.scorer.predict(batches, verbose=0), self.classes)
 
 
 @dataclass(frozen=True)
@@ -87,7 +97,7 @@ class Predictions:
     """What classifiers say of files.
 
     Attributes:
-        each: float64 (models, files), probability of abnormal; NaN where a file cannot be read.
+        each: float64 (models, files), log-odds of abnormal; NaN where a file cannot be read.
         faults: why a file cannot be read, by its position among the files.
         notes: what `look` said of each file; "" of those that cannot be read.
         unlike: float64 (models, files), how far a photograph is from the images that a model was trained on, ≥ 0, in
@@ -100,9 +110,14 @@ class Predictions:
     unlike: np.ndarray
 
     @property
+    def log_odds(self) -> np.ndarray:
+        """float64 (files,), those of the mean of the models' probabilities."""
+        return averaged(self.each)
+
+    @property
     def probability(self) -> np.ndarray:
         """float64 (files,): the mean over the models."""
-        return self.each.mean(axis=0)
+        return expit(self.log_odds)
 
 
 def find_models(name: str | Path) -> list[Path]:
@@ -147,14 +162,16 @@ def load_classifier(path: Path, before: Classifier | None = None) -> Classifier:
     """
     if Path(path).suffix == SUFFIX:
         read_sidecar(path)  # refuses a file that is not the one described
-        network = Portable(path)
+        network = score = Portable(path)
         card = network.card
     else:
         from glaucoma.model.artifacts import load_model, load_values
+        from glaucoma.model.scorer import scorer
 
         card = read_sidecar(path)  # before the model is opened: it may not be the one described
         same = before is not None and load_values(before.network, before.path, path)
         network = before.network if same else load_model(path)
+        score = before.scorer if same else None
     taken, given = network.input_shape, network.output_shape
     coloured = isinstance(taken, tuple) and len(taken) == 4 and taken[3] == 3
     whole = coloured and all(isinstance(side, int) and side > 0 for side in taken[1:3])
@@ -171,7 +188,8 @@ def load_classifier(path: Path, before: Classifier | None = None) -> Classifier:
         likeness = Likeness.of(card)
     except ValueError as error:
         raise WeightsError(f"{shown(path)} cannot be used: {error}", "export or train it again") from None
-    one = Classifier(Path(path), network, card, tuple(classes), likeness)
+    score = scorer(network) if score is None else score
+    one = Classifier(Path(path), network, score, card, tuple(classes), likeness)
     try:
         views = len(views_of(str(one.crop)))
     except ValueError as error:
@@ -240,7 +258,7 @@ def predict_files(
                     seen = traits(decoded) if look else None
                     for row, one in enumerate(loaded):
                         if (one.size, one.crop) == (size, crop):
-                            each[row, rows] = one.probability(decoded)
+                            each[row, rows] = one.log_odds(decoded)
                             if seen is not None and one.likeness:
                                 unlike[row, rows] = one.likeness.distance(seen)
                 progress.step(len(part))

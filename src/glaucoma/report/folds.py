@@ -83,11 +83,11 @@ def _panel(axes: Axes, folds: pd.DataFrame, score: str) -> None:
 def roc_figure(predictions: pd.DataFrame, path: Path | str, title: str, note: str = "") -> None:
     """Draw the ROC curve of all folds' predictions pooled, and each fold's as a thin line.
 
-    Pooling compares probabilities across the folds' models, so where they are calibrated differently the pooled curve
+    Pooling compares log-odds across the folds' models, so where they are calibrated differently the pooled curve
     lies below the folds' own; both AUROCs are given.
 
     Args:
-        predictions: columns fold, label, probability (of abnormal).
+        predictions: columns fold, label, log_odds (of abnormal).
         path: PNG to write.
         title: stands above.
         note: what else is to be known, below the title.
@@ -124,9 +124,9 @@ def _curve(axes: Axes, predictions: pd.DataFrame, **line: object) -> float | Non
     abnormal = (predictions["label"] == ABNORMAL).to_numpy()
     if abnormal.all() or not abnormal.any():
         return None
-    probability = predictions["probability"].to_numpy()
-    axes.plot(*roc_curve(abnormal, probability)[:2], clip_on=False, **line)
-    return float(roc_auc_score(abnormal, probability))
+    log_odds = predictions["log_odds"].to_numpy()
+    axes.plot(*roc_curve(abnormal, log_odds)[:2], clip_on=False, **line)
+    return float(roc_auc_score(abnormal, log_odds))
 
 
 def pooled_note(predictions: pd.DataFrame, contamination: float) -> str:

@@ -8,17 +8,9 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import average_precision_score, precision_recall_curve
 
+from glaucoma.evaluate.intervals import arrays
 from glaucoma.evaluate.scores import ABNORMAL
-from glaucoma.report.style import (
-    CONDITION_COLOURS,
-    DARK,
-    GREY,
-    SPLIT_COLOURS,
-    heading,
-    new_figure,
-    save,
-    styled,
-)
+from glaucoma.report.style import CONDITION_COLOURS, DARK, GREY, SPLIT_COLOURS, heading, new_figure, save, styled
 
 __all__ = ["decision_figure", "intervals_figure", "precision_recall_figure", "reliability_figure"]
 
@@ -70,15 +62,15 @@ def intervals_figure(table: pd.DataFrame, path: Path | str, title: str, note: st
 
 @styled()
 def precision_recall_figure(predictions: pd.DataFrame, path: Path | str, title: str, note: str = "") -> None:
-    """Draw the precision–recall curve of columns label and probability, beside the share of abnormal images."""
+    """Draw the precision–recall curve of columns label and log_odds, beside the share of abnormal images."""
     figure = new_figure(5.8, 5.7 + 0.19 * (note.count("\n") + 1 if note else 0))
     axes = figure.subplots()
-    abnormal, probability = _arrays(predictions)
+    abnormal, log_odds = arrays(predictions)
     if abnormal.all() or not abnormal.any():
         axes.text(0.5, 0.5, "not defined: images of one class only", ha="center", color=GREY)
     else:
-        precision, recall, _ = precision_recall_curve(abnormal, probability)
-        found = average_precision_score(abnormal, probability)
+        precision, recall, _ = precision_recall_curve(abnormal, log_odds)
+        found = average_precision_score(abnormal, log_odds)
         colour = CONDITION_COLOURS[ABNORMAL]
         axes.step(recall, precision, where="pre", color=colour, label=f"average precision {found:.3f}", clip_on=False)
         axes.axhline(abnormal.mean(), color=GREY, linestyle=":", label=f"chance: {abnormal.mean():.3f} are abnormal")
@@ -148,7 +140,3 @@ def decision_figure(table: pd.DataFrame, path: Path | str, title: str, note: str
     axes.legend(loc="upper right")
     heading(figure, title, note)
     save(figure, path)
-
-
-def _arrays(predictions: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    return (predictions["label"] == ABNORMAL).to_numpy(), predictions["probability"].to_numpy(float)

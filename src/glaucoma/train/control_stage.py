@@ -52,7 +52,7 @@ class Controls:
         scores: a row per control (those of `STRENGTH`, permuted_average), permutation (0 but for the latter), fold and
             split (test, valid): control, permutation, fold, split, then n … and every score.
         predictions: of all but the permuted: control, fold, split, image, patient ("" where unknown), label, predicted,
-            probability.
+            probability, log_odds.
         models: of `REGRESSION`, by fold: a scaler and a logistic regression.
         seconds: of the fits, a mean over the folds, by control.
     """
@@ -156,12 +156,12 @@ def control_scores(
                 models[fold] = model
             for name in ("test", "valid"):
                 split = splits[name]
-                probability = model.predict_proba(values[split.rows].astype(np.float64))[:, 1]
+                log_odds = model.decision_function(values[split.rows].astype(np.float64))
                 about = {"control": control, "permutation": permutation, "fold": fold, "split": name}
-                found = scores(of[name], probability)
+                found = scores(of[name], log_odds=log_odds)
                 rows.append({**about, **{score: found[score] for score in (*COUNTS, *SCORES)}})
                 if permuted is None:
-                    table = predictions_table(split.images, of[name], probability)
+                    table = predictions_table(split.images, of[name], log_odds=log_odds)
                     table.insert(1, "patient", split.patients or "")
                     predictions.append(table.assign(control=control, fold=fold, split=name))
     told = pd.concat(predictions, ignore_index=True)

@@ -29,7 +29,7 @@ from glaucoma.train.search import Searcher
 from glaucoma.train.search_stage import dataset, likeness, model_card, with_head
 from glaucoma.train.trainer import Snapshot
 
-__all__ = ["train_fold"]
+__all__ = ["fill_journal", "train_fold"]
 
 STAGES = ("stage1", "stage2")  # that a fold's own warm start repeats
 
@@ -42,35 +42,24 @@ def train_fold(params: Params, fold: int) -> None:
         DataError: the fold does not exist or cannot be trained on.
         TrainingError: the training diverged.
     """
-    fresh(params.seed)
-    data = dataset()
-    splits = data.fold(fold)
-    clusters = read_clusters()
-    trainer = _FoldTrainer(params, fold, data.pixels, splits, clusters)
-    network, seen = trainer.warm_start(data.fold(params.search.fold)["train"])
-    final = Trial(params.lr, params.optimizer, params.batch_size, params.epochs, fit_of(params))
-    if params.crossval.model == "regression":
-        how = data.pixels, splits, params.regression, paths.STATE
-        network, snapshot = fit_regression(network, params.backbone.name, *how)
-        configuration, of = params.regression.model_dump(), "regression on frozen features"
-        trainer.seconds.append(snapshot.seconds)
-    else:
-        searcher, snapshot = trainer.train(cut_all(network), final, splits, "training")
-        searcher.take(snapshot)
-        configuration, of = final.as_dict(), str(final)
+    trainer = _FoldTrainer(params, fold)
+    network, seen, snapshot = trainer.train_all()
+    splits, final, regression = trainer.splits, trainer.final, params.crossval.model == "regression"
+    configuration = params.regression.model_dump() if regression else final.as_dict()
 
     files = paths.fold_files(fold)
     held_out = {name: splits[name] for name in ("test", "valid")}
     result = {
         name: {
-            **scores(split.abnormal, snapshot.probability[name]),
-            **contamination(split, seen, clusters),
+            **scores(split.abnormal, log_odds=snapshot.log_odds[name]),
+            **contamination(split, seen, trainer.clusters),
         }
         for name, split in held_out.items()
     }
-    name, stops = f"fold {fold}", params.crossval.model != "regression" and final.fit.early_stopping > 0
-    found = write_training(snapshot, splits["train"], held_out, files["report"], name, of, stops=stops)
-    write_rungs({stage: one.probability for stage, one in trainer.rungs.items()}, splits, fold, files["report"])
+    of = "regression on frozen features" if regression else str(final)
+    stops = final.fit.early_stopping > 0 and not regression
+    found = write_training(snapshot, splits["train"], held_out, files["report"], f"fold {fold}", of, stops=stops)
+    write_rungs({stage: one.log_odds for stage, one in trainer.rungs.items()}, splits, fold, files["report"])
     write_json(files["metrics"], {"fold": fold, **result, "warnings": len(found)})
     write_csv(files["report"] / "selection.csv", pd.DataFrame(trainer.chosen(configuration)))
     about = {"stage": "crossval", "fold": fold, "configuration": configuration, **result}
@@ -78,28 +67,55 @@ def train_fold(params: Params, fold: int) -> None:
     about |= {"nested": params.search.nested, **likeness(splits["train"])}
     about["warnings"] = [asdict(symptom) for symptom in found]
     save_model(network, files["model"], model_card(params, about, params.crossval.model))
-    rate = images_per_second(network, data.pixels, splits["valid"].rows)
+    rate = images_per_second(network, trainer.data.pixels, splits["valid"].rows)
     timing = {"seconds": sum(trainer.seconds), "final_seconds": snapshot.seconds, "images_per_second": rate}
     write_json(files["timing"], {**timing, "ladder": trainer.costs(snapshot, rate)})
     shown = "; ".join(f"{name} {_headline(result[name])}" for name in held_out)
-    say(f"fold {fold}: {shown}")  # `glaucoma crossval` looks for the colon
+    say(f"fold {fold}: {shown}")
+
+
+@held()
+def fill_journal(params: Params, fold: int) -> None:
+    """Train all that `train_fold` would, and write no file but the journal's, where it then finds each training.
+
+    Raises:
+        DataError: the fold does not exist or cannot be trained on.
+        TrainingError: the training diverged.
+    """
+    _FoldTrainer(params, fold).train_all()
 
 
 class _FoldTrainer:
     """Trains single configurations on one fold.
 
     Attributes:
+        final: the configuration that the fold is scored with.
         seconds: how long each training took, also where the journal held it already.
         winners: the trial that each stage of the fold's own warm start was trained with.
         rungs: what each of these stages ended with.
     """
 
-    def __init__(self, params: Params, fold: int, pixels, splits: dict[str, Split], clusters: Mapping[str, str]):
-        self.params, self.fold, self.pixels, self.splits = params, fold, pixels, splits
-        self.clusters = clusters
+    def __init__(self, params: Params, fold: int):
+        fresh(params.seed)
+        self.params, self.fold, self.data = params, fold, dataset()
+        self.splits, self.clusters = self.data.fold(fold), read_clusters()
+        self.final = Trial(params.lr, params.optimizer, params.batch_size, params.epochs, fit_of(params))
         self.seconds: list[float] = []
         self.winners: dict[str, Trial] = {}
         self.rungs: dict[str, Snapshot] = {}
+
+    def train_all(self) -> tuple[keras.Model, Split | None, Snapshot]:
+        """The trained network, the split whose labels its start had seen, and what the final training ended with."""
+        params = self.params
+        network, seen = self.warm_start(self.data.fold(params.search.fold)["train"])
+        if params.crossval.model == "regression":
+            how = self.data.pixels, self.splits, params.regression, paths.STATE
+            network, snapshot = fit_regression(network, params.backbone.name, *how)
+            self.seconds.append(snapshot.seconds)
+            return network, seen, snapshot
+        searcher, snapshot = self.train(cut_all(network), self.final, self.splits, "training")
+        searcher.take(snapshot)
+        return network, seen, snapshot
 
     def warm_start(self, search_train: Split) -> tuple[keras.Model, Split | None]:
         """The network that the fold starts from, and the split whose labels its weights have seen."""
@@ -174,7 +190,7 @@ class _FoldTrainer:
     def _searcher(self, cut: Cut, splits: dict[str, Split], what: str) -> Searcher:
         return Searcher(
             cut,
-            self.pixels,
+            self.data.pixels,
             splits,
             seed=self.params.seed,
             state=paths.STATE,

@@ -12,9 +12,8 @@ from glaucoma.base.params import Params, views_of
 from glaucoma.model.backbones import build_backbone
 from glaucoma.model.batches import Batches
 from glaucoma.model.cut import cut_all
-from glaucoma.model.network import CLASSES
 from glaucoma.model.runtime import fresh, keras, ready_to_predict
-from glaucoma.search.executors.choose import choose
+from glaucoma.model.scorer import log_odds, scorer
 from glaucoma.train.outputs import images_per_second, write_rungs
 from glaucoma.train.search_stage import dataset, search_stage, with_head
 
@@ -24,7 +23,7 @@ BATCH = 16  # images per inference step
 
 
 @held()
-def free_model(params: Params, model: str, jobs: int | None = None, executor: str | None = None) -> None:
+def free_model(params: Params, model: str, jobs: int | None = None) -> None:
     """Search the grid of section `model` with every layer trained, from its backbone's weights.
 
     The winner's predictions and cost are kept for the summary, which sets them beside the other rungs'.
@@ -33,13 +32,18 @@ def free_model(params: Params, model: str, jobs: int | None = None, executor: st
         WeightsError: the weights cannot be had or do not fit.
     """
     network = free_network(params, model)
-    winner = search_stage(model, params, network, choose(jobs, executor), cut_all)
+    winner = search_stage(model, params, network, cut_all, jobs)
     data = dataset()
     splits = data.fold(params.search.fold)
-    ready_to_predict(network)
-    held_out = network.predict(Batches([data.pixels], splits["valid"].rows, None, batch_size=BATCH), verbose=0)
-    probability = {**winner.probability, "valid": held_out[:, CLASSES.index("abnormal")].astype("float64")}
-    write_rungs({model: probability}, splits, params.search.fold, paths.search_files(model)["report"])
+    scored = scorer(network)
+    ready_to_predict(scored)
+    held_out = scored.predict(Batches([data.pixels], splits["valid"].rows, None, batch_size=BATCH), verbose=0)
+    write_rungs(
+        {model: {**winner.log_odds, "valid": log_odds(held_out)}},
+        splits,
+        params.search.fold,
+        paths.search_files(model)["report"],
+    )
     rate = images_per_second(network, data.pixels, splits["valid"].rows)
     write_json(paths.cost_file(model), {"seconds": winner.seconds, "images_per_second": rate})
 

@@ -17,18 +17,13 @@ from glaucoma.base.errors import TrainingError
 from glaucoma.dataset.splits import Split
 from glaucoma.model.batch_norm import BatchStatistics
 from glaucoma.model.batches import Batches, Stoppable
-from glaucoma.model.network import CLASSES
 from glaucoma.model.optimizers import SideBySide, make_optimizer
 from glaucoma.model.runtime import keras, ready_to_predict
+from glaucoma.model.scorer import log_odds, scorer
 from glaucoma.train.fitting import statistics_rows
 from glaucoma.train.grid import Run
 from glaucoma.train.history import check_finite, followed_metrics, history_row
-from glaucoma.train.trainer import (
-    Follower,
-    Snapshot,
-    assign,
-    values,
-)
+from glaucoma.train.trainer import Follower, Snapshot, assign, values
 
 __all__ = ["HeadsTrainer"]
 
@@ -51,20 +46,20 @@ class HeadsTrainer:
         """Train runs from the start on `train`, following `test`; all splits are predicted at each snapshot."""
         batch_size, precise = runs[0].batch_size, runs[0].fit.precise_bn
         train, test = splits["train"], splits["test"]
-        heads, model = self._copies(runs)
+        heads, model, scored = self._copies(runs)
         statistics = BatchStatistics(model) if precise else None
         rows: list[list[dict[str, float]]] = [[] for _ in runs]
         going = set(range(len(runs)))
         begin = time.perf_counter()
 
         def look(*, whole: bool) -> tuple[dict[str, list[np.ndarray]], list[list[np.ndarray]]]:
-            """The probabilities of test and nothing else, or of all splits and the weights; each by head."""
+            """The log-odds of test and nothing else, or of all splits and the weights; each by head."""
             rows = statistics_rows(train, self.seed, whole=whole)
             batches = Batches([self.features], rows, None, batch_size=batch_size)
             with statistics.of(batches, [Stoppable()]) if precise else nullcontext():
                 due = splits if whole else {"test": test}
-                probability = {name: self._probability(model, split, batch_size) for name, split in due.items()}
-                return probability, [values(head.variables) for head in heads] if whole else []
+                predicted = {name: self._log_odds(scored, split, batch_size) for name, split in due.items()}
+                return predicted, [values(head.variables) for head in heads] if whole else []
 
         def epoch_end(epoch: int, logs: dict[str, float]) -> None:
             due = any(epoch + 1 in runs[i].epochs for i in going)
@@ -76,7 +71,7 @@ class HeadsTrainer:
             for i in sorted(going):
                 run = runs[i]
                 own = _own_logs(logs, heads[i].name) if len(heads) > 1 else logs
-                rows[i].append(history_row(epoch, own, test, followed["test"][i]))
+                rows[i].append(history_row(epoch, own, test, log_odds=followed["test"][i]))
                 try:
                     check_finite(run, rows[i][-1])
                 except TrainingError as error:
@@ -85,9 +80,9 @@ class HeadsTrainer:
                     continue
                 follower.epoch(run, rows[i][-1])
                 if epoch + 1 in run.epochs:
-                    probability = {name: found[i] for name, found in predicted.items()}
-                    history = pd.DataFrame([*rows[i][:-1], history_row(epoch, own, test, probability["test"])])
-                    follower.snapshot(run, Snapshot(epoch + 1, weights[i], probability, history, seconds))
+                    reached = {name: found[i] for name, found in predicted.items()}
+                    history = pd.DataFrame([*rows[i][:-1], history_row(epoch, own, test, log_odds=reached["test"])])
+                    follower.snapshot(run, Snapshot(epoch + 1, weights[i], reached, history, seconds))
                 if epoch + 1 == run.epochs[-1]:
                     going.remove(i)
             model.stop_training = not going
@@ -100,15 +95,16 @@ class HeadsTrainer:
             callbacks=[Stoppable(), keras.callbacks.LambdaCallback(on_epoch_end=epoch_end)],
         )
 
-    def _copies(self, runs: Sequence[Run]) -> tuple[list[keras.Model], keras.Model]:
-        """A copy of the head for each run, and one compiled model of them all."""
+    def _copies(self, runs: Sequence[Run]) -> tuple[list[keras.Model], keras.Model, keras.Model]:
+        """A copy of the head for each run, one compiled model of them all, and one of their scorers."""
         inputs = keras.Input(self.head.input_shape[1:], dtype="float32")
         heads = []
         for i in range(len(runs)):
             copy = keras.models.clone_model(self.head)
             heads.append(keras.Model(copy.inputs, copy.outputs[0], name=f"head{i}"))
         model = keras.Model(inputs, [head(inputs) for head in heads])
-        for head in heads:  # now that the graph is built: torch moves dropout's generators while building
+        scored = keras.Model(inputs, [scorer(head)(inputs) for head in heads])
+        for head in heads:  # now that the graphs are built: torch moves dropout's generators while building
             assign(head.variables, self.start)
         optimizers = [make_optimizer(run.optimizer, run.lr) for run in runs]
         model.compile(
@@ -116,13 +112,13 @@ class HeadsTrainer:
             loss=[keras.losses.BinaryCrossentropy() for _ in runs],
             metrics=[followed_metrics() for _ in runs],
         )
-        ready_to_predict(model)
-        return heads, model
+        ready_to_predict(scored)
+        return heads, model, scored
 
-    def _probability(self, model: keras.Model, split: Split, batch_size: int) -> list[np.ndarray]:
-        found = model.predict(self._batches(split, batch_size, labelled=False), verbose=0, callbacks=[Stoppable()])
+    def _log_odds(self, scored: keras.Model, split: Split, batch_size: int) -> list[np.ndarray]:
+        found = scored.predict(self._batches(split, batch_size, labelled=False), verbose=0, callbacks=[Stoppable()])
         found = found if isinstance(found, list) else [found]
-        return [one[:, CLASSES.index("abnormal")].astype("float64") for one in found]
+        return [log_odds(one) for one in found]
 
     def _batches(
         self, split: Split, size: int, *, labelled: bool = True, outputs: int = 1, seed: int | None = None

@@ -8,7 +8,7 @@ import numpy as np
 
 from glaucoma.base.errors import TrainingError
 from glaucoma.dataset.splits import Split
-from glaucoma.evaluate.scores import decided
+from glaucoma.evaluate.scores import THRESHOLD, decided
 from glaucoma.model.network import CLASSES
 from glaucoma.model.runtime import keras
 from glaucoma.train.grid import Run
@@ -30,7 +30,7 @@ def followed_metrics() -> list[keras.metrics.Metric]:
     return [keras.metrics.BinaryCrossentropy(name=LOSS), keras.metrics.CategoricalAccuracy(name="accuracy"), f1]
 
 
-def history_row(epoch: int, logs: Mapping[str, float], test: Split, probability: np.ndarray) -> dict[str, float]:
+def history_row(epoch: int, logs: Mapping[str, float], test: Split, *, log_odds: np.ndarray) -> dict[str, float]:
     """A row of a history: an epoch (from 0) of Keras' logs, and the test split from its predictions.
 
     The train loss is the metric's, a mean over images; Keras' own is that only for a model of one output. Test is
@@ -38,15 +38,18 @@ def history_row(epoch: int, logs: Mapping[str, float], test: Split, probability:
     trace. The cross-entropy clips as Keras' does.
     """
     row = {"epoch": epoch + 1, "loss": logs[LOSS], "accuracy": logs["accuracy"], "f1_macro": logs["f1_macro"]}
-    row |= {f"test_{name}": value for name, value in followed(test, probability).items()}
+    row |= {f"test_{name}": value for name, value in followed(test, log_odds=log_odds).items()}
     return {name: value if name == "epoch" else float(value) for name, value in row.items()}
 
 
-def followed(split: Split, probability: np.ndarray) -> dict[str, float]:
+def followed(split: Split, *, log_odds: np.ndarray) -> dict[str, float]:
     """What a history says of a split: loss (cross-entropy), accuracy and f1_macro (NaN where they are not defined)."""
-    of_label = np.clip(np.where(split.abnormal, probability, 1 - probability), EPSILON, 1 - EPSILON)
-    found = decided(split.abnormal, probability) if np.isfinite(probability).all() else {}
-    return {"loss": -np.log(of_label).mean()} | {name: found.get(name, np.nan) for name in ("accuracy", "f1_macro")}
+    if not np.isfinite(log_odds).all():
+        return dict.fromkeys(("loss", "accuracy", "f1_macro"), np.nan)
+    found = decided(split.abnormal, log_odds >= THRESHOLD)
+    losses = np.logaddexp(0, np.where(split.abnormal, -log_odds, log_odds))
+    loss = np.clip(losses, -np.log(1 - EPSILON), -np.log(EPSILON)).mean()
+    return {"loss": loss} | {name: found.get(name, np.nan) for name in ("accuracy", "f1_macro")}
 
 
 def check_finite(run: Run, row: Mapping[str, float]) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from glaucoma.base.files import hash_arrays, hash_json
 from glaucoma.dataset.splits import Split
-from glaucoma.model import augmentation, batch_norm, batches, cut, network, optimizers
+from glaucoma.model import augmentation, batch_norm, batches, cut, network, optimizers, scorer
 from glaucoma.model.runtime import describe, keras, threads
 from glaucoma.train import fitting, heads, history
 from glaucoma.train import trainer as training
@@ -28,6 +28,7 @@ def code_version() -> str:
         cut,
         augmentation,
         batch_norm,
+        scorer,
         batches,
         fitting,
         heads,

@@ -43,8 +43,8 @@ class Journal:
             raw = read_json(folder / "record.json")
             with np.load(folder / "weights.npz") as kept:
                 weights = [kept[name] for name in kept.files]
-            probability = {name: np.array(given, "float64") for name, given in raw["probability"].items()}
-            snapshot = Snapshot(raw["epochs"], weights, probability, pd.DataFrame(raw["history"]), raw["seconds"])
+            log_odds = {name: np.array(given, "float64") for name, given in raw["log_odds"].items()}
+            snapshot = Snapshot(raw["epochs"], weights, log_odds, pd.DataFrame(raw["history"]), raw["seconds"])
             os.utime(folder)  # tells `prune` that it is in use
         except (OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, BadZipFile):
             return None
@@ -57,7 +57,7 @@ class Journal:
             np.savez(temporary, *snapshot.weights)
         raw = {
             "epochs": snapshot.epochs,
-            "probability": {name: values.tolist() for name, values in snapshot.probability.items()},
+            "log_odds": {name: values.tolist() for name, values in snapshot.log_odds.items()},
             "history": snapshot.history.to_dict("list"),
             "seconds": snapshot.seconds,
         }

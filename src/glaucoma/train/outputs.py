@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.special import logit
 
 from glaucoma.base.files import write_csv
 from glaucoma.base.progress import say
@@ -21,10 +20,8 @@ from glaucoma.train.trainer import Snapshot
 
 __all__ = ["images_per_second", "write_rungs", "write_training"]
 
-LADDER = ["rung", "fold", "split", "image", "patient", "label", "predicted", "probability"]
+LADDER = ["rung", "fold", "split", "image", "patient", "label", "predicted", "probability", "log_odds"]
 BATCH, MEASURED = 16, 32  # images of a batch, and of a measurement
-
-EPSILON = 1e-7  # a softmax in float32 knows no probability nearer to 1
 
 
 def write_training(
@@ -45,7 +42,7 @@ def write_training(
         snapshot: what the training ended with.
         train: the split that was learnt from.
         splits: the splits to report on; `predictions.csv` holds them all (image, patient, source, split, label,
-            predicted, probability of abnormal), the other tables are one per split.
+            predicted, probability and log_odds of abnormal), the other tables are one per split.
         folder: where the files go.
         name: of the training, such as `stage1` or `fold 3`.
         what: was trained; both are the title of what is said.
@@ -62,16 +59,16 @@ def write_training(
     write_csv(folder / "history.csv", snapshot.history)
     tables = []
     for name, split in splits.items():
-        abnormal, probability = split.abnormal, snapshot.probability[name]
-        table = predictions_table(split.images, abnormal, probability)
+        abnormal, log_odds = split.abnormal, snapshot.log_odds[name]
+        table = predictions_table(split.images, abnormal, log_odds=log_odds)
         nowhere = [""] * len(split)
         about = {"patient": split.patients or nowhere, "source": split.sources or nowhere, "split": name}
         for place, (column, values) in enumerate(about.items(), start=1):
             table.insert(place, column, values)
         tables.append(table)
-        report = classification_report(abnormal, probability)
+        report = classification_report(abnormal, log_odds=log_odds)
         write_csv(folder / f"report_{name}.csv", report.rename_axis("class").reset_index())
-        counts = confusion(abnormal, probability)
+        counts = confusion(abnormal, log_odds=log_odds)
         write_csv(folder / f"confusion_{name}.csv", counts.rename_axis(columns=None).reset_index())
     write_csv(folder / "predictions.csv", pd.concat(tables))
     return found
@@ -80,11 +77,10 @@ def write_training(
 def _symptoms(snapshot: Snapshot, train: Split, splits: dict[str, Split], stops: bool) -> list[Symptom]:
     history = snapshot.history
     epoch = int(history["epoch"][history["test_loss"].idxmin()]) if stops else None
-    log_odds = {name: logit(np.clip(p, EPSILON, 1 - EPSILON)) for name, p in snapshot.probability.items()}
     return symptoms(
         np.concatenate([split.abnormal for split in splits.values()]),
-        np.concatenate([log_odds[name] for name in splits]),
-        train=(train.abnormal, log_odds["train"]),
+        np.concatenate([snapshot.log_odds[name] for name in splits]),
+        train=(train.abnormal, snapshot.log_odds["train"]),
         history=history,
         epoch=epoch,
     )
@@ -96,16 +92,16 @@ def write_rungs(
     """Write `ladder.csv` into `folder`: what each step of a training predicts for `test` and `valid`, for the summary.
 
     Args:
-        rungs: by step and split, float64 (n,), the probability of abnormal; none are a table without rows.
+        rungs: by step and split, float64 (n,), the log-odds of abnormal; none are a table without rows.
         splits: those of the fold.
         fold: its number.
         folder: where the file goes.
     """
     tables = [pd.DataFrame(columns=LADDER)]
-    for rung, probability in rungs.items():
+    for rung, log_odds in rungs.items():
         for name in ("test", "valid"):
             split = splits[name]
-            table = predictions_table(split.images, split.abnormal, probability[name])
+            table = predictions_table(split.images, split.abnormal, log_odds=log_odds[name])
             patients = list(split.patients or [""] * len(split))
             tables.append(table.assign(rung=rung, fold=fold, split=name, patient=patients)[LADDER])
     write_csv(folder / "ladder.csv", pd.concat(tables[1:] or tables, ignore_index=True))

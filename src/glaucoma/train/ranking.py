@@ -48,7 +48,7 @@ def rank(
     for place, (trial, shown) in enumerate(zip(trials, columns(trials), strict=True)):
         row = {f"param_{name}": value for name, value in shown.items()}
         if trial in finished:
-            found = scores(test.abnormal, finished[trial].probability["test"])
+            found = scores(test.abnormal, log_odds=finished[trial].log_odds["test"])
             found["cost"] = cost(found, miss)
             row |= {f"mean_test_{name}": np.nan if value is None else value for name, value in found.items()}
         ok = trial in finished

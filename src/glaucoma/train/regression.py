@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
@@ -46,8 +45,9 @@ def fit_regression(
     begin = time.perf_counter()
     fitted, predicted = fit_features(features, splits, params.C)
     seconds = time.perf_counter() - begin
-    row = {"epoch": 1, **followed(splits["train"], predicted["train"])}
-    row |= {f"test_{name}": value for name, value in followed(splits["test"], predicted["test"]).items()}
+    row = {"epoch": 1, **followed(splits["train"], log_odds=predicted["train"])}
+    test = followed(splits["test"], log_odds=predicted["test"])
+    row |= {f"test_{name}": value for name, value in test.items()}
     return regression_network(trunk, *fitted), Snapshot(1, [], predicted, pd.DataFrame([row]), seconds)
 
 
@@ -63,7 +63,7 @@ def fit_features(
 
     Returns:
         Mean and scale of the features, coefficients of the log odds of abnormal (float64 (features,) each) and their
-        intercept; and by split the probability of abnormal, float64 (n,).
+        intercept; and by split the log-odds of abnormal, float64 (n,).
     """
     train, flips = splits["train"], features.shape[1]
     taught = np.asarray(features[train.rows], np.float64).reshape(len(train) * flips, -1)
@@ -72,8 +72,8 @@ def fit_features(
     regression.fit(scaler.transform(taught), np.repeat(train.abnormal, flips))
     mean, scale, weights, intercept = scaler.mean_, scaler.scale_, regression.coef_[0], float(regression.intercept_[0])
 
-    def probability(split: Split) -> np.ndarray:
+    def log_odds(split: Split) -> np.ndarray:
         standard = (np.asarray(features[split.rows], np.float64) - mean) / scale
-        return expit((standard @ weights + intercept).mean(axis=1))
+        return (standard @ weights + intercept).mean(axis=1)
 
-    return (mean, scale, weights, intercept), {name: probability(split) for name, split in splits.items()}
+    return (mean, scale, weights, intercept), {name: log_odds(split) for name, split in splits.items()}

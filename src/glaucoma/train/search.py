@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import pickle
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from glaucoma.base.errors import ParamsError, TrainingError
+from glaucoma.base.errors import GlaucomaError, ParamsError, TrainingError
 from glaucoma.base.files import hash_json
 from glaucoma.base.params import Augment
-from glaucoma.base.progress import Progress, say
+from glaucoma.base.progress import Progress, plain, say
 from glaucoma.dataset.splits import Split
-from glaucoma.model.cut import Cut
+from glaucoma.model.cut import Cut, through_trunk
 from glaucoma.model.network import reseed
-from glaucoma.model.runtime import keras
-from glaucoma.search.executors.choose import Executor, choose
-from glaucoma.search.executors.work import Work, reason
+from glaucoma.model.runtime import fresh, keras
 from glaucoma.train.activations import activations
 from glaucoma.train.grid import Fit, Run, Trial, group
+from glaucoma.train.heads import HeadsTrainer
 from glaucoma.train.identity import code_version, hash_examples, hash_model
 from glaucoma.train.journal import Journal
-from glaucoma.train.trainer import Follower, Snapshot, assign
+from glaucoma.train.pool import Cluster, Processes, choose
+from glaucoma.train.trainer import Follower, Snapshot, Trainer, assign, values
 
-__all__ = ["Searcher"]
+__all__ = ["Searcher", "pack", "unpack"]
 
+Unit = tuple[list[Run], dict[Trial, str]]  # runs that are trained together, and the identity of each of their trials
 SMALL = 100_000  # parameters up to which several tails are trained in one step
 SIDE_BY_SIDE = (Fit(), Fit(precise_bn=True))  # what else a run may ask for then
 
@@ -41,7 +46,7 @@ class Searcher:
         cached: train on the trunk's stored outputs; False runs the trunk in every step, with equal results.
         title: what progress is shown as.
         augment: how images are changed in training, which wants pixels: nothing frozen, or `cached` False.
-        executor: where the trials are trained, which changes no result; None takes what the environment asks for.
+        pool: where the trials are trained, which changes no result; None takes what the environment asks for.
     """
 
     def __init__(
@@ -55,7 +60,7 @@ class Searcher:
         cached: bool = True,
         title: str = "search",
         augment: Augment | None = None,
-        executor: Executor | None = None,
+        pool: Processes | Cluster | None = None,
     ):
         reseed(cut.network, seed)
         self.augment = augment if augment is not None and augment.is_on() else None
@@ -66,7 +71,7 @@ class Searcher:
                 "set search.cache to false",
             )
         self.cut, self.pixels, self.splits, self.seed, self.cached = cut, pixels, splits, seed, cached
-        self.state, self.title, self.executor = state, title, executor
+        self.state, self.title, self.pool = state, title, pool
         self.journal = Journal(state / "trials")
         self.errors: dict[Trial, str] = {}
         self._common = [code_version(), hash_model(cut.network), hash_examples(pixels, splits), seed]
@@ -108,30 +113,42 @@ class Searcher:
 
     def _train(self, runs: list[Run]) -> dict[Trial, Snapshot]:
         finished: dict[Trial, Snapshot] = {}
-        executor = self.executor or choose()
+        pool = self.pool or choose()
         together = self._heads_only and all(run.fit in SIDE_BY_SIDE for run in runs)  # any other is trained alone
-        work = Work(self.cut, self.splits, self.seed, self.cached, together, self.augment)
-        arrays, units = self._arrays(), self._units(runs, executor.workers(), together)
+        units = [(unit, self._identities(unit)) for unit in self._units(runs, pool.workers, together)]
+        settings = {"seed": self.seed, "cached": self.cached, "together": together, "augment": self.augment}
+        arrays, here = [np.asarray(array) for array in self._arrays()], pool.stays_here(len(units))
+        if not here:
+            plain()
         with Progress(self.title, sum(run.epochs[-1] for run in runs), "epoch") as progress:
 
             def epoch(run: Run, row: dict[str, float]) -> None:
-                loss, score = row["loss"], row["test_f1_macro"]
-                place = f"run {runs.index(run) + 1} of {len(runs)}: {run}"
-                progress.step(1, f"{place}, epoch {row['epoch']}, loss {loss:.3f}, test macro F1 {score:.3f}")
+                progress.step(1, f"{run}, {_note(row)}")
 
-            def snapshot(run: Run, reached: Snapshot) -> None:
-                trial = run.trial(reached.epochs)
-                self.journal.write(self.identity(trial), reached)
-                finished[trial] = reached
-
-            def failure(run: Run, error: Exception) -> None:
-                for trial in map(run.trial, run.epochs):
-                    if trial not in finished:
-                        self.errors[trial] = reason(error)
-                        say(f"{self.title}: {trial} failed: {reason(error)}")
-
-            executor.run(work, arrays, units, Follower(epoch, snapshot, failure))
+            if here:
+                trainer = _trainer(self.cut, arrays, **settings)
+                results = ((unit, _train_unit(trainer, self.splits, unit, self.journal, epoch)) for unit in units)
+            else:
+                journal = self.journal.folder.absolute() if pool.shares_files else None
+                packed = pack(self.cut, settings, self.splits, self.title, journal)
+                results = pool.run(_train_packed, (uuid.uuid4().hex, packed, arrays), units)
+            for (unit, identities), told in results:
+                for trial, ended in told.items():
+                    if isinstance(ended, str):
+                        self.errors[trial] = ended
+                        say(f"{self.title}: {trial} failed: {ended}")
+                        continue
+                    finished[trial] = ended
+                    if not pool.shares_files:
+                        self.journal.write(identities[trial], ended)
+                if not here:
+                    progress.step(sum(run.epochs[-1] for run in unit), f"done: {unit[-1]}")
+            if here:
+                assign(trainer.variables, trainer.start)  # the network is left with the values it had
         return finished
+
+    def _identities(self, runs: list[Run]) -> dict[Trial, str]:
+        return {trial: self.identity(trial) for run in runs for trial in map(run.trial, run.epochs)}
 
     def _units(self, runs: list[Run], workers: int, together: bool) -> list[list[Run]]:
         """Runs that are trained together: heads of a batch size and `fit`, in a part for each worker; or each alone.
@@ -159,3 +176,100 @@ class Searcher:
         if self.cut.trunk is None or not self.cached:
             return [self.pixels]
         return activations(self.cut.trunk, self.pixels, self.state / "activations")
+
+
+def pack(cut: Cut, settings: dict[str, Any], *rest: Any) -> np.ndarray:
+    """Bytes, uint8, from which `unpack` makes a trainer in another process; `settings` are those of `_trainer`.
+
+    Generators' states travel with the weights, which a `.keras` file would not do.
+    """
+    models = [cut.tail] if settings["cached"] or cut.trunk is None else [cut.tail, cut.trunk]
+    taken = [(model.to_json(), values(model.variables)) for model in models]
+    return np.frombuffer(pickle.dumps((code_version(), taken, settings, rest), protocol=5), "uint8")
+
+
+def unpack(packed: np.ndarray, arrays: Sequence[np.ndarray]) -> tuple[Trainer | HeadsTrainer, Any]:
+    """Prepare this process for training on `arrays`, the pixels or the trunk's outputs of all images.
+
+    Returns:
+        A trainer, and the rest of what was packed.
+
+    Raises:
+        TrainingError: it was packed by other code.
+    """
+    code, taken, settings, rest = pickle.loads(packed)  # noqa: S301 - our own, from the process that this one works for
+    if code != code_version():
+        remedy = "install this project on every node, from the same lock"
+        raise TrainingError("a worker has this project, Keras or its backend in another version than here", remedy)
+    fresh(settings["seed"])
+    models = []
+    for architecture, given in taken:
+        models.append(keras.models.model_from_json(architecture))
+        assign(models[-1].variables, given)
+    tail, trunk = [*models, None][:2]
+    return _trainer(Cut(trunk or tail, trunk, tail), arrays, **settings), rest
+
+
+def _trainer(
+    cut: Cut, arrays: Sequence[np.ndarray], *, seed: int, cached: bool, together: bool, augment: Augment | None
+) -> Trainer | HeadsTrainer:
+    if together:
+        return HeadsTrainer(cut.tail, arrays[0], seed)
+    through = cut.trunk is not None and not cached
+    return Trainer(through_trunk(cut) if through else cut.tail, cut.tail.variables, arrays, seed, augment)
+
+
+_latest: tuple[str, Any] = ("", None)  # in a worker: a search's key, and what was unpacked for it
+
+
+def _train_packed(
+    key: str, packed: np.ndarray, arrays: Sequence[np.ndarray], unit: Unit
+) -> dict[Trial, Snapshot | str]:
+    """Train a unit in a worker. Units of one `key` share a trainer, and so what it has compiled."""
+    global _latest
+    if _latest[0] != key:
+        _latest = key, unpack(packed, arrays)
+    trainer, (splits, title, journal) = _latest[1]
+    runs = unit[0]
+    what = f"{title}, {runs[-1]}" + (f" and {len(runs) - 1} more" if runs[1:] else "")
+    with Progress(what, sum(run.epochs[-1] for run in runs), "epoch") as progress:
+        kept = Journal(journal) if journal else None
+        return _train_unit(trainer, splits, unit, kept, lambda run, row: progress.step(1, _note(row)))
+
+
+def _train_unit(
+    trainer: Trainer | HeadsTrainer,
+    splits: Mapping[str, Split],
+    unit: Unit,
+    journal: Journal | None,
+    epoch: Callable[[Run, dict[str, float]], None],
+) -> dict[Trial, Snapshot | str]:
+    """What each trial of a unit ended with, or why it failed; what a journal has by now is not trained again."""
+    runs, identities = unit
+    known = {trial: journal.read(identity) for trial, identity in identities.items()} if journal else {}
+    told: dict[Trial, Snapshot | str] = {trial: found for trial, found in known.items() if found}
+    left = [replace(run, epochs=tuple(e for e in run.epochs if run.trial(e) not in told)) for run in runs]
+
+    def snapshot(run: Run, reached: Snapshot) -> None:
+        trial = run.trial(reached.epochs)
+        if journal:
+            journal.write(identities[trial], reached)
+        told[trial] = reached
+
+    def failure(run: Run, error: Exception) -> None:
+        told.update({trial: _reason(error) for trial in map(run.trial, run.epochs) if trial not in told})
+
+    if left := [run for run in left if run.epochs]:
+        trainer.train(left, splits, Follower(epoch, snapshot, failure))
+    return told
+
+
+def _note(row: Mapping[str, float]) -> str:
+    return f"epoch {row['epoch']}, loss {row['loss']:.3f}, test macro F1 {row['test_f1_macro']:.3f}"
+
+
+def _reason(error: Exception) -> str:
+    """Why a run failed, in a line."""
+    if isinstance(error, GlaucomaError):
+        return error.found
+    return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:200]}"

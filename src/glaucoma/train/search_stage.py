@@ -18,9 +18,9 @@ from glaucoma.model.cut import Cut, cut_all, cut_head, cut_last
 from glaucoma.model.likeness import learn
 from glaucoma.model.network import CLASSES, build_network
 from glaucoma.model.runtime import describe, fresh, keras
-from glaucoma.search.executors.choose import Executor, choose
 from glaucoma.train.grid import expand, fit_of
 from glaucoma.train.outputs import write_training
+from glaucoma.train.pool import choose
 from glaucoma.train.ranking import rank, timings
 from glaucoma.train.search import Searcher
 from glaucoma.train.trainer import Snapshot
@@ -31,29 +31,27 @@ TOP = 5  # trials that the report shows
 
 
 @held()
-def stage1(params: Params, jobs: int | None = None, executor: str | None = None) -> None:
+def stage1(params: Params, jobs: int | None = None) -> None:
     """Search with all of the backbone frozen; only the head learns."""
     fresh(params.seed)
     network = with_head(load_model(paths.BACKBONE), params.head, params.seed)
-    search_stage("stage1", params, network, choose(jobs, executor), cut_head)
+    search_stage("stage1", params, network, cut_head, jobs)
 
 
 @held()
-def stage2(params: Params, jobs: int | None = None, executor: str | None = None) -> None:
+def stage2(params: Params, jobs: int | None = None) -> None:
     """Search with the last layers of the backbone trained too, from stage 1's winner."""
     fresh(params.seed)
     network = load_model(paths.search_files("stage1")["model"])
-    search_stage(
-        "stage2", params, network, choose(jobs, executor), lambda whole: cut_last(whole, params.stage2.unfreeze_last)
-    )
+    search_stage("stage2", params, network, lambda whole: cut_last(whole, params.stage2.unfreeze_last), jobs)
 
 
 @held()
-def stage3(params: Params, jobs: int | None = None, executor: str | None = None) -> None:
+def stage3(params: Params, jobs: int | None = None) -> None:
     """Search with every layer trained, from stage 2's winner."""
     fresh(params.seed)
     network = load_model(paths.search_files("stage2")["model"])
-    search_stage("stage3", params, network, choose(jobs, executor), cut_all)
+    search_stage("stage3", params, network, cut_all, jobs)
 
 
 def with_head(backbone: keras.Model, head: Head, seed: int) -> keras.Model:
@@ -62,9 +60,11 @@ def with_head(backbone: keras.Model, head: Head, seed: int) -> keras.Model:
 
 
 def search_stage(
-    name: str, params: Params, network: keras.Model, executor: Executor, cut: Callable[[keras.Model], Cut]
+    name: str, params: Params, network: keras.Model, cut: Callable[[keras.Model], Cut], jobs: int | None = None
 ) -> Snapshot:
     """Train the grid of stage `name` from `network`, and write its model, metrics, tables, figures and timings.
+
+    How many runs are trained at a time changes no result; None leaves it to the environment (`search.pool`).
 
     Returns:
         What the winner ended with; `network` has its weights.
@@ -86,7 +86,7 @@ def search_stage(
         cached=params.search.cache,
         augment=params.augment,
         title=name,
-        executor=executor,
+        pool=choose(jobs),
     )
     finished = searcher.train(trials)
     test = splits[params.search.split]
@@ -99,7 +99,7 @@ def search_stage(
     write_csv(files["report"] / "top5.csv", table.head(TOP))
     what, stops = f"best of {len(trials)} trials ({best})", best.fit.early_stopping > 0
     found = write_training(winner, splits["train"], {"test": test}, files["report"], name, what, stops=stops)
-    result = {"best": best.as_dict(), "test": scores(test.abnormal, winner.probability["test"])}
+    result = {"best": best.as_dict(), "test": scores(test.abnormal, log_odds=winner.log_odds["test"])}
     counts = {"trials": len(trials), "failed": len(trials) - len(finished), "warnings": len(found)}
     write_json(files["metrics"], {**result, **counts})
     about = {"stage": name, "fold": params.search.fold, **result, **likeness(splits["train"])}

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy.special import expit
 
 from glaucoma.base.errors import TrainingError
 from glaucoma.base.params import Augment
@@ -17,9 +18,9 @@ from glaucoma.dataset.splits import Split
 from glaucoma.model.augmentation import augmented, augmenting_layers
 from glaucoma.model.batch_norm import BatchStatistics, one_kernel
 from glaucoma.model.batches import Batches, Stoppable
-from glaucoma.model.network import CLASSES
 from glaucoma.model.optimizers import make_optimizer
 from glaucoma.model.runtime import keras, ready_to_predict
+from glaucoma.model.scorer import log_odds, scorer
 from glaucoma.train.fitting import EpochEnd, class_weights, fit_callbacks, statistics_rows
 from glaucoma.train.grid import Run
 from glaucoma.train.history import check_finite, followed_metrics, history_row
@@ -41,7 +42,7 @@ class Snapshot:
     Attributes:
         epochs: how many; where training stopped early, how many it might have had, and `history` is shorter.
         weights: values of the trainer's variables, in their order.
-        probability: by split, float64 (n,), the probability of class abnormal for each of its images.
+        log_odds: by split, float64 (n,), ln(p / (1 - p)) of the probability of abnormal for each of its images.
         history: one row per epoch: epoch (from 1), loss, accuracy, f1_macro, and the same with `test_`. Where batch
             statistics are computed anew, `test_` is by those of half of the train split, in the last row of all of it.
         seconds: how long it took so far.
@@ -49,9 +50,14 @@ class Snapshot:
 
     epochs: int
     weights: list[np.ndarray]
-    probability: dict[str, np.ndarray]
+    log_odds: dict[str, np.ndarray]
     history: pd.DataFrame
     seconds: float
+
+    @property
+    def probability(self) -> dict[str, np.ndarray]:
+        """By split, float64 (n,), the probability of abnormal; 1 from log-odds of 37 on."""
+        return {name: expit(found) for name, found in self.log_odds.items()}
 
 
 @dataclass(frozen=True)
@@ -99,6 +105,7 @@ class Trainer:
         self.model, self.variables, self.arrays, self.seed = model, variables, arrays, seed
         self.augment = augment if augment is not None and augment.is_on() else None
         self.start = values(variables)
+        self.scorer = scorer(model)
         self._compiled: dict[tuple[str, float], _Compiled] = {}
         self._statistics: BatchStatistics | None = None  # once a run asks for them
 
@@ -122,28 +129,28 @@ class Trainer:
         begin = time.perf_counter()
 
         def look(*, whole: bool) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
-            """The probabilities of test and nothing else, or of all splits and the weights."""
+            """The log-odds of test and nothing else, or of all splits and the weights."""
             with self._with_statistics(run, train, whole=whole):
                 due = splits if whole else {"test": test}
-                probability = {name: self._probability(split, run.batch_size) for name, split in due.items()}
-                return probability, values(self.variables) if whole else []
+                predicted = {name: self._log_odds(split, run.batch_size) for name, split in due.items()}
+                return predicted, values(self.variables) if whole else []
 
         def reached(epochs: int, found: tuple[dict[str, np.ndarray], list[np.ndarray]], history: list) -> None:
-            probability, weights = found
+            predicted, weights = found
             seconds = time.perf_counter() - begin
-            follower.snapshot(run, Snapshot(epochs, weights, probability, pd.DataFrame(history), seconds))
+            follower.snapshot(run, Snapshot(epochs, weights, predicted, pd.DataFrame(history), seconds))
 
         def epoch_end(epoch: int, logs: dict[str, float]) -> float:
             due = epoch + 1 in run.epochs and not run.fit.early_stopping
             # What later epochs are told of this one must not depend on whether a snapshot was due
             whole = due and (epoch + 1 == run.epochs[-1] or not run.fit.precise_bn)
             found = look(whole=whole)
-            rows.append(history_row(epoch, logs, test, found[0]["test"]))
+            rows.append(history_row(epoch, logs, test, log_odds=found[0]["test"]))
             check_finite(run, rows[-1])
             follower.epoch(run, rows[-1])
             if due:
                 found = found if whole else look(whole=True)
-                reached(epoch + 1, found, [*rows[:-1], history_row(epoch, logs, test, found[0]["test"])])
+                reached(epoch + 1, found, [*rows[:-1], history_row(epoch, logs, test, log_odds=found[0]["test"])])
             return rows[-1]["test_loss"]
 
         with one_kernel(model):
@@ -165,10 +172,9 @@ class Trainer:
         rows = statistics_rows(train, self.seed, whole=whole)
         return self._statistics.of(Batches(self.arrays, rows, None, batch_size=run.batch_size), [Stoppable()])
 
-    def _probability(self, split: Split, batch_size: int) -> np.ndarray:
+    def _log_odds(self, split: Split, batch_size: int) -> np.ndarray:
         batches = self._batches(split, batch_size, labelled=False)
-        predicted = self.model.predict(batches, verbose=0, callbacks=[Stoppable()])
-        return predicted[:, CLASSES.index("abnormal")].astype("float64")
+        return log_odds(self.scorer.predict(batches, verbose=0, callbacks=[Stoppable()]))
 
     def _batches(self, split: Split, size: int, seed: int | None = None, *, labelled: bool = True) -> Batches:
         return Batches(self.arrays, split.rows, split.abnormal if labelled else None, batch_size=size, seed=seed)
@@ -189,7 +195,7 @@ class Trainer:
             loss = keras.losses.BinaryCrossentropy(label_smoothing=run.fit.label_smoothing)
             model.compile(optimizer=optimizer, loss=loss, metrics=followed_metrics())
             model.optimizer.build(model.trainable_variables)
-            ready_to_predict(self.model)
+            ready_to_predict(self.scorer)
             moving = [*model.optimizer.variables, *(variable for layer in layers for variable in layer.variables)]
             self._compiled[key] = _Compiled(model, moving, values(moving))
         if run.fit.precise_bn and self._statistics is None:

@@ -1,0 +1,86 @@
+"""A network up to its logits: what it says before the softmax squeezes it into [0, 1], where float32 knows no ranks.
+
+A softmax in float32 is 1 from log-odds of about 17 on, so that sure images can't be told from surer ones. The network
+stays what it is; its scorer shares its layers and variables, and only leaves the softmax out.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from glaucoma.model.network import CLASSES
+from glaucoma.model.runtime import keras
+
+__all__ = ["log_odds", "scorer", "with_log_odds"]
+
+SMALLEST = 1.2e-38  # of float32, so that a logarithm is finite: log-odds reach ± 87 where there are only probabilities
+
+
+def scorer(network: keras.Model) -> keras.Model:
+    """A model on the network's layers whose two outputs differ by the log-odds.
+
+    They are the logits, where the network ends in a softmax of its own layer or of a dense one, also within a model
+    that it ends in; else, of another program's network, the logarithms of its probabilities.
+
+    Args:
+        network: ends in (batch, 2) probabilities.
+
+    Returns:
+        Of the same inputs, float (batch, 2), columns as the network's.
+    """
+    end = network.outputs[0]._keras_history
+    last = end.operation
+    before = last._inbound_nodes[end.node_index].input_tensors
+    if isinstance(last, keras.Model):
+        return keras.Model(network.inputs, scorer(last)(before if len(before) > 1 else before[0]))
+    if isinstance(last, keras.layers.Dense) and last.activation is keras.activations.softmax:
+        return keras.Model(network.inputs, _Logits(last)(before[0]))
+    plain = isinstance(last, keras.layers.Activation) and last.activation is keras.activations.softmax
+    if plain or isinstance(last, keras.layers.Softmax):
+        return keras.Model(network.inputs, before[0])
+    return keras.Model(network.inputs, _Logarithm()(network.outputs[0]))
+
+
+def with_log_odds(network: keras.Model, classes: tuple[str, ...] = CLASSES) -> keras.Model:
+    """The network with a second output: float (batch, 1), the log-odds of abnormal."""
+    scored = scorer(network)
+    at = [classes.index(name) for name in ("abnormal", "normal")]
+    return keras.Model(network.inputs, [network.outputs[0], _Difference(*at)(scored.outputs[0])])
+
+
+def log_odds(scored: np.ndarray, classes: tuple[str, ...] = CLASSES) -> np.ndarray:
+    """The log-odds of abnormal, float64 (n,), ln(p / (1 - p)), from a scorer's (n, 2) whose columns are `classes`."""
+    scored = np.asarray(scored, "float64")
+    return scored[:, classes.index("abnormal")] - scored[:, classes.index("normal")]
+
+
+class _Logits(keras.layers.Layer):
+    """A dense layer without its activation; the variables are that layer's."""
+
+    def __init__(self, dense: keras.layers.Dense):
+        super().__init__(trainable=dense.trainable, dtype=dense.dtype_policy)
+        self.dense = dense
+
+    def call(self, inputs: Any) -> Any:
+        found = keras.ops.matmul(inputs, keras.ops.cast(self.dense.kernel, self.compute_dtype))
+        if not self.dense.use_bias:
+            return found
+        return keras.ops.add(found, keras.ops.cast(self.dense.bias, self.compute_dtype))
+
+
+class _Logarithm(keras.layers.Layer):
+    def call(self, inputs: Any) -> Any:
+        return keras.ops.log(keras.ops.maximum(inputs, SMALLEST))
+
+
+class _Difference(keras.layers.Layer):
+    """One column less another, kept as a column."""
+
+    def __init__(self, one: int, other: int):
+        super().__init__()
+        self.one, self.other = one, other
+
+    def call(self, inputs: Any) -> Any:
+        return inputs[:, self.one : self.one + 1] - inputs[:, self.other : self.other + 1]

@@ -1,0 +1,98 @@
+"""Folds side by side: workers train them into the journal; then one `dvc repro`, which finds every training there.
+
+A fold's results do not depend on how many run beside it: it computes with as many threads as alone, on fewer cores.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import traceback
+from collections.abc import Sequence
+
+from glaucoma.base import interrupts, paths
+from glaucoma.base.errors import GlaucomaError, TrainingError
+from glaucoma.base.names import many
+from glaucoma.base.params import load_params
+from glaucoma.base.progress import Progress, plain, say
+from glaucoma.train.pool import Processes
+
+__all__ = ["crossval"]
+
+DVC = (sys.executable, "-m", "dvc")
+
+
+def crossval(folds: Sequence[int], jobs: int) -> None:
+    """Bring all folds up to date, `jobs` at a time (-1: one a core), and then all of the DAG.
+
+    A fold that fails stops no other. With RAY_ADDRESS, the trainings of the folds run on that cluster.
+
+    Raises:
+        ParamsError: `jobs` is 0 or less than -1.
+        TrainingError: a stage before the folds failed, folds failed (all are named), or a stage after them did.
+    """
+    pool = Processes(jobs, {"GLAUCOMA_JOBS": "1"})  # the folds share the cores already
+    os.environ.setdefault("GLAUCOMA_STATE_GB", "inf")  # no fold may push another's trainings out of the journal
+    interrupts.install()
+    plain()
+    stages = {f"crossval@{fold}": fold for fold in folds}
+    if _dvc("repro", *_before(next(iter(stages)))):
+        raise TrainingError("a stage before the folds failed", "its error is above")
+    changed = json.loads(_told("status", "--json", *stages))
+    due = [fold for stage, fold in stages.items() if stage in changed]
+    failed = {}
+    with Progress("folds", len(due), "fold") as progress:
+        for fold, why in pool.run(_train, (), due):
+            if why:
+                failed[fold] = why
+                say(f"fold {fold} failed: {why}")
+            progress.step(1)
+    if failed:
+        trained = [stage for stage, fold in stages.items() if fold in due and fold not in failed]
+        if trained:
+            _dvc("repro", *trained)
+        named = "; ".join(f"fold {fold}: {why}" for fold, why in sorted(failed.items()))
+        remedy = "run it again: finished folds are kept"
+        raise TrainingError(f"{len(failed)} of {many(len(folds), 'fold')} failed: {named}", remedy)
+    if _dvc("repro"):
+        raise TrainingError("all folds are done, but a stage after them failed", "its error is above")
+
+
+def _train(fold: int) -> str:
+    """Train a fold in this process, a worker; why that failed, or nothing."""
+    from glaucoma.train.fold_stage import fill_journal
+
+    try:
+        fill_journal(load_params(paths.PARAMS), fold)
+    except GlaucomaError as error:
+        return error.found
+    except Exception as error:
+        traceback.print_exc()
+        return f"{type(error).__name__}: {error}"
+    return ""
+
+
+def _before(stage: str) -> list[str]:
+    """Names of all stages that a stage needs, as DVC knows them."""
+    return sorted(set(re.findall(r'"([^"]+)"', _told("dag", "--dot", stage))) - {stage})
+
+
+def _told(*arguments: str) -> str:
+    """What DVC prints."""
+    done = subprocess.run([*DVC, *arguments], capture_output=True, text=True)  # noqa: S603
+    if done.returncode:
+        raise TrainingError(f"`dvc {' '.join(arguments)}` failed: {done.stderr.strip()}", "look at dvc.yaml")
+    return done.stdout
+
+
+def _dvc(*arguments: str) -> int:
+    """Run DVC; its exit code."""
+    process = subprocess.Popen([*DVC, *arguments])  # noqa: S603
+    try:
+        return process.wait()
+    except KeyboardInterrupt:  # DVC got it too, and waits for its stage
+        process.wait()
+        raise

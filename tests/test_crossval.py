@@ -1,0 +1,74 @@
+"""`glaucoma crossval`: folds side by side, then one `dvc repro` that has nothing left to train."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from conftest import Project
+
+pytestmark = pytest.mark.slow  # folds are trained, and DVC is started a dozen times
+
+ANOTHER = {"lr": 0.0005, "epochs": 2}
+
+
+def test_folds_side_by_side_end_as_one_after_the_other_and_dvc_trains_nothing_more(project: Project, tmp_path: Path):
+    project.set(ANOTHER)
+    shutil.rmtree(project / ".state/trials")
+    other = project.copy(tmp_path / "other/glaucoma")
+
+    ran = project.run("glaucoma", "crossval", "--jobs", "2")
+
+    assert "2/2 folds" in ran.stderr
+    for fold in (0, 1):  # by a worker; had DVC's stage trained it too, there would be two
+        assert len(re.findall(rf"^fold {fold}, training: 2/2 epochs", ran.stderr, re.MULTILINE)) == 1
+        assert len(re.findall(rf"^fold {fold}, warm start, stage2: ", ran.stderr, re.MULTILINE)) == 1
+    assert "up to date" in project.dvc("status").stdout
+
+    other.dvc("repro")
+    assert project.metrics() == other.metrics()
+
+    again = project.run("glaucoma", "crossval", "--jobs", "-1")
+    assert "epochs" not in again.stderr
+
+
+def test_a_fold_that_fails_is_named_and_stops_no_other(project: Project):
+    project.set({**ANOTHER, "crossval.folds": [77, 0, 1]})
+
+    ran = project.run("glaucoma", "crossval", "--jobs", "2", ok=False)
+
+    assert ran.returncode == 6
+    assert "error: 1 of 3 folds failed: fold 77: there is no fold 77" in ran.stderr
+    assert "Traceback" not in ran.stderr
+    for fold in (0, 1):
+        assert project.json(f"models/crossval/fold{fold}.json")["configuration"]["lr"] == ANOTHER["lr"]
+    assert not (project / "models/crossval/fold77.keras").exists()
+
+
+def test_ctrl_c_ends_all_folds(project: Project):
+    project.set({"epochs": 100_000})
+    process = project.start("glaucoma", "crossval", "--jobs", "2")
+    for line in process.stderr:
+        if re.match(r"fold \d, training: \d+/100000 epochs", line):
+            break
+    os.killpg(process.pid, signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "stopped by Ctrl-C" in told
+    assert "Traceback" not in told
+    deadline = time.monotonic() + 60
+    while [link for link in Path("/proc").glob("[0-9]*/cwd") if works_in(link, project.root)]:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def works_in(link: Path, folder: Path) -> bool:
+    try:
+        return link.readlink() == folder
+    except OSError:
+        return False
