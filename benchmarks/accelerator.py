@@ -26,7 +26,7 @@ from glaucoma.base.progress import say
 from glaucoma.model.batches import Batches
 from glaucoma.model.optimizers import make_optimizer
 from glaucoma.model.runtime import describe, keras
-from glaucoma.train.history import followed_metrics
+from glaucoma.train.fitting import followed_metrics
 
 EPOCHS, FOLDS = 50, 10
 LR = 0.0001

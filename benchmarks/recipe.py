@@ -36,7 +36,7 @@ from glaucoma.model.runtime import fresh, keras
 from glaucoma.photos.crop import load_cropped
 from glaucoma.train.activations import activations
 from glaucoma.train.grid import Fit, Trial
-from glaucoma.train.regression import fit_features
+from glaucoma.train.logistic import fit_features
 from glaucoma.train.search import Searcher
 
 LITE, SPLITS = "EfficientNetLite0", ("test", "valid")

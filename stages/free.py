@@ -3,8 +3,8 @@
 import _checkout
 from glaucoma.base import paths
 from glaucoma.base.stage import command
-from glaucoma.train.free_models import free_model
 from glaucoma.train.pool import FLAGS
+from glaucoma.train.search_stage import free_model
 
 if __name__ == "__main__":
     command(free_model, __doc__, model={"choices": paths.FREE, "required": True, "help": "section of params"}, **FLAGS)

@@ -7,11 +7,11 @@ from glaucoma.base.params import Params
 from glaucoma.base.progress import say
 from glaucoma.base.stage import command
 from glaucoma.evaluate import summary
-from glaucoma.evaluate.against_published import write_against_published
 from glaucoma.evaluate.controls import control_lines, write_against_controls
-from glaucoma.evaluate.judgement import interval_lines, write_judgement, write_ladder
 from glaucoma.evaluate.ladder import ladder_lines
+from glaucoma.evaluate.published import write_against_published
 from glaucoma.evaluate.scores import ABNORMAL, confusion
+from glaucoma.evaluate.summary_tables import interval_lines, write_judgement, write_ladder
 from glaucoma.model import symptoms
 
 

@@ -14,9 +14,9 @@ from PIL import Image
 from trees import params_for, probes
 
 from glaucoma.base import paths
+from glaucoma.base.errors import shown
 from glaucoma.base.files import read_csv, write_csv
 from glaucoma.base.index import read_index
-from glaucoma.base.names import shown
 from glaucoma.report import explore as counts
 from glaucoma.report.audit_figures import labelled, offenders, write_found
 from glaucoma.report.explore import folds_chart, overlap, sizes_chart, splits_chart

@@ -23,8 +23,8 @@ from glaucoma.model.backbones import build_backbone
 from glaucoma.model.network import build_network
 from glaucoma.model.portable import Portable
 from glaucoma.model.runtime import keras
-from glaucoma.predict import export
-from glaucoma.predict.export import export_model
+from glaucoma.predict import conversion as export
+from glaucoma.predict.conversion import export_model
 
 ALONE = """
 import sys

@@ -6,9 +6,9 @@ import pytest
 from PIL import Image
 
 from glaucoma.evaluate.scores import predictions_table
-from glaucoma.report.folds import folds_figure, pooled_note, roc_figure, seen_note
+from glaucoma.report.score_figures import folds_figure, pooled_note, roc_figure, seen_note
 from glaucoma.report.style import ink
-from glaucoma.report.training import confusion_figure, learning_curves
+from glaucoma.report.training_figures import confusion_figure, learning_curves
 
 
 def history(epochs: int) -> pd.DataFrame:

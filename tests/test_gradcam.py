@@ -21,10 +21,7 @@ from glaucoma.model.network import CLASSES, HEAD, build_network
 from glaucoma.model.portable import Portable
 from glaucoma.model.runtime import keras
 from glaucoma.predict.inference import Classifier
-from glaucoma.report.explain_stage import run_explain
-from glaucoma.report.explanations import explainers
-from glaucoma.report.heat import heat_overlay
-from glaucoma.report.localisation import disc_mask, heat_share
+from glaucoma.report.explain import disc_mask, explainers, heat_overlay, heat_share, run_explain
 
 SPOT = 8  # pixels a side of the planted patch
 

@@ -13,13 +13,19 @@ from glaucoma.base.confidence import auroc_interval, proportion_interval
 from glaucoma.base.errors import DataError
 from glaucoma.evaluate.calibration import apply_isotonic, apply_temperature, fit_isotonic, fit_temperature, reliability
 from glaucoma.evaluate.comparison import compare, delong, mcnemar, paired
-from glaucoma.evaluate.decision import decision_curve
-from glaucoma.evaluate.decisions import calibration_table, decisions, thresholds_table
+from glaucoma.evaluate.decisions import (
+    RULES,
+    calibration_table,
+    choose_threshold,
+    decision_curve,
+    decisions,
+    rules,
+    thresholds_table,
+)
 from glaucoma.evaluate.intervals import intervals, weighted_scores
 from glaucoma.evaluate.over_folds import fold_intervals, mean_differences
 from glaucoma.evaluate.scores import SCORES, probabilistic, scores
 from glaucoma.evaluate.subgroups import qualities, subgroup_scores, worst_errors
-from glaucoma.evaluate.thresholds import RULES, choose_threshold, rules
 from glaucoma.model.log_odds import ALL, Threshold, averaged, averaged_by
 
 ABNORMAL = np.array([1, 1, 1, 1, 0, 0, 0, 0, 0], dtype=bool)

@@ -16,7 +16,7 @@ from glaucoma.base.files import read_csv, write_csv, write_json
 from glaucoma.evaluate.ladder import RUNGS, cheapest, cost_quality, ladder_lines, read_costs, read_ladder
 from glaucoma.evaluate.over_folds import mean_differences
 from glaucoma.evaluate.summary import read_folds
-from glaucoma.report.ladder import ladder_figure
+from glaucoma.report.score_figures import ladder_figure
 
 COSTS = {"thumbnail": 0.1, "regression": 2.0, "stage1": 5.0, "stage2": 20.0, "final": 60.0}
 

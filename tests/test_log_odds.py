@@ -23,7 +23,7 @@ from glaucoma.model.artifacts import load_model, save_model
 from glaucoma.model.cut import cut_all, cut_head, cut_last
 from glaucoma.model.runtime import keras
 from glaucoma.model.scorer import log_odds, scorer, with_log_odds
-from glaucoma.predict.export import export_model
+from glaucoma.predict.conversion import export_model
 from glaucoma.predict.inference import load_classifier, predict_files
 from glaucoma.train.grid import Run
 from glaucoma.train.outputs import write_training

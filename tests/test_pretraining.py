@@ -15,9 +15,8 @@ from small import efficientnet, images, tiny_network
 from glaucoma.base.errors import WeightsError
 from glaucoma.base.files import read_csv, write_json
 from glaucoma.base.paths import pretrain_files
-from glaucoma.model import bundled
-from glaucoma.model.backbones import build_backbone
-from glaucoma.model.bundled import read_half, write_half
+from glaucoma.model import backbones as bundled
+from glaucoma.model.backbones import build_backbone, read_half, write_half
 from glaucoma.synthetic.anatomy import draw_eyes
 from glaucoma.synthetic.eyes import TARGETS, measures, write_eyes
 from glaucoma.synthetic.render import render_eye

@@ -12,7 +12,7 @@ from glaucoma.model.backbones import build_backbone
 from glaucoma.model.gradcam import gradcam
 from glaucoma.model.regression import FEATURES, feature_trunk, pools_of, regression_network
 from glaucoma.model.runtime import fresh, keras
-from glaucoma.train.regression import fit_regression
+from glaucoma.train.logistic import fit_regression
 
 SIZE, ROWS = 64, {"train": range(24), "test": range(24, 30), "valid": range(30, 36)}
 

@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from glaucoma.base.errors import many, shown
 from glaucoma.base.index import CONDITIONS, distinct
-from glaucoma.base.names import many, shown
 
 __all__ = ["CHECKS", "LINKS", "PHOTOGRAPH_CHECKS", "UNWAIVABLE", "Case", "Finding", "overlaps"]
 

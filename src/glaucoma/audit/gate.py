@@ -14,10 +14,9 @@ import pandas as pd
 from glaucoma.audit.checks import CHECKS as LISTED_CHECKS
 from glaucoma.audit.checks import LINKS, PHOTOGRAPH_CHECKS, UNWAIVABLE, Case, Finding
 from glaucoma.audit.shortcuts import SHORTCUT_CHECKS, probe_all
-from glaucoma.base.errors import AuditError, ParamsError
+from glaucoma.base.errors import AuditError, ParamsError, listed, many
 from glaucoma.base.files import write_csv, write_json
 from glaucoma.base.index import distinct
-from glaucoma.base.names import listed, many
 from glaucoma.base.params import Params
 from glaucoma.base.workers import in_threads
 from glaucoma.photos.content import read_content

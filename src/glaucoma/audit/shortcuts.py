@@ -14,8 +14,8 @@ from sklearn.preprocessing import StandardScaler
 
 from glaucoma.audit.checks import Case, Finding
 from glaucoma.base.confidence import auroc_interval
+from glaucoma.base.errors import many, shown
 from glaucoma.base.index import CONDITIONS
-from glaucoma.base.names import many, shown
 from glaucoma.dataset.folds import groups_of
 from glaucoma.photos.looks import Look
 

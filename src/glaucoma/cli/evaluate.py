@@ -8,9 +8,8 @@ from pathlib import Path
 import pandas as pd
 
 from glaucoma.base import paths
-from glaucoma.base.errors import DataError, TrainingError
+from glaucoma.base.errors import DataError, TrainingError, listed, many
 from glaucoma.base.files import read_csv, read_json
-from glaucoma.base.names import listed, many
 from glaucoma.base.params import load_params
 from glaucoma.evaluate.controls import control_lines
 

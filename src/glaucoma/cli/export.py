@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from glaucoma.base.errors import ParamsError
-from glaucoma.base.names import many, shown
+from glaucoma.base.errors import ParamsError, many, shown
 from glaucoma.cli.predict import by_name, number
 
 __all__ = ["add"]
@@ -54,7 +53,7 @@ def _export(given: argparse.Namespace) -> None:
     one_file = given.out is not None and given.out.suffix == suffix
     if one_file and len(models) > 1:
         raise ParamsError(f"--out is one file for {many(len(models), 'model')}", "give a folder")
-    from glaucoma.predict.export import export_model
+    from glaucoma.predict.conversion import export_model
 
     for model in models:
         out = given.out if one_file else (given.out or model.parent) / f"{model.stem}{suffix}"

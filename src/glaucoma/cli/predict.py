@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from glaucoma.base import paths
-from glaucoma.base.errors import DataError, ParamsError
-from glaucoma.base.names import listed, many, shown
+from glaucoma.base.errors import DataError, ParamsError, listed, many, shown
 from glaucoma.model.log_odds import Threshold, expit
 
 if TYPE_CHECKING:
@@ -76,7 +75,7 @@ def _predict(given: argparse.Namespace) -> int:
     if given.explain:
         if given.explain.exists() and not given.explain.is_dir():
             raise ParamsError(f"--explain is {shown(given.explain)}, which is not a folder", "give a folder")
-        from glaucoma.report.explanations import explain_files, explainers
+        from glaucoma.report.explain import explain_files, explainers
 
         explain = explainers(loaded)  # before the work, since other heads are refused
     found = predict_files(loaded, files, look=None if given.no_quality else lambda image: _quality(image, needed))

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from glaucoma.base import paths
-from glaucoma.base.errors import DataError, ParamsError
+from glaucoma.base.errors import DataError, ParamsError, many, shown
 from glaucoma.base.files import atomic_path
-from glaucoma.base.names import many, shown
 from glaucoma.base.params import Params, check_params, load_params
 from glaucoma.base.profiles import PREVIOUS, PROFILES, SHIPPED, kept, merge, nested, read_profile, rewrite, shipped
 from glaucoma.base.yaml12 import parse_yaml

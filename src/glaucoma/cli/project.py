@@ -6,9 +6,8 @@ import argparse
 from pathlib import Path
 
 from glaucoma.base import paths
-from glaucoma.base.errors import DataError
+from glaucoma.base.errors import DataError, many
 from glaucoma.base.files import read_csv, read_json
-from glaucoma.base.names import many
 from glaucoma.base.params import load_params
 from glaucoma.evaluate.ladder import ladder_lines
 from glaucoma.evaluate.summary import read_folds, readable

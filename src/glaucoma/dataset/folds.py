@@ -12,10 +12,9 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import StratifiedGroupKFold
 
-from glaucoma.base.errors import DataError
+from glaucoma.base.errors import DataError, listed, many, shown
 from glaucoma.base.files import read_csv
 from glaucoma.base.index import CONDITIONS, SPLITS
-from glaucoma.base.names import listed, many, shown
 from glaucoma.dataset.splits import Split
 
 __all__ = [

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from glaucoma.base.errors import many, shown
 from glaucoma.base.index import COLUMNS, CONDITIONS
-from glaucoma.base.names import many, shown
 from glaucoma.base.progress import say
 from glaucoma.base.workers import in_threads
 from glaucoma.dataset.folds import apply_folds, draw_folds, find_frozen

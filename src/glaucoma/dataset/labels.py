@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from glaucoma.base.errors import DataError
-from glaucoma.base.names import listed, many, shown
+from glaucoma.base.errors import DataError, listed, many, shown
 from glaucoma.dataset.walk import is_image_name
 from glaucoma.photos.images import SUFFIXES
 

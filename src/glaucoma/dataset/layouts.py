@@ -13,9 +13,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from glaucoma.base.errors import DataError
+from glaucoma.base.errors import DataError, shown
 from glaucoma.base.index import CONDITIONS, SPLITS
-from glaucoma.base.names import shown
 from glaucoma.base.progress import say
 from glaucoma.dataset.collections import COLLECTIONS, read_collection, recognise
 from glaucoma.dataset.labels import find_labels, read_labels

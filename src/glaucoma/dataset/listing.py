@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from glaucoma.base.errors import DataError
-from glaucoma.base.names import listed, shown
+from glaucoma.base.errors import DataError, listed, shown
 from glaucoma.dataset.labels import find_labels
 from glaucoma.dataset.walk import Found, folders, walk
 

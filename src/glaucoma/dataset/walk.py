@@ -6,8 +6,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from glaucoma.base.errors import DataError
-from glaucoma.base.names import listed, many, shown
+from glaucoma.base.errors import DataError, listed, many, shown
 from glaucoma.base.progress import say
 from glaucoma.photos.images import SUFFIXES
 

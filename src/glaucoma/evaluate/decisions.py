@@ -28,13 +28,74 @@ import pandas as pd
 
 from glaucoma.evaluate.calibration import apply_isotonic, apply_temperature, fit_isotonic, fit_temperature
 from glaucoma.evaluate.intervals import arrays
-from glaucoma.evaluate.scores import ABNORMAL, decided, probabilistic
-from glaucoma.evaluate.thresholds import RULES, choose_threshold
-from glaucoma.model.log_odds import expit
+from glaucoma.evaluate.scores import ABNORMAL, THRESHOLD, checked, checked_log_odds, decided, probabilistic
+from glaucoma.model.log_odds import ALL, expit
 
-__all__ = ["METHODS", "calibrated", "calibration_table", "decisions", "fit", "thresholds_table"]
+__all__ = [
+    "METHODS",
+    "RULES",
+    "calibrated",
+    "calibration_table",
+    "choose_threshold",
+    "decision_curve",
+    "decisions",
+    "fit",
+    "rules",
+    "thresholds_table",
+]
 
 METHODS = ("none", "temperature", "isotonic")
+
+
+def rules(sensitivity: float = 0.95, specificity: float = 0.95) -> tuple[str, ...]:
+    """Names of the rules by which thresholds are chosen; that of a wanted score bears its per cent (`sensitivity_95`).
+
+    Args:
+        sensitivity: wanted share of abnormal images found, 0 < x ≤ 1.
+        specificity: wanted share of normal images left alone, 0 < x ≤ 1.
+    """
+    wanted = f"sensitivity_{100 * sensitivity:.10g}", f"specificity_{100 * specificity:.10g}"
+    return ("fixed", "youden", *wanted, "least_cost")
+
+
+RULES = rules()
+
+
+def choose_threshold(rule: str, abnormal: np.ndarray, *, log_odds: np.ndarray, miss: float = 1.0) -> float | None:
+    """The threshold that a rule takes from these predictions.
+
+    Thresholds lie in the middle between neighbouring log-odds, so that they carry over to other images as well as
+    they can. Of equally good ones the lowest is taken: it misses the fewest abnormal images.
+
+    Args:
+        rule: `fixed` (0, which is probability 0.5, as published); `youden` (highest sensitivity + specificity - 1;
+            Youden, Cancer 3:32, 1950); `sensitivity_95` (highest specificity with sensitivity ≥ 0.95, or any other per
+            cent); `specificity_95` (highest sensitivity with specificity ≥ 0.95, or any other); `least_cost` (lowest
+            miss · false negatives + false positives).
+        abnormal: bool, (n,).
+        log_odds: float, (n,), of abnormal.
+        miss: what a missed abnormal image costs, in false alarms.
+
+    Returns:
+        From these log-odds on an image is called abnormal, `-ALL` to `ALL`; None where the images lack a class.
+    """
+    if rule == "fixed":
+        return THRESHOLD
+    abnormal, log_odds = checked_log_odds(abnormal, log_odds)
+    if abnormal.all() or not abnormal.any():
+        return None
+    values = np.unique(log_odds)
+    cuts = np.concatenate([[-ALL], (values[:-1] + values[1:]) / 2, [ALL]])
+    positives, negatives = np.sort(log_odds[abnormal]), np.sort(log_odds[~abnormal])
+    fn, tn = np.searchsorted(positives, cuts), np.searchsorted(negatives, cuts)
+    sensitivity, specificity = 1 - fn / len(positives), tn / len(negatives)
+    kind, _, percent = rule.partition("_")
+    if kind in ("sensitivity", "specificity"):
+        held, free = (sensitivity, specificity) if kind == "sensitivity" else (specificity, sensitivity)
+        goodness = np.where(held >= float(percent) / 100 - 1e-12, free, -1)
+    else:
+        goodness = {"youden": sensitivity + specificity, "least_cost": -(miss * fn + len(negatives) - tn)}[rule]
+    return float(cuts[np.flatnonzero(goodness >= goodness.max() - 1e-12)[0]])
 
 
 def decisions(predictions: pd.DataFrame, miss: float, rules: Sequence[str] = RULES) -> dict[str, Any]:
@@ -116,3 +177,23 @@ def calibration_table(predictions: pd.DataFrame, found: dict[str, Any]) -> tuple
     abnormal = (valid["label"] == ABNORMAL).to_numpy()
     rows = [{"method": m, "n": len(valid), **probabilistic(abnormal, valid[m].to_numpy())} for m in METHODS]
     return pd.DataFrame(rows), valid
+
+
+def decision_curve(abnormal: np.ndarray, probability: np.ndarray) -> pd.DataFrame:
+    """Net benefit by threshold probability, of the model and of referring everyone; referring no one is 0.
+
+    Args:
+        abnormal: bool, (n,), n ≥ 1.
+        probability: float, (n,), 0 to 1; calibrated, or a threshold does not mean what it says.
+
+    Returns:
+        Rows for thresholds 0.01 … 0.99: threshold t, model (tp / n - fp / n · t / (1 - t), in true positives per
+        image, 2006), all (the same if every image is called abnormal).
+    """
+    abnormal, probability = checked(abnormal, probability)
+    thresholds = np.arange(1, 100) / 100
+    called = probability >= thresholds[:, None]
+    odds = thresholds / (1 - thresholds)
+    share = abnormal.mean()
+    model = (called & abnormal).mean(1) - (called & ~abnormal).mean(1) * odds
+    return pd.DataFrame({"threshold": thresholds, "model": model, "all": share - (1 - share) * odds})

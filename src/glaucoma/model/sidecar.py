@@ -6,9 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from glaucoma.base.errors import WeightsError
+from glaucoma.base.errors import WeightsError, shown
 from glaucoma.base.files import hash_json, read_json, sha256_file, write_json
-from glaucoma.base.names import shown
 
 __all__ = ["read_sidecar", "sidecar_of", "write_sidecar"]
 

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from glaucoma.base.errors import many
 from glaucoma.base.files import read_csv
 from glaucoma.base.index import THRESHOLD
-from glaucoma.base.names import many
 
 __all__ = ["FILE", "Symptom", "first_line", "read_symptoms", "symptoms", "symptoms_of", "symptoms_table"]
 

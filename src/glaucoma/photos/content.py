@@ -7,9 +7,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from glaucoma.base.errors import DataError
+from glaucoma.base.errors import DataError, listed, many, shown
 from glaucoma.base.files import sha256_file
-from glaucoma.base.names import listed, many, shown
 from glaucoma.base.workers import in_threads
 from glaucoma.photos.images import Unreadable
 

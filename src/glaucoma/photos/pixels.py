@@ -9,10 +9,9 @@ from typing import BinaryIO
 import numpy as np
 import pandas as pd
 
-from glaucoma.base.errors import DataError
+from glaucoma.base.errors import DataError, listed, many, shown
 from glaucoma.base.files import atomic_path, write_csv
 from glaucoma.base.index import distinct
-from glaucoma.base.names import listed, many, shown
 from glaucoma.base.params import views_of
 from glaucoma.base.progress import say
 from glaucoma.base.workers import in_threads

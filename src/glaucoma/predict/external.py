@@ -9,10 +9,9 @@ from typing import Any
 import pandas as pd
 
 from glaucoma.base import paths
-from glaucoma.base.errors import DataError
+from glaucoma.base.errors import DataError, listed, shown
 from glaucoma.base.files import sha256_file, write_csv, write_json
 from glaucoma.base.index import distinct, read_index
-from glaucoma.base.names import listed, shown
 from glaucoma.base.params import Params
 from glaucoma.dataset.layouts import scan
 from glaucoma.evaluate.intervals import intervals

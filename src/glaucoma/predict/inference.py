@@ -13,8 +13,7 @@ from joblib import cpu_count
 from PIL import Image
 
 from glaucoma.base import paths
-from glaucoma.base.errors import WeightsError
-from glaucoma.base.names import listed, shown
+from glaucoma.base.errors import WeightsError, listed, shown
 from glaucoma.base.params import Condition, views_of
 from glaucoma.base.progress import Progress
 from glaucoma.model.likeness import Likeness, traits

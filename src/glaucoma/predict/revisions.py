@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from glaucoma.base import paths
-from glaucoma.base.errors import WeightsError
+from glaucoma.base.errors import WeightsError, listed, shown
 from glaucoma.base.files import atomic_path
-from glaucoma.base.names import listed, shown
 
 __all__ = ["fetch_models", "parse"]
 

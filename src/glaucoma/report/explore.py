@@ -10,7 +10,7 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from glaucoma.base.names import many
+from glaucoma.base.errors import many
 from glaucoma.base.workers import in_threads
 from glaucoma.photos.images import Unreadable, decode
 from glaucoma.report.style import (

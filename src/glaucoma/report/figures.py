@@ -7,14 +7,22 @@ from pathlib import Path
 import pandas as pd
 
 from glaucoma.base import paths
+from glaucoma.base.errors import many
 from glaucoma.base.files import read_csv, read_json
-from glaucoma.base.names import many
 from glaucoma.base.params import Params
 from glaucoma.evaluate.summary import SPLITS, FoldResults, read_folds
-from glaucoma.report.folds import folds_figure, pooled_note, roc_figure, seen_note
-from glaucoma.report.judgement import decision_figure, intervals_figure, precision_recall_figure, reliability_figure
-from glaucoma.report.ladder import ladder_figure
-from glaucoma.report.training import confusion_figure, learning_curves
+from glaucoma.report.score_figures import (
+    decision_figure,
+    folds_figure,
+    intervals_figure,
+    ladder_figure,
+    pooled_note,
+    precision_recall_figure,
+    reliability_figure,
+    roc_figure,
+    seen_note,
+)
+from glaucoma.report.training_figures import confusion_figure, learning_curves
 
 __all__ = ["write_figures"]
 

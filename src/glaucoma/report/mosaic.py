@@ -13,9 +13,9 @@ from matplotlib.patches import Rectangle
 from PIL import Image, ImageOps
 
 from glaucoma.base import paths
+from glaucoma.base.errors import many
 from glaucoma.base.files import read_csv
 from glaucoma.base.index import distinct
-from glaucoma.base.names import many
 from glaucoma.base.params import Params
 from glaucoma.photos.images import Unreadable, decode
 from glaucoma.report.explore import copies_note, named_sources, sources_chart

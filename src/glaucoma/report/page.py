@@ -10,8 +10,8 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from glaucoma.base import paths
+from glaucoma.base.errors import many
 from glaucoma.base.files import atomic_path, hash_json, sha256_file
-from glaucoma.base.names import many
 from glaucoma.base.params import Params
 from glaucoma.evaluate.controls import control_lines
 from glaucoma.evaluate.ladder import cheapest, ladder_lines
@@ -19,7 +19,6 @@ from glaucoma.evaluate.scores import ABNORMAL, NORMAL
 from glaucoma.evaluate.summary import SPLITS, mean_and_sd
 from glaucoma.model.symptoms import FILE, first_line, read_symptoms
 from glaucoma.report import page as figures
-from glaucoma.report.audit_figures import Scored, probes_picture
 from glaucoma.report.page_parts import (
     Missing,
     Nothing,
@@ -33,6 +32,7 @@ from glaucoma.report.page_parts import (
     picture,
     table,
 )
+from glaucoma.report.probe_figures import Scored, probes_picture
 from glaucoma.report.style import CONDITION_COLOURS, GREY, heading, horizontal_lines, new_figure, styled
 
 __all__ = ["gather", "overlays", "slices", "verdict", "worst", "write_pages"]

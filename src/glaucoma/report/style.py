@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
 from matplotlib.ft2font import FT2Font
 
+from glaucoma.base.errors import shown
 from glaucoma.base.files import atomic_path
-from glaucoma.base.names import shown
 
 __all__ = [
     "CONDITION_COLOURS",

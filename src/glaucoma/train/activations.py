@@ -22,7 +22,7 @@ from glaucoma.base.progress import Progress
 from glaucoma.model.batches import Batches, Stoppable
 from glaucoma.model.runtime import describe, keras, ready_to_predict
 from glaucoma.train.identity import hash_model
-from glaucoma.train.room import last_use, make_room
+from glaucoma.train.memory import last_use, make_room
 
 __all__ = ["activations"]
 

@@ -14,8 +14,7 @@ import traceback
 from collections.abc import Sequence
 
 from glaucoma.base import interrupts, paths
-from glaucoma.base.errors import GlaucomaError, TrainingError
-from glaucoma.base.names import many
+from glaucoma.base.errors import GlaucomaError, TrainingError, many
 from glaucoma.base.params import load_params
 from glaucoma.base.progress import Progress, plain, say
 from glaucoma.train.pool import Processes

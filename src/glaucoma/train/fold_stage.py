@@ -20,13 +20,12 @@ from glaucoma.evaluate.scores import scores
 from glaucoma.model.artifacts import load_model, save_model
 from glaucoma.model.cut import Cut, cut_all, cut_head, cut_last
 from glaucoma.model.runtime import fresh, keras
-from glaucoma.train.free_models import free_network
 from glaucoma.train.grid import Trial, expand, fit_of
+from glaucoma.train.logistic import fit_regression
 from glaucoma.train.outputs import images_per_second, write_rungs, write_training
 from glaucoma.train.ranking import rank
-from glaucoma.train.regression import fit_regression
 from glaucoma.train.search import Searcher
-from glaucoma.train.search_stage import dataset, likeness, model_card, with_head
+from glaucoma.train.search_stage import dataset, free_network, likeness, model_card, with_head
 from glaucoma.train.trainer import Snapshot
 
 __all__ = ["fill_journal", "train_fold"]

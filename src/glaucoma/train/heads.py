@@ -20,9 +20,8 @@ from glaucoma.model.batches import Batches, Stoppable
 from glaucoma.model.optimizers import SideBySide, make_optimizer
 from glaucoma.model.runtime import keras, ready_to_predict
 from glaucoma.model.scorer import log_odds, scorer
-from glaucoma.train.fitting import statistics_rows
+from glaucoma.train.fitting import check_finite, followed_metrics, history_row, statistics_rows
 from glaucoma.train.grid import Run
-from glaucoma.train.history import check_finite, followed_metrics, history_row
 from glaucoma.train.trainer import Follower, Snapshot, assign, values
 
 __all__ = ["HeadsTrainer"]

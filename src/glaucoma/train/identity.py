@@ -13,7 +13,8 @@ from glaucoma.base.files import hash_arrays, hash_json
 from glaucoma.dataset.splits import Split
 from glaucoma.model import augmentation, batch_norm, batches, cut, network, optimizers, scorer
 from glaucoma.model.runtime import describe, keras, threads
-from glaucoma.train import fitting, heads, history
+from glaucoma.train import fitting, heads
+from glaucoma.train import fitting as history
 from glaucoma.train import trainer as training
 
 __all__ = ["code_version", "hash_examples", "hash_model"]

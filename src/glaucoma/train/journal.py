@@ -16,7 +16,7 @@ import pandas as pd
 
 from glaucoma.base.environment import number
 from glaucoma.base.files import atomic_path, read_json, write_json
-from glaucoma.train.room import last_use, make_room
+from glaucoma.train.memory import last_use, make_room
 from glaucoma.train.trainer import Snapshot
 
 __all__ = ["Journal"]

@@ -30,8 +30,7 @@ from joblib.externals.loky import get_reusable_executor, process_executor
 import glaucoma
 from glaucoma.base import interrupts, progress
 from glaucoma.base.environment import number, threads
-from glaucoma.base.errors import ParamsError, TrainingError
-from glaucoma.base.names import many
+from glaucoma.base.errors import ParamsError, TrainingError, many
 
 __all__ = ["FLAGS", "Cluster", "Processes", "choose", "share"]
 

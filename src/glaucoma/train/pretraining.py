@@ -17,10 +17,9 @@ from glaucoma.base.interrupts import held, released
 from glaucoma.base.params import Params
 from glaucoma.base.progress import Progress, say
 from glaucoma.model.artifacts import save_model
-from glaucoma.model.backbones import build_backbone
+from glaucoma.model.backbones import build_backbone, write_half
 from glaucoma.model.batch_norm import one_kernel
 from glaucoma.model.batches import Batches, Stoppable
-from glaucoma.model.bundled import write_half
 from glaucoma.model.network import reseed
 from glaucoma.model.optimizers import make_optimizer
 from glaucoma.model.runtime import describe, fresh, keras, threads

@@ -18,10 +18,9 @@ import pandas as pd
 from PIL import Image
 
 from glaucoma.base.backbone_table import BACKBONES
-from glaucoma.base.errors import DataError, ParamsError
+from glaucoma.base.errors import DataError, ParamsError, listed, many, shown
 from glaucoma.base.files import read_csv
 from glaucoma.base.index import CONDITIONS
-from glaucoma.base.names import listed, many, shown
 from glaucoma.base.params import Params, views_of
 from glaucoma.base.workers import in_threads
 from glaucoma.dataset.folds import find_frozen, groups_of

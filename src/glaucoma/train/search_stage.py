@@ -4,28 +4,44 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
 
 from glaucoma.base import paths
-from glaucoma.base.backbone_table import weights_from
-from glaucoma.base.files import write_csv, write_json
+from glaucoma.base.backbone_table import BACKBONES, weights_from
+from glaucoma.base.files import sha256_file, write_csv, write_json
 from glaucoma.base.interrupts import held
-from glaucoma.base.params import Head, Params
+from glaucoma.base.params import Head, Params, views_of
 from glaucoma.base.progress import say
 from glaucoma.dataset.splits import Dataset, Split, load_dataset
 from glaucoma.evaluate.scores import scores
 from glaucoma.model.artifacts import load_model, save_model
+from glaucoma.model.backbones import BUNDLED, build_backbone
+from glaucoma.model.batches import Batches
 from glaucoma.model.cut import Cut, cut_all, cut_head, cut_last
 from glaucoma.model.likeness import learn
 from glaucoma.model.network import CLASSES, build_network
-from glaucoma.model.runtime import describe, fresh, keras
+from glaucoma.model.runtime import describe, fresh, keras, ready_to_predict
+from glaucoma.model.scorer import log_odds, scorer
 from glaucoma.train.grid import expand, fit_of
-from glaucoma.train.outputs import write_training
+from glaucoma.train.outputs import images_per_second, write_rungs, write_training
 from glaucoma.train.pool import choose
 from glaucoma.train.ranking import rank, timings
 from glaucoma.train.search import Searcher
 from glaucoma.train.trainer import Snapshot
 
-__all__ = ["dataset", "likeness", "model_card", "search_stage", "stage1", "stage2", "stage3", "with_head"]
+__all__ = [
+    "dataset",
+    "free_model",
+    "free_network",
+    "likeness",
+    "make_backbone",
+    "model_card",
+    "search_stage",
+    "stage1",
+    "stage2",
+    "stage3",
+    "with_head",
+]
 
 TOP = 5  # trials that the report shows
 
@@ -149,3 +165,62 @@ def model_card(params: Params, about: dict, model: str = "final") -> dict:
         "versions": describe(),
         **about,
     }
+
+
+BATCH = 16  # images per inference step
+
+
+@held()
+def free_model(params: Params, model: str, jobs: int | None = None) -> None:
+    """Search the grid of section `model` with every layer trained, from its backbone's weights.
+
+    The winner's predictions and cost are kept for the summary, which sets them beside the other rungs'.
+
+    Raises:
+        WeightsError: the weights cannot be had or do not fit.
+    """
+    network = free_network(params, model)
+    winner = search_stage(model, params, network, cut_all, jobs)
+    data = dataset()
+    splits = data.fold(params.search.fold)
+    scored = scorer(network)
+    ready_to_predict(scored)
+    held_out = scored.predict(Batches([data.pixels], splits["valid"].rows, None, batch_size=BATCH), verbose=0)
+    write_rungs(
+        {model: {**winner.log_odds, "valid": log_odds(held_out)}},
+        splits,
+        params.search.fold,
+        paths.search_files(model)["report"],
+    )
+    rate = images_per_second(network, data.pixels, splits["valid"].rows)
+    write_json(paths.cost_file(model), {"seconds": winner.seconds, "images_per_second": rate})
+
+
+def free_network(params: Params, name: str) -> keras.Model:
+    """The untrained network of `model4` or `model5`, its backbone with the weights that its section names.
+
+    Raises:
+        WeightsError: the weights cannot be had or do not fit.
+    """
+    fresh(params.seed)
+    own, views = getattr(params, name), len(views_of(params.data.crop))
+    backbone = build_backbone(own.backbone.name, params.data.image_size, own.backbone.weights, views)
+    return with_head(backbone, own.head, params.seed)
+
+
+def make_backbone(params: Params) -> None:
+    """Build the backbone, give it its weights and save it with where they come from.
+
+    Raises:
+        WeightsError: the weights cannot be had or do not fit.
+    """
+    fresh(params.seed)
+    name, weights = params.backbone.name, params.backbone.weights
+    backbone = build_backbone(name, params.data.image_size, weights, len(views_of(params.data.crop)))
+    source = {"weights": weights, **weights_from(name, weights)}
+    if weights == "imagenet" and BACKBONES[name].package:
+        source["weights_sha256"] = BACKBONES[name].imagenet_hash
+    elif (file := BUNDLED if weights == "bundled" else Path(weights).expanduser()).is_file():
+        source["weights_sha256"] = sha256_file(file)
+    save_model(backbone, paths.BACKBONE, {"backbone": name, **source, "versions": describe(), "seed": params.seed})
+    say(f"backbone: {name}, {backbone.count_params():,} parameters, weights {weights}: {source['origin']}")

@@ -21,9 +21,16 @@ from glaucoma.model.batches import Batches, Stoppable
 from glaucoma.model.optimizers import make_optimizer
 from glaucoma.model.runtime import keras, ready_to_predict
 from glaucoma.model.scorer import log_odds, scorer
-from glaucoma.train.fitting import EpochEnd, class_weights, fit_callbacks, statistics_rows
+from glaucoma.train.fitting import (
+    EpochEnd,
+    check_finite,
+    class_weights,
+    fit_callbacks,
+    followed_metrics,
+    history_row,
+    statistics_rows,
+)
 from glaucoma.train.grid import Run
-from glaucoma.train.history import check_finite, followed_metrics, history_row
 from glaucoma.train.memory import check_memory
 
 __all__ = [

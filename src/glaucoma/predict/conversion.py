@@ -13,9 +13,8 @@ import numpy as np
 
 from glaucoma import __version__
 from glaucoma.base import paths
-from glaucoma.base.errors import DataError, ParamsError, WeightsError
+from glaucoma.base.errors import DataError, ParamsError, WeightsError, many, shown
 from glaucoma.base.files import atomic_path, sha256_file
-from glaucoma.base.names import many, shown
 from glaucoma.dataset.walk import walk
 from glaucoma.model.formats import SUFFIXES, open_exported, prepare, write
 from glaucoma.model.log_odds import Threshold, expit

@@ -16,7 +16,7 @@ from glaucoma.dataset.splits import Split
 from glaucoma.model.regression import feature_trunk, regression_network
 from glaucoma.model.runtime import keras
 from glaucoma.train.activations import activations
-from glaucoma.train.history import followed
+from glaucoma.train.fitting import followed
 from glaucoma.train.trainer import Snapshot
 
 __all__ = ["fit_features", "fit_regression"]

@@ -14,14 +14,12 @@ from glaucoma.base.params import Params
 from glaucoma.dataset.splits import read_clusters
 from glaucoma.evaluate.calibration import reliability
 from glaucoma.evaluate.controls import read_controls
-from glaucoma.evaluate.decision import decision_curve
-from glaucoma.evaluate.decisions import METHODS, calibration_table, decisions, thresholds_table
+from glaucoma.evaluate.decisions import METHODS, calibration_table, decision_curve, decisions, rules, thresholds_table
 from glaucoma.evaluate.intervals import arrays, intervals
 from glaucoma.evaluate.ladder import cost_quality, read_costs, read_ladder
 from glaucoma.evaluate.scores import ABNORMAL, classification_report
 from glaucoma.evaluate.subgroups import qualities, subgroup_scores, worst_errors
 from glaucoma.evaluate.summary import SPLITS, FoldResults, read_selection
-from glaucoma.evaluate.thresholds import rules
 
 __all__ = ["interval_lines", "write_judgement", "write_ladder"]
 

@@ -1,0 +1,311 @@
+"""The stage `explain`: Grad-CAM of the worst errors, and how much of the heat lies on the disc where that is known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib import colormaps
+from matplotlib.patches import Rectangle
+from PIL import Image
+
+from glaucoma.base import paths
+from glaucoma.base.errors import WeightsError, shown
+from glaucoma.base.files import atomic_path, read_csv, write_csv, write_json
+from glaucoma.base.index import distinct, read_index
+from glaucoma.base.params import Params
+from glaucoma.base.progress import track
+from glaucoma.model.portable import Portable
+from glaucoma.model.runtime import fresh
+from glaucoma.photos.crop import Box, cropped, decode_uncropped
+from glaucoma.photos.images import Unreadable
+from glaucoma.predict.inference import MEGAPIXELS, Classifier, load_classifier
+from glaucoma.report.style import heading, new_figure, plain_name, save, styled
+
+__all__ = [
+    "disc_mask",
+    "explain_files",
+    "explainers",
+    "heat_figure",
+    "heat_overlay",
+    "heat_share",
+    "run_explain",
+]
+
+JUDGED = ("test", "valid")  # splits of the first fold whose heat is measured: its network has learnt from neither
+HEAT_SHOWN = 3  # of the worst errors of each kind: each may need another fold's network
+DECIMALS = 6
+TRUTH = paths.TRUTH
+
+
+def run_explain(params: Params) -> dict[str, Any]:
+    """Write reports/explain/ (an overlay of each error that the page shows, and heat.csv) and metrics/explain.json.
+
+    Returns:
+        The metrics: `heat_on_disc` and `disc_area` (means over images, shares of 0–1), `fold`, `images`, and
+        `without_heat` (images in which nothing speaks for abnormal, left out of the means); or `skipped`, why not.
+
+    Raises:
+        WeightsError: a fold's model is missing, damaged, or has a head that Grad-CAM does not take.
+    """
+    fresh(params.seed)
+    seen = _Seen()
+    judged = _judged(params, seen)
+    worst = read_csv(paths.SUMMARY / "worst.csv", dtype={"image": str})
+    worst = worst[(worst["rank"] <= HEAT_SHOWN) & worst["image"].isin(seen.rows.index)]
+    wanted = {int(fold): set(rows["image"]) for fold, rows in worst.groupby("fold")}
+    if isinstance(judged, pd.DataFrame):
+        wanted.setdefault(min(params.crossval.folds), set()).update(judged["image"])
+    heat, one = {}, None  # a fold's images at once: what takes time is to load its network and to make it ready
+    for fold in track(sorted(wanted), "explain", len(wanted), "fold"):
+        images, before = sorted(wanted[fold]), one
+        one = load_classifier(paths.fold_files(fold)["model"], before)
+        if before is None or one.network is not before.network:
+            (explain,) = explainers([one])
+        heat |= {(fold, image): own for image, own in zip(images, explain(seen.pixels(images))[1], strict=True)}
+
+    rows = []
+    for row in worst.sort_values(["fold", "error", "rank"]).itertuples():
+        own, file = heat[row.fold, row.image], f"fold{row.fold}-{row.image[:16]}.png"
+        with atomic_path(paths.EXPLAIN / file) as temporary:
+            Image.fromarray(heat_overlay(seen.pixels([row.image])[0], own)).save(temporary, "PNG")
+        rows.append((row.fold, row.image, file, round(float(own.max()), DECIMALS)))
+    write_csv(paths.EXPLAIN / "heat.csv", pd.DataFrame(rows, columns=["fold", "image", "file", "highest"]))
+    metrics = {"skipped": judged} if isinstance(judged, str) else _on_disc(params, seen, judged, heat)
+    write_json(paths.METRICS / "explain.json", metrics)
+    return metrics
+
+
+class _Seen:
+    """The images as the networks see them; `rows`: the row of each in the array, by content id."""
+
+    def __init__(self) -> None:
+        images = read_csv(paths.PIXELS_TABLE, usecols=["image"])["image"]
+        self.rows = pd.Series(range(len(images)), index=images)
+        self.array = np.load(paths.PIXELS, mmap_mode="r", allow_pickle=False)
+
+    def pixels(self, images: list[str]) -> np.ndarray:
+        """uint8 (images, size, views · size, 3)."""
+        return np.stack([self.array[self.rows[image]] for image in images])
+
+
+def _judged(params: Params, seen: _Seen) -> pd.DataFrame | str:
+    """The images of the first fold whose heat is measured, or why that cannot be done."""
+    truth_file, fold = Path(params.data.root).expanduser() / TRUTH, min(params.crossval.folds)
+    if not truth_file.is_file():
+        return f"no {TRUTH} lies beside the photographs, so that nobody knows where their discs are"
+    index = read_index(paths.INDEX)
+    index = index[(index["fold"] == fold) & index["split"].isin(JUDGED) & index["image"].isin(seen.rows.index)]
+    rows = distinct(index).merge(read_csv(truth_file).drop(columns=["condition", "eye"]), on="image")
+    return rows if len(rows) else f"{TRUTH} tells of none of fold {fold}'s {' and '.join(JUDGED)} images"
+
+
+def _on_disc(params: Params, seen: _Seen, rows: pd.DataFrame, heat: dict[tuple[int, str], np.ndarray]) -> dict:
+    fold = min(params.crossval.folds)
+    boxes = _boxes(rows, params)
+    size = seen.array.shape[1]
+    masks = [
+        np.concatenate([disc_mask(row, box, size) for box in boxes[row["image"]]], axis=1)
+        for row in rows.to_dict("records")
+    ]
+    shares = np.array([heat_share(heat[fold, image], mask) for image, mask in zip(rows["image"], masks, strict=True)])
+    known = ~np.isnan(shares)
+    means = {"heat_on_disc": shares[known], "disc_area": np.array([mask.mean() for mask in masks])[known]}
+    told = {name: round(float(values.mean()), DECIMALS) for name, values in means.items() if known.any()}
+    return {"fold": fold, "images": len(rows), "without_heat": int((~known).sum()), **told}
+
+
+def _boxes(rows: pd.DataFrame, params: Params) -> dict[str, list[tuple[float, ...]]]:
+    """The parts of each photograph that the network sees, left to right: left, top, width, height in its pixels."""
+    if params.data.crop == "none":
+        return {row.image: [(0.0, 0.0, float(row.width), float(row.height))] for row in rows.itertuples()}
+    boxes: dict[str, list[tuple[float, ...]]] = {}
+    for row in read_csv(paths.CROPS).itertuples():
+        boxes.setdefault(row.image, []).append((row.left, row.top, row.width, row.height))
+    return boxes
+
+
+SIDE = 512  # pixels of an overlay's longer side
+
+
+def explainers(models: Sequence[Classifier]) -> list:
+    """What explains each model, made before anything is predicted, so that a head of another kind is told at once.
+
+    Raises:
+        WeightsError: a head that cannot be explained, or ONNX, with the model's name.
+    """
+    made = []
+    for one in models:
+        if isinstance(one.network, Portable):
+            what = f"{shown(one.path)} cannot be explained: ONNX gives probabilities, not the feature maps behind them"
+            raise WeightsError(what, "name the .keras file that it was made from, or leave out --explain")
+        from glaucoma.model.gradcam import gradcam  # Keras: ONNX does without
+
+        try:
+            made.append(gradcam(one.network, one.classes))
+        except WeightsError as error:
+            raise WeightsError(f"{shown(one.path)} cannot be explained: {error.found}", "leave out --explain") from None
+    return made
+
+
+def explain_files(
+    models: Sequence[Classifier], explain: Sequence, files: Sequence[Path], rows: Sequence[int], folder: Path
+) -> list[Path]:
+    """Write an overlay of each of these rows of `files`, one at a time, named by its row so that no two are one.
+
+    Args:
+        models: loaded classifiers.
+        explain: as `explainers` gives them.
+        files: of photographs.
+        rows: which of them; what can no longer be read is left out.
+        folder: to write into.
+
+    Returns:
+        The pictures written.
+    """
+    written = []
+    for row in track(rows, "explain", len(rows), "image"):
+        try:
+            written.append(
+                _overlay(models, explain, files[row], folder / f"{row + 1:04d}-{_plain(files[row].stem)}.png")
+            )
+        except Unreadable:
+            continue
+    return written
+
+
+def _overlay(models: Sequence[Classifier], explain: Sequence, file: Path, path: Path) -> Path:
+    seen, total, chances, photograph, frames = {}, None, [], None, []
+    for one, heat_of in zip(models, explain, strict=True):
+        key = (one.size, one.crop)
+        if key not in seen:
+            image = decode_uncropped(file, one.size, max_megapixels=MEGAPIXELS, crop=one.crop)
+            if photograph is None:
+                shrunk = min(1.0, SIDE / max(image.size))
+                size = [max(1, round(side * shrunk)) for side in image.size]
+                photograph, total = np.asarray(image.resize(size, Image.Resampling.BOX)), np.zeros(size[::-1])
+            pixels, boxes = cropped(image, one.size, one.crop)
+            places = [_place(box, image, total.shape) for box in boxes] or [(0, 0, *total.shape[::-1])]
+            frames += [place for box, place in zip(boxes, places, strict=False) if box.found]
+            seen[key] = pixels, places
+        pixels, places = seen[key]
+        probability, heat = heat_of(pixels[None])
+        chances.append(probability[0])
+        for part, (x, y, wide, high) in zip(np.array_split(heat[0], len(places), axis=1), places, strict=True):
+            fine = Image.fromarray(part.astype("float32")).resize((wide, high), Image.Resampling.BILINEAR)
+            # heat is spread over a part's area: that of a small part is as much in all as that of a large one
+            total[y : y + high, x : x + wide] += np.asarray(fine) / len(models) / (wide * high)
+    note = f"Probability of abnormal {np.mean(chances):.3f}"
+    note += f", mean of {len(models)} networks" if len(models) > 1 else ""
+    heat_figure(photograph, total, frames, file.name, f"{note}. For research, not a medical device.", path)
+    return path
+
+
+def _place(box: Box, image: Image.Image, shape: tuple[int, ...]) -> tuple[int, int, int, int]:
+    """Left, top, width and height of a box on the shrunken photograph, at least a pixel each."""
+    high, wide = shape
+    across, down = wide / image.width, high / image.height
+    x, y = round(box.left * across), round(box.top * down)
+    return x, y, min(max(1, round(box.width * across)), wide - x), min(max(1, round(box.height * down)), high - y)
+
+
+def _plain(stem: str) -> str:
+    return "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "_" for c in stem)[:60]
+
+
+COLOURS = "cividis"  # Nuñez et al., PLOS ONE 13:e0199239 (2018): the same order to every colour vision
+OPAQUE = 0.6  # over the photograph in grey, so that every colour is the heat's
+
+
+@styled()
+def heat_figure(
+    photograph: np.ndarray, heat: np.ndarray, boxes: list[tuple[int, int, int, int]], name: str, note: str, path: Path
+) -> None:
+    """Draw an overlay.
+
+    Args:
+        photograph: uint8 (height, width, 3), RGB.
+        heat: float (height, width), ≥ 0; drawn as shares of its highest value.
+        boxes: left, top, width and height of what a network saw, where that is not all.
+        name: of the file.
+        note: what was predicted.
+        path: the PNG to write.
+    """
+    height, width = photograph.shape[:2]
+    share = _shares(heat)
+    side = 3.6
+    figure = new_figure(2 * side * min(1.0, width / height) + 1.2, side * min(1.0, height / width) + 1.3)
+    left, right = figure.subplots(1, 2)
+    grey = photograph.mean(axis=2)
+    for axes, title, under in ((left, "Photograph", photograph), (right, "What speaks for abnormal", grey)):
+        axes.imshow(under, cmap="gray")
+        axes.set_title(title)
+        axes.set_axis_off()
+        for x, y, wide, high in boxes:
+            for style in ({"color": "black", "lw": 2.4}, {"color": "white", "lw": 1}):
+                axes.add_patch(Rectangle((x - 0.5, y - 0.5), wide, high, fill=False, **style))
+    drawn = right.imshow(share, cmap=colormaps[COLOURS], vmin=0, vmax=1, alpha=OPAQUE)
+    bar = figure.colorbar(drawn, ax=(left, right), shrink=0.9, pad=0.02, format=lambda value, _: f"{value:.0%}")
+    bar.set_label("of the hottest place")
+    bar.outline.set_visible(False)
+    if not share.any():
+        note += "\nNo place speaks for abnormal."
+    elif boxes:
+        note += "\nThe frame is what the network saw."
+    heading(figure, f"Grad-CAM: {plain_name(name, 36)}", note)
+    save(figure, path)
+
+
+def heat_overlay(photograph: np.ndarray, heat: np.ndarray) -> np.ndarray:
+    """The right half of `heat_figure` alone, without title and scale.
+
+    Args:
+        photograph: uint8 (height, width, 3), RGB.
+        heat: float (h, w), ≥ 0, on a coarser grid; drawn as shares of its highest value.
+
+    Returns:
+        uint8 (height, width, 3).
+    """
+    coarse = Image.fromarray(_shares(heat).astype("float32"))
+    share = np.asarray(coarse.resize(photograph.shape[1::-1], Image.Resampling.BILINEAR))
+    grey = photograph.mean(axis=2, keepdims=True)
+    return (OPAQUE * 255 * colormaps[COLOURS](share)[..., :3] + (1 - OPAQUE) * grey).round().astype(np.uint8)
+
+
+def _shares(heat: np.ndarray) -> np.ndarray:
+    highest = float(heat.max())
+    return heat / highest if highest > 0 else np.zeros_like(heat)
+
+
+def disc_mask(disc: Mapping[str, float], box: tuple[float, float, float, float], size: int) -> np.ndarray:
+    """Which pixels of what the network sees belong to the disc.
+
+    Args:
+        disc: the sample's truth: `disc_x`, `disc_y` (centre), `disc_radius_x`, `disc_radius_y` (half axes along its own
+            axes), all in pixels of the photograph, x to the right, y down; `disc_tilt` (degrees, clockwise).
+        box: left, top, width, height of the part that the network sees, in the same pixels.
+        size: pixels a side that this part is squashed to.
+
+    Returns:
+        bool (size, size).
+    """
+    left, top, width, height = box
+    middle = (np.arange(size) + 0.5) / size
+    x = (left + middle * width)[None, :] - disc["disc_x"]
+    y = (top + middle * height)[:, None] - disc["disc_y"]
+    tilt = np.radians(disc["disc_tilt"])
+    along, across = x * np.cos(tilt) + y * np.sin(tilt), y * np.cos(tilt) - x * np.sin(tilt)
+    return (along / disc["disc_radius_x"]) ** 2 + (across / disc["disc_radius_y"]) ** 2 <= 1
+
+
+def heat_share(heat: np.ndarray, mask: np.ndarray) -> float:
+    """Share (0–1) of a heat map, float (h, w) ≥ 0, that lies within a mask, bool (size, size); NaN without heat.
+
+    The map is enlarged to the mask's size as overlays show it, between the centres of its places.
+    """
+    fine = np.asarray(Image.fromarray(heat.astype("float32")).resize(mask.shape[::-1], Image.Resampling.BILINEAR))
+    total = float(fine.sum(dtype="float64"))
+    return float(fine[mask].sum(dtype="float64")) / total if total > 0 else float("nan")
