@@ -170,7 +170,7 @@ def test_paths_and_dvc_name_the_same_files():
         paths.BACKBONE,
         paths.SUMMARY_METRICS,
     ]
-    single += [paths.CROPS, paths.PAGE, paths.MODEL_CARD, paths.CHECKLIST]
+    single += [paths.CROPS, paths.FIGURES, paths.PAGE, paths.MODEL_CARD, paths.CHECKLIST]
     known = {
         path.as_posix() for path in [*single, paths.EXPLORE, paths.AUDIT, paths.EXPLAIN, paths.CONTROLS, paths.SUMMARY]
     }

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict
-from pathlib import Path
 
 from glaucoma.base import paths
-from glaucoma.base.backbone_table import BACKBONES, weights_from
-from glaucoma.base.files import sha256_file, write_csv, write_json
+from glaucoma.base.backbone_table import weights_from
+from glaucoma.base.files import write_csv, write_json
 from glaucoma.base.interrupts import held
 from glaucoma.base.params import Head, Params, views_of
 from glaucoma.base.progress import say
 from glaucoma.dataset.splits import Dataset, Split, load_dataset
 from glaucoma.evaluate.scores import scores
 from glaucoma.model.artifacts import load_model, save_model
-from glaucoma.model.backbones import BUNDLED, build_backbone
+from glaucoma.model.backbones import build_backbone
 from glaucoma.model.batches import Batches
 from glaucoma.model.cut import Cut, cut_all, cut_head, cut_last
 from glaucoma.model.likeness import learn
@@ -34,7 +33,6 @@ __all__ = [
     "free_model",
     "free_network",
     "likeness",
-    "make_backbone",
     "model_card",
     "search_stage",
     "stage1",
@@ -206,21 +204,3 @@ def free_network(params: Params, name: str) -> keras.Model:
     own, views = getattr(params, name), len(views_of(params.data.crop))
     backbone = build_backbone(own.backbone.name, params.data.image_size, own.backbone.weights, views)
     return with_head(backbone, own.head, params.seed)
-
-
-def make_backbone(params: Params) -> None:
-    """Build the backbone, give it its weights and save it with where they come from.
-
-    Raises:
-        WeightsError: the weights cannot be had or do not fit.
-    """
-    fresh(params.seed)
-    name, weights = params.backbone.name, params.backbone.weights
-    backbone = build_backbone(name, params.data.image_size, weights, len(views_of(params.data.crop)))
-    source = {"weights": weights, **weights_from(name, weights)}
-    if weights == "imagenet" and BACKBONES[name].package:
-        source["weights_sha256"] = BACKBONES[name].imagenet_hash
-    elif (file := BUNDLED if weights == "bundled" else Path(weights).expanduser()).is_file():
-        source["weights_sha256"] = sha256_file(file)
-    save_model(backbone, paths.BACKBONE, {"backbone": name, **source, "versions": describe(), "seed": params.seed})
-    say(f"backbone: {name}, {backbone.count_params():,} parameters, weights {weights}: {source['origin']}")
