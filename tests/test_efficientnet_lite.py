@@ -27,7 +27,8 @@ from glaucoma.model.network import build_network
 from glaucoma.model.runtime import keras
 from glaucoma.model.sidecar import read_sidecar
 from glaucoma.model.torch_file import read_pinned
-from glaucoma.train.search_stage import make_backbone, model_card
+from glaucoma.train.backbone_stage import make_backbone
+from glaucoma.train.search_stage import model_card
 
 NAME = "EfficientNetLite0"
 ROOT = Path(__file__).resolve().parents[1]
