@@ -35,6 +35,8 @@ class Absent:
             raise ModuleNotFoundError(name)
 
 sys.meta_path.insert(0, Absent())
+from glaucoma.cli import main
+
 main()
 """
 

@@ -167,7 +167,7 @@ def test_a_head_of_another_kind_is_refused_in_a_sentence():
 
 
 def test_onnx_is_refused_with_what_to_name_instead():
-    one = Classifier(Path("a.onnx"), object.__new__(Portable), {}, CLASSES)
+    one = Classifier(Path("a.onnx"), *[object.__new__(Portable)] * 2, {}, CLASSES)
     with pytest.raises(WeightsError, match=r"a\.onnx cannot be explained"):
         explainers([one])
 

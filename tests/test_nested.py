@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -57,7 +58,8 @@ def trainer(tmp_path, monkeypatch):
 
     def make(change=lambda labels: labels) -> _FoldTrainer:
         changed = {name: replace(parts[name], abnormal=change(parts[name].abnormal)) for name in ("test", "valid")}
-        return _FoldTrainer(params, 0, pixels, {"train": parts["train"], **changed}, {})
+        data = SimpleNamespace(pixels=pixels, fold=lambda _: {"train": parts["train"], **changed})
+        return _FoldTrainer(params, 0, data, {})
 
     return make
 

@@ -71,9 +71,14 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_same_files_give_the_same_bytes(made):
-    before = [(made / page).read_bytes() for page in PAGES]
+    def written():
+        figures = {file.name: file.read_bytes() for file in (made / paths.FIGURES).iterdir()}
+        return [(made / page).read_bytes() for page in PAGES], figures
+
+    before = written()
     stage(made, "report")
-    assert before == [(made / page).read_bytes() for page in PAGES]
+    assert before == written()
+    assert {"roc.png", "confusion.png", "folds.png", "intervals.png", "cost_quality.png"} <= set(before[1])
 
 
 def test_the_first_line_of_page_and_results_is_what_speaks_against_the_networks(made):
@@ -134,7 +139,7 @@ def test_both_readings_of_the_published_confusions_are_on_the_page(made):
 def test_what_is_missing_is_said_with_its_reason(tmp_path):
     stage(bare(tmp_path), "report")
     text = (tmp_path / paths.PAGE).read_text()
-    for name in ("metrics/index.json", "metrics/audit.json", "reports/summary/roc.png", "metrics/search/stage2.csv"):
+    for name in ("metrics/index.json", "metrics/audit.json", "reports/figures/roc.png", "metrics/search/stage2.csv"):
         assert f"Missing: {name} is not there" in text, name
     assert "model-index" not in (tmp_path / paths.MODEL_CARD).read_text()
 

@@ -173,6 +173,7 @@ import sys, time
 from pathlib import Path
 from glaucoma.base import interrupts
 from glaucoma.base.stage import guarded
+from glaucoma.train.pool import Processes
 
 def sleep(task):
     Path(sys.argv[1], str(task)).touch()

@@ -118,7 +118,7 @@ def test_a_photograph_unlike_those_learnt_from_is_told(tmp_path, capsys):
     unlike = [Path(row["image"]).stem for row in rows if "out of distribution" in row["warnings"]]
     assert "negative" in unlike
     assert len(unlike) <= 3
-    assert "no colour photograph of a retina" in next(row for row in rows if "negative" in row["image"])["warnings"]
+    assert "as in no photograph of a retina" in next(row for row in rows if "negative" in row["image"])["warnings"]
 
 
 def test_of_a_folder_hidden_files_are_left_and_links_to_nothing_named(folder, tmp_path, capsys):
@@ -149,7 +149,7 @@ def test_the_table_says_what_the_threshold_does_on_valid(folder, tmp_path, monke
     assert "sensitivity 0.500 (2 of 4 abnormal), specificity 1.000 (4 of 4 normal)" in footer
     assert predict("crossval", eye) == 0
     footer = capsys.readouterr().out.splitlines()[-1]
-    assert "2 models" in footer
+    assert "the 2 single models, pooled" in footer
     assert predict("crossval", eye, "--threshold", "sensitivity_95") == 0
     whole = read_json(paths.SUMMARY / "decision.json")
     older = {"pooled": {"thresholds": {"fixed": 0.5}}}

@@ -14,7 +14,8 @@ def recomputed(table: pd.DataFrame) -> dict[str, float]:
     """All scores of a table of predictions, by scikit-learn; the calibration error, which it lacks, by definition."""
     y, p = (table["label"] == "abnormal").to_numpy(), table["probability"].to_numpy()
     x = table["log_odds"].to_numpy()
-    np.testing.assert_allclose(np.log(p / (1 - p)), x, rtol=1e-9, atol=1e-12)  # of a run that does not saturate
+    inside = np.abs(x) < 10  # beyond, a probability has too few digits left
+    np.testing.assert_allclose(np.log(p / (1 - p))[inside], x[inside], rtol=1e-9, atol=1e-10)
     called = x >= 0
     tn, fp, fn, tp = metrics.confusion_matrix(y, called, labels=[False, True]).ravel()
     fpr, tpr, _ = metrics.roc_curve(y, x, drop_intermediate=False)

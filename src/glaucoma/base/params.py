@@ -213,7 +213,6 @@ class Search(Section):
     """What every search selects on."""
 
     fold: Fold
-    split: Literal["test"]
     metric: Score
     miss_cost: Positive
     cache: bool

@@ -40,11 +40,10 @@ def write_figures(params: Params) -> None:
         if files["metrics"].is_file():
             best = read_json(files["metrics"])["best"]
             _training(files["report"], name, f"{name}, winner: {_listed(best)}")
-    results = read_folds(params.crossval.folds)
-    for fold in results.folds["fold"]:
+    for fold in params.crossval.folds:
         _training(paths.fold_files(fold)["report"], f"fold{fold}", f"fold {fold}")
     if (paths.SUMMARY / "intervals.csv").is_file():
-        _summary(results)
+        _summary(read_folds(params.crossval.folds))
 
 
 def _training(folder: Path, name: str, title: str) -> None:

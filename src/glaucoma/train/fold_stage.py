@@ -15,7 +15,7 @@ from glaucoma.base.interrupts import held
 from glaucoma.base.params import Params
 from glaucoma.base.progress import say
 from glaucoma.dataset.folds import inner_splits
-from glaucoma.dataset.splits import Split, contamination, read_clusters
+from glaucoma.dataset.splits import Dataset, Split, contamination, read_clusters
 from glaucoma.evaluate.scores import scores
 from glaucoma.model.artifacts import load_model, save_model
 from glaucoma.model.cut import Cut, cut_all, cut_head, cut_last
@@ -41,7 +41,7 @@ def train_fold(params: Params, fold: int) -> None:
         DataError: the fold does not exist or cannot be trained on.
         TrainingError: the training diverged.
     """
-    trainer = _FoldTrainer(params, fold)
+    trainer = _FoldTrainer(params, fold, dataset(), read_clusters())
     network, seen, snapshot = trainer.train_all()
     splits, final, regression = trainer.splits, trainer.final, params.crossval.model == "regression"
     configuration = params.regression.model_dump() if regression else final.as_dict()
@@ -81,7 +81,7 @@ def fill_journal(params: Params, fold: int) -> None:
         DataError: the fold does not exist or cannot be trained on.
         TrainingError: the training diverged.
     """
-    _FoldTrainer(params, fold).train_all()
+    _FoldTrainer(params, fold, dataset(), read_clusters()).train_all()
 
 
 class _FoldTrainer:
@@ -94,10 +94,10 @@ class _FoldTrainer:
         rungs: what each of these stages ended with.
     """
 
-    def __init__(self, params: Params, fold: int):
+    def __init__(self, params: Params, fold: int, data: Dataset, clusters: Mapping[str, str]):
         fresh(params.seed)
-        self.params, self.fold, self.data = params, fold, dataset()
-        self.splits, self.clusters = self.data.fold(fold), read_clusters()
+        self.params, self.fold, self.data, self.clusters = params, fold, data, clusters
+        self.splits = data.fold(fold)
         self.final = Trial(params.lr, params.optimizer, params.batch_size, params.epochs, fit_of(params))
         self.seconds: list[float] = []
         self.winners: dict[str, Trial] = {}
@@ -138,7 +138,7 @@ class _FoldTrainer:
     def chosen(self, final: dict) -> list[dict]:
         """Which configuration each stage of the fold was trained with, and on what it was chosen."""
         fold, search = self.fold, self.params.search
-        on = f"fold {fold}, part of train" if search.nested else f"fold {search.fold}, {search.split}"
+        on = f"fold {fold}, part of train" if search.nested else f"fold {search.fold}, test"
         rows = [{"stage": stage, "chosen_on": on, **trial.as_dict()} for stage, trial in self.winners.items()]
         return [*rows, {"stage": "final", "chosen_on": "params.yaml", **final}]
 

@@ -88,7 +88,7 @@ def search_stage(
         TrainingError: every trial failed.
     """
     splits = dataset().fold(params.search.fold)
-    splits = {split: splits[split] for split in ("train", params.search.split)}
+    splits = {split: splits[split] for split in ("train", "test")}
     files = paths.search_files(name)
     trials = expand(getattr(params, name).grid, fit_of(params))
     searcher = Searcher(
@@ -103,7 +103,7 @@ def search_stage(
         pool=choose(jobs),
     )
     finished = searcher.train(trials)
-    test = splits[params.search.split]
+    test = splits["test"]
     table, best = rank(trials, finished, searcher.errors, test, params.search.metric, params.search.miss_cost)
     winner = finished[best]
     searcher.take(winner)
