@@ -1,4 +1,4 @@
-"""What a schema of pydantic's refuses, as sentences that name the key, what was found there and what fits."""
+"""Validation errors of pydantic as sentences that name the key, its value and what would fit."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["refusals"]
 
 
 def refusals(error: ValidationError, schema: type[BaseModel]) -> list[str]:
-    """One sentence for each problem, an unknown key's with the known one that resembles it."""
+    """One sentence per problem; for an unknown key, with the most similar known one."""
     return [_sentence(problem, schema) for problem in error.errors()]
 
 
@@ -21,7 +21,7 @@ def _sentence(problem: Any, schema: type[BaseModel]) -> str:
         parent = problem["loc"][:-1]
         near = difflib.get_close_matches(str(problem["loc"][-1]), _keys(parent, schema), n=1)
         hint = f"; did you mean {'.'.join([*map(str, parent), near[0]])}?" if near else ""
-        return f"{where} is no known key{hint}"
+        return f"{where} is not a known key{hint}"
     if problem["type"] == "missing":
         return f"{where} is missing"
     message = problem["msg"].removeprefix("Value error, ")

@@ -1,4 +1,4 @@
-"""The sections of params.yaml that say how networks are trained, and what all sections are made of."""
+"""The sections of params.yaml for training, and the types that all sections share."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Schedule = Literal["constant", "cosine", "plateau"]
 
 
 def distinct(values: list | None) -> list | None:
-    """Refuse a list that holds a value twice."""
+    """Refuse a list with a repeated value."""
     if values and len(set(values)) < len(values):
         raise ValueError("lists a value twice")
     return values
@@ -28,13 +28,13 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Section(BaseModel):
-    """What all sections share: no unknown key, no conversion between types, no change after loading."""
+    """Base of all sections: no unknown key, no conversion between types, no change after loading."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class Fit(Section):
-    """How every training goes, where a grid lists no values of its own."""
+    """Training options, for grids that list no values of their own."""
 
     class_weight: ClassWeight
     label_smoothing: Share
@@ -45,7 +45,7 @@ class Fit(Section):
 
 
 class Augment(Section):
-    """How images are changed while they are trained on."""
+    """Random changes of images in training."""
 
     flip: Literal["none", "horizontal", "vertical", "both"]
     rotation: Annotated[float, Field(ge=0, le=180)]
@@ -60,7 +60,7 @@ class Augment(Section):
 
 
 class Grid(Section):
-    """Values of each hyperparameter; a grid is their product. Of `fit`'s, those that are not listed stay as there."""
+    """Values of each hyperparameter; a grid is their product. Options that it does not list are those of `fit`."""
 
     lr: Annotated[list[Positive], Field(min_length=1), AfterValidator(distinct)]
     optimizer: Annotated[list[Optimizer], Field(min_length=1), AfterValidator(distinct)]

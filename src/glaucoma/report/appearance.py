@@ -1,4 +1,4 @@
-"""Brightness and colour of the photographs by condition and source: what could stand in for the disease."""
+"""Brightness and colour of the photographs by condition and source: possible shortcuts."""
 
 from __future__ import annotations
 

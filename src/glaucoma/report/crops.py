@@ -1,4 +1,4 @@
-"""What `data.crop` cuts out: its boxes on some photographs, those without a box first."""
+"""The boxes of `data.crop` on some photographs, those without a box first."""
 
 from __future__ import annotations
 
@@ -63,10 +63,10 @@ def crops_chart(
                 axes.add_patch(Rectangle((left, top), box.width * scale, box.height * scale, fill=False, **style))
         title = "\n".join(f"{box.width} × {box.height} px" for box in found.itertuples())
         if not row.found:
-            title = f"{title}\nnot all found".strip() if title else "not found: all of it"
+            title = f"{title}\nnot all found".strip() if title else "not found: whole image"
         axes.set_title(title, fontsize=9, pad=4, fontweight="normal" if row.found else "bold")
         axes.set_xlabel(plain_name(PurePosixPath(row.path).name), fontsize=8, color=GREY, labelpad=3)
     count = int(images["found"].sum())
-    note = f"Found in {count} of {len(images)} images; where a part is not found, the whole photograph takes its place"
-    heading(figure, f"What data.crop: {crop} takes", note)
+    note = f"Found in {count} of {len(images)} images; if a part is not found, the whole photograph takes its place"
+    heading(figure, f"Crops of data.crop: {crop}", note)
     save(figure, path)

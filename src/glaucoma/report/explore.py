@@ -91,7 +91,7 @@ def folds_chart(index: pd.DataFrame, path: Path | str) -> None:
 
 @styled()
 def sizes_chart(index: pd.DataFrame, path: Path | str, image_size: int) -> None:
-    """Draw the sizes of the distinct readable images by condition; what tells classes apart by size is a shortcut.
+    """Draw the sizes of the distinct readable images by condition; a difference between classes is a shortcut.
 
     Args:
         index: as `read_index` returns it.

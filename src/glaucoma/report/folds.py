@@ -26,7 +26,7 @@ from glaucoma.report.style import (
 __all__ = ["folds_figure", "pooled_note", "roc_figure", "seen_note"]
 
 PANELS = {"f1_macro": "Macro F1", "auroc": "AUROC", "sensitivity": "Sensitivity (share of abnormal found)"}
-MARKERS = {"test": "o", "valid": "D"}  # told apart without colour, too
+MARKERS = {"test": "o", "valid": "D"}  # distinct without colour, too
 MANY_FOLDS = 20  # beyond, folds are not named one by one in a legend or axis
 
 
@@ -130,7 +130,7 @@ def _curve(axes: Axes, predictions: pd.DataFrame, **line: object) -> float | Non
 
 
 def pooled_note(predictions: pd.DataFrame, contamination: float) -> str:
-    """What a reader of pooled predictions has to know: how many images they are of, and what the model had seen."""
+    """A note on pooled predictions: the number of images, and of images seen by the starting weights."""
     images = predictions["image"].nunique()
     folds = predictions["fold"].nunique()
     of = f"{many(len(predictions), 'prediction')} of {many(images, 'image')}, from {many(folds, 'fold')}"
@@ -138,7 +138,7 @@ def pooled_note(predictions: pd.DataFrame, contamination: float) -> str:
 
 
 def seen_note(contamination: float) -> str:
-    """A line of warning where the weights that training started from had seen images that it is scored on."""
+    """A warning if the starting weights had seen images on which the model is scored."""
     if not contamination > 0:
         return ""
     share = "1%" if contamination < 0.01 else f"{contamination:.0%}"

@@ -1,4 +1,4 @@
-"""The figures of photographs in reports/explore/, each drawn where there is something to draw."""
+"""The figures of photographs in reports/explore/, each drawn if there is something to draw."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def write_mosaics(index: pd.DataFrame, root: Path, folder: Path, params: Params)
 
 
 def write_crops(index: pd.DataFrame, root: Path, folder: Path, params: Params) -> None:
-    """Draw crops.png of what `data.crop` took; without a crop, one that an earlier run left is removed."""
+    """Draw crops.png, the boxes of `data.crop`; without a crop, that of an earlier run is removed."""
     if params.data.crop == "none" or not paths.CROPS.is_file():
         (folder / "crops.png").unlink(missing_ok=True)
         return

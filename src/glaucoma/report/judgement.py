@@ -1,4 +1,4 @@
-"""Figures that judge pooled predictions: intervals, precision–recall, reliability, decision curve."""
+"""Figures of pooled predictions: intervals, precision–recall, reliability, decision curve."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def precision_recall_figure(predictions: pd.DataFrame, path: Path | str, title: 
         axes.legend(loc="lower left")
     axes.set(xlim=(0, 1.01), ylim=(0, 1.02))
     axes.set_xlabel("Sensitivity, recall (abnormal images found)")
-    axes.set_ylabel("Precision (called abnormal, and so)")
+    axes.set_ylabel("Precision (abnormal among those called abnormal)")
     axes.grid(visible=True)
     heading(figure, title, note)
     save(figure, path)
@@ -118,7 +118,7 @@ def reliability_figure(valid: pd.DataFrame, path: Path | str, title: str, note: 
         bottom.bar_label(bars, [str(n) if n else "" for n in rows["n"]], fontsize=8, color=DARK)
         bottom.margins(y=0.25)
         bottom.set_xlabel("Predicted probability of abnormal")
-    panels[0, 0].set_ylabel("Share that is abnormal")
+    panels[0, 0].set_ylabel("Share of abnormal images")
     panels[1, 0].set_ylabel("Predictions")
     heading(figure, title, note)
     save(figure, path)
@@ -139,7 +139,7 @@ def decision_figure(valid: pd.DataFrame, path: Path | str, title: str, note: str
     axes.axhline(0, color=DARK, linewidth=1, label="refer no one")
     top = max(0.05, float(abnormal.mean()) * 1.15)
     axes.set(xlim=(0, 1), ylim=(-top / 3, top))
-    axes.set_xlabel("Threshold probability at which one would refer")
+    axes.set_xlabel("Threshold probability for referral")
     axes.set_ylabel("Net benefit (true positives per image)")
     axes.grid(visible=True)
     axes.legend(loc="upper right")

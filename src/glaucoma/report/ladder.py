@@ -1,4 +1,4 @@
-"""The figure of the ladder: what each rung costs, to train and to run, beside how good it is."""
+"""The figure of cost and quality: what each model costs to train and to run, and its AUROC."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ __all__ = ["ladder_figure"]
 
 PANELS = {
     "seconds": "Training of a fold, seconds",
-    "images_per_second": "Prediction, images a second",
+    "images_per_second": "Prediction, images per second",
 }
-MARKERS = dict(zip(RUNGS, "svo^DPX", strict=True))  # told apart without colour
+MARKERS = dict(zip(RUNGS, "svo^DPX", strict=True))  # distinct without colour
 
 
 @styled()
@@ -56,10 +56,10 @@ def ladder_figure(table: pd.DataFrame, path: Path | str) -> None:
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=2)
     what = many(int(table["folds"].max()), "fold") if len(table) else "no fold"
-    note = f"Bars: 95 % intervals, of {what} or those that a rung has. Grey band: at most {MARGIN} below the best"
+    note = f"Bars: 95 % intervals, over {what} or those that a model has. Grey band: at most {MARGIN} below the best"
     if chosen is not None:
-        note += f"\nGreen: the cheapest rung that is shown not to be worse than that: {chosen['rung']}"
-    heading(figure, "Cost beside quality", note)
+        note += f"\nGreen: the cheapest model that is shown not to be worse than that: {chosen['rung']}"
+    heading(figure, "Cost and quality", note)
     save(figure, path)
 
 

@@ -22,7 +22,7 @@ MOST_GROUPS = 6  # sources shown, the largest
 
 
 def sample(index: pd.DataFrame, seed: int, each: int = COLUMNS * ROWS_PER_CONDITION) -> pd.DataFrame:
-    """Draw `each` distinct images of either condition, or all where there are fewer; normal ones first.
+    """Draw `each` distinct images of either condition, or all if there are fewer; normal ones first.
 
     The draw depends on the seed and on what is listed, not on the order of the rows.
     """
@@ -58,7 +58,7 @@ def mosaic(index: pd.DataFrame, root: Path | str, path: Path | str, *, seed: int
         tiles = panels[half * rows : (half + 1) * rows].flat
         for axes, row in zip(tiles, chosen[chosen["condition"] == condition].itertuples(), strict=False):
             _tile(axes, row, Path(root), max_megapixels)
-    note = f"A random sample, as many of either condition where there are enough; {copies_note(index)}"
+    note = f"A random sample, balanced if there are enough images; {copies_note(index)}"
     heading(figure, "Photographs by condition", note)
     save(figure, path)
 
@@ -97,7 +97,7 @@ def mosaic_by(
     more = (
         f", the largest {MOST_GROUPS} of {len(counts)} sources" if by == "source" and len(counts) > MOST_GROUPS else ""
     )
-    note = f"Drawn at random, {which}{IN_A_ROW} of each where there are as many{more}"
+    note = f"Drawn at random, {which}up to {IN_A_ROW} of each{more}"
     heading(figure, f"Photographs by class and {by}", note)
     save(figure, path)
 

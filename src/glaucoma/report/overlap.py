@@ -49,5 +49,5 @@ def overlap_chart(index: pd.DataFrame, path: Path | str) -> None:
     axes.spines[:].set_visible(False)
     axes.set(xlabel="Fold that trains on them", ylabel="Fold that tests on them")
     figure.colorbar(drawn, ax=axes, shrink=0.8, format=lambda value, _: f"{value:.0%}", label="Share of test images")
-    heading(figure, "Test images that a fold trains on", f"{copies_note(index)}\nThe diagonal has to be 0%")
+    heading(figure, "Test images that other folds train on", f"{copies_note(index)}\nThe diagonal must be 0%")
     save(figure, path)

@@ -44,8 +44,8 @@ CURVES = {
     "decision_curve": "Decision curve: net benefit on valid by threshold",
 }
 JUDGED = {
-    "thresholds": "Thresholds chosen on test, applied untouched to valid",
-    "calibration": "Calibration fitted on test, judged on valid",
+    "thresholds": "Thresholds chosen on test, applied unchanged to valid",
+    "calibration": "Calibration fitted on test, scored on valid",
 }
 EXPLORE = {
     "condition_by_split": "Files by split and condition",
@@ -56,7 +56,7 @@ EXPLORE = {
     "appearance": "Brightness and colour by condition and source",
     "mosaic_source": "Photographs by class and source",
     "sizes_by_source": "Image sizes by source and condition",
-    "crops": "What data.crop takes of some photographs, those without a box first",
+    "crops": "Crops of some photographs, those without a box first",
     "overlap": "Share of each fold's test images that other folds train on",
 }
 SOMETIMES = ("mosaic_source", "sizes_by_source", "crops")  # drawn where there are several sources, or a crop
@@ -87,7 +87,7 @@ def write_pages(params: Params) -> None:
 
 
 def gather(params: Params) -> dict[str, Any]:
-    """All that the templates show; a `Missing` with its reason for what is not there."""
+    """Everything that the templates show; a `Missing` with its reason for missing parts."""
     return {
         "params": params,
         "warned": _warned(params),
@@ -95,15 +95,17 @@ def gather(params: Params) -> dict[str, Any]:
         "index": json_or_missing(paths.METRICS / "index.json"),
         "audit": json_or_missing(paths.METRICS / "audit.json"),
         "findings": table(paths.AUDIT / "findings.csv", "Findings of the audit", sortable=True),
-        "probes": table(paths.PROBES, "What tells the label without looking at the eye", sortable=True),
+        "probes": table(
+            paths.PROBES, "Shortcuts: how well the label is predicted without looking at the eye", sortable=True
+        ),
         "probes_figure": _probes(),
-        "controls": table(paths.SUMMARY / "controls.csv", "Controls, and the networks beside them", sortable=True),
+        "controls": table(paths.SUMMARY / "controls.csv", "Baselines, and the networks beside them", sortable=True),
         "control_lines": _controls(),
-        "ladder": table(paths.COST_QUALITY, "What each rung costs, and how good it is on valid", sortable=True),
-        "ladder_figure": picture(paths.COST_QUALITY.with_suffix(".png"), "AUROC of each rung by what it costs"),
+        "ladder": table(paths.COST_QUALITY, "Cost of each model, and its AUROC on valid", sortable=True),
+        "ladder_figure": picture(paths.COST_QUALITY.with_suffix(".png"), "AUROC of each model by its cost"),
         "ladder_lines": _ladder(),
         "permuted": json_or_missing(paths.CONTROLS_METRICS),
-        "offenders": _found("offenders", "Photographs that the audit finds fault with", "no photograph at fault"),
+        "offenders": _found("offenders", "Poor photographs found by the audit", "no poor photograph"),
         "duplicates": _found("duplicates", "Files that show the same photograph, side by side", "no such pair"),
         "summary": json_or_missing(paths.SUMMARY_METRICS),
         "headline": _headline(),
@@ -131,7 +133,9 @@ def gather(params: Params) -> dict[str, Any]:
         ],
         "protocol": table(paths.SUMMARY / "protocol.csv", "The protocol, as published and here", sortable=True),
         "published": table(paths.SUMMARY / "published.csv", "Published scores and ours", sortable=True, drop=("note",)),
-        "readings": table(paths.SUMMARY / "published_searches.csv", "The published confusion matrices, read both ways"),
+        "readings": table(
+            paths.SUMMARY / "published_searches.csv", "The published confusion matrices in both readings"
+        ),
         "compared": _note(),
         "parameters": _parameters(params),
         "hashes": _hashes(params),
@@ -143,12 +147,12 @@ def gather(params: Params) -> dict[str, Any]:
 
 
 def _run() -> dict[str, str]:
-    """The searches: stages 1 to 3, and what else was run."""
+    """The searches: stages 1 to 3, and the optional ones that were run."""
     return STAGES | {name: what for name, what in EXTRA.items() if paths.search_files(name)["metrics"].is_file()}
 
 
 def _warned(params: Params) -> str:
-    """What speaks against the networks, in one line; nothing where all is well, or nothing has been trained."""
+    """Warnings about the networks in one line; empty if there are none, or nothing has been trained."""
     folders = [*(paths.search_files(name)["report"] for name in _run()), paths.SUMMARY]
     return first_line(read_symptoms(folder / FILE for folder in folders), len(params.crossval.folds))
 
@@ -186,7 +190,7 @@ def _found(name: str, alt: str, nothing: str) -> Any:
 
 
 def _controls() -> Any:
-    """What the AUROCs of the networks and the controls say, in lines."""
+    """The comparison of the networks' and the controls' AUROCs, in lines."""
     found = frame(paths.SUMMARY / "controls.csv")
     return found if isinstance(found, Missing) else control_lines(found).splitlines()
 
@@ -249,11 +253,11 @@ def _hashes(params: Params) -> Any:
         sidecar = json_or_missing(paths.search_files(name)["model"].with_suffix(".json"))
         if not isinstance(sidecar, Missing):
             rows.append((f"models/{name}.keras", sidecar["sha256"]))
-    return of_frame(pd.DataFrame(rows, columns=["what", "SHA-256"]), "What these results were made from and with")
+    return of_frame(pd.DataFrame(rows, columns=["what", "SHA-256"]), "Hashes of parameters, data and models")
 
 
 def _origin() -> str:
-    """Where the backbone's weights come from, with their licence; empty where no sidecar says it."""
+    """The source of the backbone's weights, with their licence; empty if no sidecar has it."""
     sidecar = json_or_missing(paths.search_files("stage3")["model"].with_suffix(".json"))
     backbone = {} if isinstance(sidecar, Missing) else sidecar.get("backbone", {})
     licence = f", licence {backbone['licence']}" if backbone.get("licence") else ""

@@ -1,4 +1,4 @@
-"""The worst errors on the page: photographs with what was said of them."""
+"""The worst errors on the page: photographs with their predictions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WORST = 6  # of each kind of error
 
 
 def worst() -> list[dict[str, Any]] | Missing:
-    """The surest wrong predictions, missed glaucoma first, with their photographs as the network sees them."""
+    """The most confident wrong predictions, missed glaucoma first, with their photographs as the network sees them."""
     predictions, surest = frame(paths.SUMMARY / "predictions.csv"), frame(paths.SUMMARY / "worst.csv")
     if isinstance(predictions, Missing):
         return predictions
@@ -32,16 +32,16 @@ def worst() -> list[dict[str, Any]] | Missing:
     heat = overlays()
     files = {} if isinstance(heat, Missing) else {(row.fold, row.image): row.file for row in heat.itertuples()}
     groups = []
-    for kind, label in (("false negative", ABNORMAL), ("false positive", NORMAL)):
+    for kind, label, called in (("false negative", ABNORMAL, NORMAL), ("false positive", NORMAL, ABNORMAL)):
         group, total = surest[surest["error"] == kind], int((wrong["label"] == label).sum())
-        title = f"{kind.capitalize()}s: {label} eyes that were called otherwise"
+        title = f"{kind.capitalize()}s: {label} eyes called {called}"
         shown = []
         for row in group.head(WORST).itertuples():
             text = f"Fold {row.fold}, probability of abnormal {row.probability:.3f}"
             known = pixels is not None and row.image in rows
             alt = f"Photograph {row.image[:8]}, {row.label}, called {row.predicted}"
             file = files.get((row.fold, row.image))
-            over = f"Heat map of photograph {row.image[:8]}: what spoke for abnormal"
+            over = f"Heat map of photograph {row.image[:8]}: evidence for abnormal"
             shown.append(
                 {
                     "photograph": photograph(np.array(pixels[rows[row.image]]), alt)

@@ -1,4 +1,4 @@
-"""The figure that only the page has: each search by its parameters."""
+"""A figure of the page alone: each search by its parameters."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def slices(trials: pd.DataFrame, metric: str, title: str) -> Picture | Missing:
         return Missing(f"The search's table has no column {score}.")
     names = [c for c in trials if c.startswith("param_") and trials[c].nunique() > 1]
     if not names:
-        return Missing("The search varied no parameter: there is nothing to draw it against.")
+        return Missing("The search varied no parameter.")
     figure = new_figure(max(4.8, 2.9 * len(names)), 3.6)
     panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
     for axes, name in zip(panels, names, strict=True):
@@ -36,5 +36,5 @@ def slices(trials: pd.DataFrame, metric: str, title: str) -> Picture | Missing:
         axes.set_xlabel(name.removeprefix("param_").replace("_", " "))
         horizontal_lines(axes)
     panels[0].set_ylabel(metric.replace("_", " "))
-    heading(figure, title, f"A dot per trial of {len(trials)}; diamond: the winner")
+    heading(figure, title, f"One dot per trial ({len(trials)}); diamond: the winner")
     return drawn(figure, f"{title}: {metric} of each of {many(len(trials), 'trial')} against each parameter")

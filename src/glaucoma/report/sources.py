@@ -1,4 +1,4 @@
-"""Image sizes by source: a source of another size and another share of disease is told by it."""
+"""Image sizes by source: a source that differs in size and in its share of disease is a shortcut."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the scores amount to, in sentences for those who read no tables."""
+"""The scores in a few sentences."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CHANCE = 0.5
 
 
 def verdict() -> list[str] | Missing:
-    """On the pooled test predictions: how many are right, whether by chance, and what the best shortcut reaches."""
+    """On the pooled test predictions: how many are correct, compared with chance and with the best shortcut."""
     counted, pooled = frame(paths.SUMMARY / "report_test.csv"), frame(paths.SUMMARY / "intervals.csv")
     for one in (counted, pooled):
         if isinstance(one, Missing):
@@ -24,15 +24,15 @@ def verdict() -> list[str] | Missing:
     told = []
     for condition in (ABNORMAL, NORMAL):
         of = round(by_class.at[condition, "support"])
-        told.append(f"of {of} {condition} photographs, {round(by_class.at[condition, 'recall'] * of)} were called so")
-    sentences = [f"At a threshold of 0.5, {' and '.join(told)}."]
+        told.append(f"{round(by_class.at[condition, 'recall'] * of)} of {of} {condition} photographs")
+    sentences = [f"At a threshold of 0.5, {' and '.join(told)} were classified correctly."]
     rows = pooled[(pooled["split"] == "test") & (pooled["score"] == "auroc")].dropna(subset=["value", "low", "high"])
     if rows.empty:
         return sentences
     row = rows.iloc[0]
-    compared = "better than" if row.low > CHANCE else "worse than" if row.high < CHANCE else "not to be told from"
+    compared = "better than" if row.low > CHANCE else "worse than" if row.high < CHANCE else "not distinguishable from"
     interval = f"{row.value:.3f}, with a 95 % interval of {row.low:.3f} to {row.high:.3f}"
-    sentences.append(f"Over all folds' test predictions the AUROC is {interval}: {compared} chance.")
+    sentences.append(f"The AUROC of all folds' test predictions is {interval}: {compared} chance.")
     return [*sentences, *_beside_shortcuts(row.low), *_beside_the_regression()]
 
 
@@ -42,10 +42,10 @@ def _beside_shortcuts(low: float) -> list[str]:
         return []
     tried = probes[probes["target"] != "source"].dropna(subset=["auroc"])
     if tried.empty:
-        return ["No shortcut could be tried; the reasons stand below."]
+        return ["No shortcut could be tested; the reasons are below."]
     best = tried.loc[pd.to_numeric(tried["auroc"]).idxmax()]
     beaten = "the model beats it" if low > best.auroc else "the model is not shown to beat it"
-    return [f"Without looking at the eye, {str(best.probe).replace('_', ' ')} reaches {best.auroc:.3f}: {beaten}."]
+    return [f"The best shortcut, {str(best.probe).replace('_', ' ')}, reaches {best.auroc:.3f}: {beaten}."]
 
 
 def _beside_the_regression() -> list[str]:
@@ -53,5 +53,5 @@ def _beside_the_regression() -> list[str]:
     chosen = None if isinstance(table, Missing) else cheapest(table)
     if chosen is None or chosen["rung"] != "regression":
         return []
-    what = "A logistic regression on the frozen backbone's features is the cheapest rung that is not worse"
-    return [f"{what} (AUROC {chosen['auroc']:.3f} on valid, mean over the folds): take it, as models/controls."]
+    what = "The logistic regression on the frozen backbone's features is the cheapest model that is not worse"
+    return [f"{what} (AUROC {chosen['auroc']:.3f} on valid, mean over the folds): use it, as models/controls."]
