@@ -129,7 +129,7 @@ def test_dvc_and_we_read_the_same(text: str):
     ("text", "line", "says"),
     [
         ("a: 1\nb: 2\na: 3\n", 3, 'found duplicate key "a", already on line 1'),
-        ("a:\n  b: 1\n  c: 2\n  b: 3\n", 4, 'duplicate key "b", which line 2'),
+        ("a:\n  b: 1\n  c: 2\n  b: 3\n", 4, 'duplicate key "b", already on line 2'),
         ("a: [{b: 1,\n  b: 2}]\n", 2, "duplicate key"),
         ("a: 1\n'a': 2\n", 2, "duplicate key"),
         ("a: [1\n", 2, "flow sequence"),
