@@ -1,4 +1,4 @@
-"""Controls: a regression on the frozen backbone's features, which networks must beat, and learning from no meaning."""
+"""Controls: a regression on the frozen backbone's features, which networks must beat, and a check on shuffled labels."""
 
 import _checkout
 from glaucoma import paths

@@ -1,4 +1,4 @@
-"""One page of everything, reports/index.html, and beside it the model card and the reporting checklist."""
+"""The report page, reports/index.html, and beside it the model card and the reporting checklist."""
 
 import _checkout
 from glaucoma import paths
@@ -8,7 +8,7 @@ from glaucoma.stage import command
 
 
 def main(params: Params) -> None:
-    """Read what the other stages wrote, write reports/index.html, MODEL_CARD.md and CHECKLIST.md."""
+    """Read the other stages' results, write reports/index.html, MODEL_CARD.md and CHECKLIST.md."""
     write_pages(params)
     print(f"look first at {paths.PAGE}; {paths.MODEL_CARD} and {paths.CHECKLIST} go with the model")
 

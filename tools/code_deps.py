@@ -1,7 +1,7 @@
 """Keep the code dependencies in dvc.yaml those that each stage script really imports.
 
-    python tools/code_deps.py            say what differs; exit 1 if anything does
-    python tools/code_deps.py --write    mend dvc.yaml and those in data/, extra/ and pretrain/
+    python tools/code_deps.py            list differences; exit 1 if there are any
+    python tools/code_deps.py --write    update dvc.yaml and those in data/, extra/ and pretrain/
 
 DVC does not follow imports. Each stage's `deps` lists its script and every module of ours that the script imports,
 directly or not; packages whose __init__.py holds no code are left out. A package all of whose modules are imported is
