@@ -1,4 +1,4 @@
-"""Controls: a regression on the frozen backbone's features, as the baseline of networks, and a check with shuffled labels."""
+"""Baselines that networks must beat, such as a regression on frozen features, and a check with shuffled labels."""
 
 import _checkout
 from glaucoma import paths
