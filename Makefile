@@ -7,12 +7,12 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-10s %s\n", $$1, $$2 }'
-	@echo "  DATA=/path/to/photographs with repro: on your photographs, by profiles/recommended.yaml or PROFILE=NAME"
+	@echo "  DATA=/path/to/photographs with repro: use your photographs, with profiles/recommended.yaml or PROFILE=NAME"
 
 setup: ## make .venv from requirements.lock
 	@sh tools/setup.sh
 
-repro: setup ## run what changed since the last time, and show the scores
+repro: setup ## run everything that changed, and show the scores
 ifneq ($(PROFILE)$(DATA),)
 	@glaucoma profile $(or $(PROFILE),recommended) $(if $(DATA),--data "$(DATA)")
 endif
@@ -20,7 +20,7 @@ endif
 	@dvc repro
 	@glaucoma results
 
-crossval: setup ## as repro, with JOBS folds side by side (2 by default; each needs the memory of one)
+crossval: setup ## as repro, with JOBS folds side by side (default 2; each needs the memory of one process)
 	@glaucoma check
 	@glaucoma crossval --jobs $(or $(JOBS),2)
 	@glaucoma results
@@ -28,24 +28,24 @@ crossval: setup ## as repro, with JOBS folds side by side (2 by default; each ne
 test: setup ## run the tests (10 minutes at most)
 	@python -m pytest -m "not slow" --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
-test-slow: setup ## run the tests that take longer
+test-slow: setup ## run the slow tests
 	@python -m pytest -m slow --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
-bench: setup ## measure against the obvious way, into benchmarks/results.md (half an hour; ARGS="--only stage1")
+bench: setup ## run the benchmarks, into benchmarks/results.md (half an hour; ARGS="--only stage1")
 	@python benchmarks/run.py $(ARGS)
 
 lint: setup ## check style
 	@ruff check .
 	@ruff format --check .
 
-format: setup ## mend what `make lint` can mend
+format: setup ## fix style and code dependencies
 	@ruff check --fix .
 	@ruff format .
 
 docs: setup ## update the generated parts of README.md and docs/
 	@python tools/readme.py --write
 
-lock: setup ## resolve requirements.lock anew from pyproject.toml (needs internet)
+lock: setup ## update requirements.lock from pyproject.toml (needs internet)
 	@python -m pip install --quiet uv
 	@uv pip compile pyproject.toml --extra dev --universal --python-version 3.10 --generate-hashes --no-annotate \
 		--no-header --no-emit-index-url --no-emit-find-links --upgrade --quiet --output-file requirements.lock

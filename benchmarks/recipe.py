@@ -196,7 +196,7 @@ def levers(material: Material, *, deep: bool) -> Iterator[tuple[str, str, Predic
 def main() -> None:
     """Judge every lever and write the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("data", type=Path, nargs="+", help="folders of photographs, each in a layout of README.md")
+    parser.add_argument("data", type=Path, nargs="+", help="folders of photographs, each in a layout of docs/data.md")
     parser.add_argument("--state", type=Path, default=Path(".state/recipe"), help="where features are kept")
     parser.add_argument("--deep", action="store_true", help="train networks too (an hour or more for 400 photographs)")
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks", help="folder of recipe.md and recipe.json")

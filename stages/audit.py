@@ -1,4 +1,4 @@
-"""Decode every image, look for leaks, conflicts and copies, and stop for what audit.waive does not name."""
+"""Audit the data: decode every image, look for leaks, conflicts and copies, and stop for errors that are not waived."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from glaucoma.report.audit_figures import write_found
 
 
 def main(params: Params) -> None:
-    """Write and draw what was found, then fail if it would mislead: who has to look at it has it then."""
+    """Write and draw the findings, then fail if there are errors, so that they can be looked at."""
     index, root = read_index(paths.INDEX), Path(params.data.root).expanduser()
     findings = audit(index, root, params, paths.LOOKS)
     table_file = write(findings, paths.AUDIT, paths.METRICS / "audit.json")

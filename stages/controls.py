@@ -1,4 +1,4 @@
-"""Controls: a regression on the frozen backbone's features, which networks must beat, and learning from no meaning."""
+"""Baselines that networks must beat, such as a regression on frozen features, and a check with shuffled labels."""
 
 import _checkout
 from glaucoma.base import paths

@@ -1,4 +1,4 @@
-"""Where the folds' networks looked in their worst errors, in reports/explain/; on the sample, how much on the disc."""
+"""Grad-CAM of the folds' networks for their worst errors, in reports/explain/; on the sample, the share on the disc."""
 
 import _checkout
 from glaucoma.base import paths
@@ -8,7 +8,7 @@ from glaucoma.report.explain import run_explain
 
 
 def main(params: Params) -> None:
-    """Write reports/explain/ and metrics/explain.json, print what they say."""
+    """Write reports/explain/ and metrics/explain.json, print the result."""
     metrics = run_explain(params)
     if "heat_on_disc" in metrics:
         share, area = metrics["heat_on_disc"], metrics["disc_area"]

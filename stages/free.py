@@ -1,4 +1,4 @@
-"""A free configuration (model 4, model 5): train every layer of a network of its own, from the backbone's weights."""
+"""A free configuration (model 4, model 5): train every layer of a separate network, from the backbone's weights."""
 
 import _checkout
 from glaucoma.base import paths

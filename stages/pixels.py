@@ -1,4 +1,4 @@
-"""Decode every distinct image once and squash it to data.image_size."""
+"""Decode every distinct image once and resize it to a square of data.image_size."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from glaucoma.photos.pixels import write_pixels
 
 
 def main(params: Params) -> None:
-    """Write the array of pixels, the content id of each of its rows, and the boxes they were cropped to."""
+    """Write the array of pixels, the content id of each of its rows, and their crop boxes."""
     write_pixels(
         read_index(paths.INDEX),
         Path(params.data.root).expanduser(),

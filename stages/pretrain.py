@@ -1,4 +1,4 @@
-"""Pretraining: train a backbone to measure rendered eyes of known cup, disc and rim, to start from."""
+"""Pretraining: train a backbone to measure cup, disc and rim of rendered eyes, as starting weights."""
 
 import _checkout
 from glaucoma.base.stage import command

@@ -1,4 +1,4 @@
-"""Make the embedded sample: synthetic fundus photographs as the report's ten-fold tree, and their truth."""
+"""Render the sample: synthetic fundus photographs in the report's ten-fold tree, and their true measures."""
 
 import _checkout
 from glaucoma.base import paths

@@ -118,21 +118,21 @@ def test_probes_stand_beside_the_scores_as_picture_and_table_and_without_them_th
     text = (made / paths.PAGE).read_text()
     (tmp_path / "probes.csv").rename(made / paths.PROBES)
     stage(made, "report")
-    assert f"Missing: {paths.PROBES} is not there" in text
+    assert f"Missing: {paths.PROBES} does not exist" in text
 
 
 def test_a_control_that_is_not_beaten_and_labels_that_taught_without_meaning_are_seen_on_the_page(made):
     text = (made / paths.PAGE).read_text()
     assert "regression_average: mean AUROC" in text
     assert "NOT BEATEN by the networks" in text
-    assert "taught mean AUROC 0.700 instead of 0.5" in text
+    assert "score a mean AUROC of 0.700 instead of 0.5" in text
 
 
 def test_both_readings_of_the_published_confusions_are_on_the_page(made):
     text = (made / paths.PAGE).read_text()
     published = text[text.index('<section id="published">') : text.index('<section id="made">')]
     assert "Not compared: " in published
-    assert "what it prints as sensitivity is its specificity" in published
+    assert "its printed sensitivity is its specificity" in published
     assert published.count("as printed") > published.count("corrected</") == 4
 
 
@@ -140,7 +140,7 @@ def test_what_is_missing_is_said_with_its_reason(tmp_path):
     stage(bare(tmp_path), "report")
     text = (tmp_path / paths.PAGE).read_text()
     for name in ("metrics/index.json", "metrics/audit.json", "reports/figures/roc.png", "metrics/search/stage2.csv"):
-        assert f"Missing: {name} is not there" in text, name
+        assert f"Missing: {name} does not exist" in text, name
     assert "model-index" not in (tmp_path / paths.MODEL_CARD).read_text()
 
 
@@ -186,11 +186,11 @@ def test_the_page_says_in_sentences_what_the_scores_amount_to(made):
     text = (made / paths.PAGE).read_text()
     about = text[text.index('<section id="about">') : text.index('<section id="audit">')]
     pooled = pd.read_csv(made / paths.SUMMARY / "intervals.csv").set_index(["split", "score"]).loc[("test", "auroc")]
-    assert f"AUROC is {pooled['value']:.3f}, with a 95 % interval of {pooled['low']:.3f}" in about
-    assert "Without looking at the eye, thumbnail reaches 0.95" in about
+    assert f"test predictions is {pooled['value']:.3f}, with a 95 % interval of {pooled['low']:.3f}" in about
+    assert "The best shortcut, thumbnail, reaches 0.95" in about
     counted = pd.read_csv(made / paths.SUMMARY / "predictions.csv").query("label == 'abnormal'")
     found = (counted["predicted"] == "abnormal").sum()
-    assert f"of {len(counted)} abnormal photographs, {found} were called so" in about
+    assert f"{found} of {len(counted)} abnormal photographs and" in about
 
 
 @pytest.fixture(scope="module")

@@ -56,7 +56,7 @@ def test_the_shipped_parameters_are_valid_and_each_key_is_explained():
 )
 def test_an_unknown_key_is_refused_with_the_one_that_was_meant(edited, key: str, meant: str):
     said = refusal(edited, key, 1)
-    assert f"{key} is no known key" in said
+    assert f"{key} is not a known key" in said
     assert "did you mean" in said
     assert meant in said
 
@@ -107,19 +107,19 @@ def test_a_missing_key_is_named(edited, key: str):
         ("crossval.model", "model3", "crossval.model is 'model3'"),
         ("crossval.model", "model4", "crossval.warm_start is 'fold': crossval.model is model4"),
         ("head.blocks", 0, "head.blocks is 0"),
-        ("model5.backbone.name", "EfficientNetB8", "the nearest first, EfficientNet"),
+        ("model5.backbone.name", "EfficientNetB8", "nearest first, are EfficientNet"),
         ("model4.grid.lr", [], "model4.grid.lr is []"),
         ("fit.schedule", "linear", "fit.schedule is 'linear'"),
         ("fit.label_smoothing", 1.0, "fit.label_smoothing is 1.0"),
         ("fit.precise_bn", "on", "fit.precise_bn is 'on'"),
         ("stage1.grid.warmup", [], "stage1.grid.warmup is []"),
         ("augment.rotation", 200, "augment.rotation is 200"),
-        ("augment.zoom", 0.1, "augment changes images while they are trained on, and search.cache is true"),
+        ("augment.zoom", 0.1, "augment changes images during training, but search.cache is true"),
         ("audit.waive", "copies", "audit.waive is 'copies'"),
         ("stage1", 5, "stage1 is 5"),
-        ("backbone.name", "EfficentNetB3", "the nearest first, EfficientNetB3, "),
-        ("backbone.name", "resnet50", "the nearest first, ResNet50V2, "),
-        ("stage2.unfreeze_last", 0, "stage2.unfreeze_last is 0: should be a whole number from 1"),
+        ("backbone.name", "EfficentNetB3", "nearest first, are EfficientNetB3, "),
+        ("backbone.name", "resnet50", "nearest first, are ResNet50V2, "),
+        ("stage2.unfreeze_last", 0, "stage2.unfreeze_last is 0: should be a whole number ≥ 1"),
         ("stage2.unfreeze_last", True, "stage2.unfreeze_last is True"),
         ("stage2.unfreeze_last", "block7b", "stage2.unfreeze_last is 'block7b': did you mean block7a?"),
     ],
@@ -140,10 +140,10 @@ def test_all_faults_are_told_at_once(tmp_path: Path):
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"", "holds no keys"),
-        (b"# nothing\n", "holds no keys"),
+        (b"", "has no keys"),
+        (b"# nothing\n", "has no keys"),
         (b"1: 2\n", "seed is missing"),
-        (b"- lr\n- epochs\n", "holds no keys"),
+        (b"- lr\n- epochs\n", "has no keys"),
         (b"lr: [0.1\n", "is not valid YAML"),
         (b"lr: 0.1\n\tepochs: 1\n", "is not valid YAML"),
         (b"\xff\xfe\x00\xd8bad", "is not valid YAML"),

@@ -94,13 +94,13 @@ def test_what_is_rewritten_holds_the_values_and_every_comment(change: dict[str, 
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        ("stage1:\n  grid:\n    lrs: [0.1]\n", "stage1.grid.lrs is no known key; did you mean stage1.grid.lr?"),
-        ("zzz: 1\n", "zzz is no known key"),
+        ("stage1:\n  grid:\n    lrs: [0.1]\n", "stage1.grid.lrs is not a known key; did you mean stage1.grid.lr?"),
+        ("zzz: 1\n", "zzz is not a known key"),
         ("stage1: 5\n", "stage1 is 5"),
         ("stage1:\n  grid:\n    lr: []\n", "stage1.grid.lr is []"),
         ("lr: 1\nlr: 2\n", 'line 2: found duplicate key "lr"'),
-        ("- lr\n", "holds no keys"),
-        ("", "holds no keys"),
+        ("- lr\n", "has no keys"),
+        ("", "has no keys"),
         ("lr: auto\n", "lr is 'auto'"),
     ],
 )

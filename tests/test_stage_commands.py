@@ -96,7 +96,7 @@ def _replace(old: str, new: str) -> Callable[[Path], object]:
 @pytest.mark.parametrize(
     ("edit", "says"),
     [
-        (_append("epoch: 3"), "epoch is no known key; did you mean epochs?"),
+        (_append("epoch: 3"), "epoch is not a known key; did you mean epochs?"),
         (_replace("epochs: 1\n", "epochs: many\n"), "epochs is 'many'"),
         (_append("lr: 1"), 'found duplicate key "lr"'),
         (_append("lr: [1"), "is not valid YAML"),
@@ -116,7 +116,7 @@ def test_unusable_parameters_are_sentences_and_change_no_file(
 def test_under_dvc_unusable_parameters_fail_the_stage_with_the_same_sentence(scripts: Project):
     _append("epoch: 3")(scripts / "params.yaml")
     ran = scripts.dvc("repro", "data/dvc.yaml:sample", ok=False)
-    assert "epoch is no known key; did you mean epochs?" in ran.stderr
+    assert "epoch is not a known key; did you mean epochs?" in ran.stderr
     assert "exited with 2" in ran.stderr
     assert "the last good results: `dvc checkout`" in ran.stderr
     assert "Traceback" not in ran.stderr

@@ -128,8 +128,8 @@ def test_dvc_and_we_read_the_same(text: str):
 @pytest.mark.parametrize(
     ("text", "line", "says"),
     [
-        ("a: 1\nb: 2\na: 3\n", 3, 'found duplicate key "a", which line 1 has already'),
-        ("a:\n  b: 1\n  c: 2\n  b: 3\n", 4, 'duplicate key "b", which line 2'),
+        ("a: 1\nb: 2\na: 3\n", 3, 'found duplicate key "a", already on line 1'),
+        ("a:\n  b: 1\n  c: 2\n  b: 3\n", 4, 'duplicate key "b", already on line 2'),
         ("a: [{b: 1,\n  b: 2}]\n", 2, "duplicate key"),
         ("a: 1\n'a': 2\n", 2, "duplicate key"),
         ("a: [1\n", 2, "flow sequence"),
@@ -139,10 +139,10 @@ def test_dvc_and_we_read_the_same(text: str):
         ("a: *b\n", 1, "undefined alias"),
         ("a: !!timestamp 2020-01-01\n", 1, "could not determine a constructor"),
         ("a: !!python/object/apply:os.system [exit]\n", 1, "could not determine a constructor"),
-        ("a: !!int many\n", 1, "'many' is no int"),
-        ("a: !!float many\n", 1, "'many' is no float"),
+        ("a: !!int many\n", 1, "'many' is not a valid int"),
+        ("a: !!float many\n", 1, "'many' is not a valid float"),
         ("a: !!map [1]\n", 1, "expected a mapping"),
-        ("a: " + "9" * 5000, 1, "is no int"),
+        ("a: " + "9" * 5000, 1, "is not a valid int"),
     ],
 )
 def test_what_is_wrong_is_told_with_its_line(text: str, line: int, says: str):

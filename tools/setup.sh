@@ -1,7 +1,7 @@
 #!/bin/sh
-# Make .venv from requirements.lock, or do nothing where it is up to date. Says at once what is missing.
-# Where nvidia-smi finds a GPU, TensorFlow's CUDA libraries of requirements-gpu.lock too: a GPU is then used by itself.
-# PYTHON=/path/to/python3.12 chooses the interpreter; else the newest of 3.10–3.13 on the PATH is taken.
+# Make .venv from requirements.lock, or do nothing if it is up to date. Names missing tools first.
+# Where nvidia-smi finds a GPU, also install TensorFlow's CUDA libraries of requirements-gpu.lock; the GPU is then used automatically.
+# PYTHON=/path/to/python3.12 chooses the interpreter; the default is the first supported one on the PATH.
 set -eu
 cd "$(dirname "$0")/.."
 fail() { printf 'error: %s\n  → %s\n' "$1" "$2" >&2; exit 1; }
@@ -43,7 +43,7 @@ machine that has it, then PIP_NO_INDEX=1 PIP_FIND_LINKS=wheels make"
 if [ -n "$gpu" ]; then
   echo "installing TensorFlow's CUDA libraries for $gpu (2 GB to download) …"
   .venv/bin/python -m pip install $quiet --require-hashes -r requirements-gpu.lock || {
-    echo "they could not be installed: the processor is used, and the next \`make\` tries again" >&2
+    echo "installation failed: the processor is used instead, and the next \`make\` tries again" >&2
     wanted=${wanted% GPU}
   }
 fi

@@ -1,13 +1,13 @@
-"""The errors a user can cause or meet, each with its remedy and its exit code.
+"""The errors that a user can cause or meet, each with a remedy and an exit code.
 
     GlaucomaError            exit 1
-    ├── ParamsError          exit 2   params.yaml or a flag is not usable
+    ├── ParamsError          exit 2   params.yaml or a flag cannot be used
     ├── DataError            exit 3   the images, their layout or their index
-    │   └── AuditError       exit 4   the audit found what nobody waived
+    │   └── AuditError       exit 4   the audit found an error that is not waived
     ├── WeightsError         exit 5   pretrained weights or a saved model
     └── TrainingError        exit 6   a search or a fold could not be trained
 
-Anything else that reaches the top is a bug of ours and keeps its traceback, except Ctrl-C (130) and a full disk (7).
+Any other exception is a bug of this project and keeps its traceback, except Ctrl-C (130) and a full disk (7).
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ __all__ = [
 
 
 class GlaucomaError(Exception):
-    """What was found, where, and what to do about it.
+    """A problem, where it was found, and what to do about it.
 
     Args:
-        found: one sentence: what was found, and where.
-        remedy: what the user can do; printed on a line of its own.
+        found: one sentence with the problem and its place.
+        remedy: what the user can do; printed on a separate line.
     """
 
     exit_code = 1
@@ -59,7 +59,7 @@ class DataError(GlaucomaError):
 
 
 class AuditError(DataError):
-    """A finding of the audit that would mislead and that nobody waived."""
+    """An error found by the audit and not waived."""
 
     exit_code = 4
 

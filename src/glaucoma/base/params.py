@@ -1,7 +1,7 @@
-"""The schema of params.yaml: what each key means, its range, and a sentence for whatever does not fit.
+"""The schema of params.yaml: type and range of each key, and a sentence for each value that does not fit.
 
-Frozen; an unknown key, a wrong type, an empty list, NaN and infinity are refused by name. Comments for users stand in
-params.yaml itself.
+Frozen; an unknown key, a wrong type, an empty list, NaN and infinity are refused by name. params.yaml itself explains
+the keys to users.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ Schedule = Literal["constant", "cosine", "plateau"]
 
 
 def distinct(values: list | None) -> list | None:
-    """Refuse a list that holds a value twice."""
+    """Refuse a list with a repeated value."""
     if values and len(set(values)) < len(values):
         raise ValueError("lists a value twice")
     return values
@@ -56,13 +56,13 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Section(BaseModel):
-    """What all sections share: no unknown key, no conversion between types, no change after loading."""
+    """Base of all sections: no unknown key, no conversion between types, no change after loading."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class Fit(Section):
-    """How every training goes, where a grid lists no values of its own."""
+    """Training options, for grids that list no values of their own."""
 
     class_weight: ClassWeight
     label_smoothing: Share
@@ -73,7 +73,7 @@ class Fit(Section):
 
 
 class Augment(Section):
-    """How images are changed while they are trained on."""
+    """Random changes of images in training."""
 
     flip: Literal["none", "horizontal", "vertical", "both"]
     rotation: Annotated[float, Field(ge=0, le=180)]
@@ -88,7 +88,7 @@ class Augment(Section):
 
 
 class Grid(Section):
-    """Values of each hyperparameter; a grid is their product. Of `fit`'s, those that are not listed stay as there."""
+    """Values of each hyperparameter; a grid is their product. Options that it does not list are those of `fit`."""
 
     lr: Annotated[list[Positive], Field(min_length=1), AfterValidator(distinct)]
     optimizer: Annotated[list[Optimizer], Field(min_length=1), AfterValidator(distinct)]
@@ -123,7 +123,7 @@ VIEWS = ("none", "retina", "disc", "wide")  # parts of a photograph that a netwo
 
 def _known_backbone(name: str) -> str:
     if name not in BACKBONES:
-        raise ValueError(f"there is no such backbone; known are, the nearest first, {', '.join(nearest(name))}")
+        raise ValueError(f"unknown backbone; the known ones, nearest first, are {', '.join(nearest(name))}")
     return name
 
 
@@ -136,11 +136,11 @@ def views_of(crop: str) -> tuple[str, ...]:
     views = tuple(crop.split("+"))
     unknown = [view for view in views if view not in VIEWS]
     if unknown:
-        raise ValueError(f"{unknown[0]!r} is none of {', '.join(VIEWS)}, or several of them joined by +")
+        raise ValueError(f"{unknown[0]!r} is unknown; give one of {', '.join(VIEWS)}, or several joined by +")
     if len(set(views)) < len(views):
         raise ValueError("names a part twice")
     if "none" in views and len(views) > 1:
-        raise ValueError("none stands alone; all that is not black is `retina`")
+        raise ValueError("none cannot be combined; for the whole image without its black border use retina")
     return views
 
 
@@ -155,7 +155,7 @@ KnownBackbone = Annotated[str, AfterValidator(_known_backbone)]
 def _freeze_point(value: Any) -> int | str:
     if (isinstance(value, str) and value) or (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
         return value
-    raise ValueError("should be a whole number from 1, or the name of a block")
+    raise ValueError("should be a whole number ≥ 1, or the name of a block")
 
 
 class Data(Section):
@@ -171,7 +171,7 @@ class Data(Section):
 
 
 class Sample(Section):
-    """The embedded synthetic photographs."""
+    """The synthetic photographs."""
 
     images: Annotated[int, Field(ge=40, le=5000)]
     size: Annotated[int, Field(ge=96, le=1024)]
@@ -203,14 +203,14 @@ class Head(Section):
 
 
 class Regression(Section):
-    """The logistic regression on the frozen backbone's features that a fold may be."""
+    """The logistic regression on the frozen backbone's features, one possible model of a fold."""
 
     flips: Literal["none", "horizontal", "both"]
     C: Positive
 
 
 class Search(Section):
-    """What every search selects on."""
+    """Data and metric by which every search selects."""
 
     fold: Fold
     metric: Score
@@ -239,7 +239,7 @@ class FreeModel(Stage):
 
 
 class Crossval(Section):
-    """Which folds of which model are trained, from which weights, and how folds are drawn where there are none."""
+    """Folds and model of the cross-validation, its starting weights, and how folds are drawn if there are none."""
 
     model: Literal["final", "regression", "model4", "model5"]
     folds: Annotated[list[Fold], Field(min_length=1), AfterValidator(distinct)]
@@ -249,7 +249,7 @@ class Crossval(Section):
 
 
 class Thresholds(Section):
-    """What thresholds are chosen for, beside 0.5, Youden's J and the least cost."""
+    """Targets of the chosen thresholds, beside 0.5, Youden's J and the least cost."""
 
     sensitivity: Annotated[float, Field(gt=0, le=1)]
     specificity: Annotated[float, Field(gt=0, le=1)]
@@ -262,7 +262,7 @@ class Audit(Section):
 
 
 class Params(Section):
-    """Everything that decides a result. `lr` … `epochs` are the final configuration that every fold is trained with."""
+    """Everything that affects a result. `lr` … `epochs` are the final configuration, used for every fold."""
 
     seed: Annotated[int, Field(ge=0, lt=2**31)]
     lr: Positive
@@ -293,19 +293,19 @@ def load_params(path: Path | str) -> Params:
     """Read and check params.yaml.
 
     Raises:
-        ParamsError: the file cannot be read; else as `check_params`.
+        ParamsError: the file cannot be read, or as `check_params`.
     """
     return check_params(read_yaml(path), str(path))
 
 
 def check_params(raw: Any, name: str) -> Params:
-    """Check parameters as a YAML file holds them; `name` says in messages where they come from.
+    """Check parameters read from a YAML file; `name` is the file in messages.
 
     Raises:
-        ParamsError: naming every key that does not fit, what was found there and what fits.
+        ParamsError: names every key that does not fit, its value and what would fit.
     """
     if not isinstance(raw, dict):
-        raise ParamsError(f"{name} holds no keys", "`git checkout` the shipped version and edit that")
+        raise ParamsError(f"{name} has no keys", "restore the shipped version with `git checkout` and edit that")
     try:
         params = Params.model_validate(raw)
     except ValidationError as error:
@@ -314,11 +314,11 @@ def check_params(raw: Any, name: str) -> Params:
         lines = _conflicts(params)
         if not lines:
             return params
-    raise ParamsError(f"{name}: " + "\n  ".join(lines), "each key's meaning stands beside it in params.yaml")
+    raise ParamsError(f"{name}: " + "\n  ".join(lines), "the comments of params.yaml explain each key")
 
 
 def _listed(value: Any) -> list:
-    """What a key gives: one value, a grid's list, or nothing."""
+    """The values of a key as a list: one value, a grid's list, or none."""
     return value if isinstance(value, list) else [] if value is None else [value]
 
 
@@ -328,14 +328,14 @@ def _conflicts(params: Params) -> list[str]:
     row = BACKBONES[name]
     used = dict.fromkeys([name, params.model4.backbone.name, params.model5.backbone.name])
     lines = [
-        f"data.image_size is {size}: {used_name} takes {BACKBONES[used_name].smallest_size} or more"
+        f"data.image_size is {size}: {used_name} needs {BACKBONES[used_name].smallest_size} or more"
         for used_name in used
         if size < BACKBONES[used_name].smallest_size
     ]
     if params.search.cache and params.augment.is_on():
         lines.append(
-            "augment changes images while they are trained on, and search.cache is true: activations of frozen layers "
-            "are computed once, from unchanged images; set search.cache to false"
+            "augment changes images during training, but search.cache is true: activations of frozen layers are "
+            "computed once, from unchanged images; set search.cache to false"
         )
     if params.crossval.model != "final" and params.crossval.warm_start != "none":
         lines.append(
@@ -344,15 +344,15 @@ def _conflicts(params: Params) -> list[str]:
         )
     if params.search.nested and params.crossval.warm_start != "fold":
         lines.append(
-            f"search.nested is true: only crossval.warm_start: fold searches within each fold, and it is "
-            f"{params.crossval.warm_start!r}; set it to fold, or search.nested to false"
+            f"search.nested is true, but crossval.warm_start is {params.crossval.warm_start!r}: only fold searches "
+            "within each fold; set it to fold, or search.nested to false"
         )
     followed = [params.fit, params.stage1.grid, params.stage2.grid]
     stops = any(stop for one in followed for stop in _listed(one.early_stopping))
     if params.search.nested and (stops or any("plateau" in _listed(one.schedule) for one in followed)):
         lines.append(
             "search.nested is true: early_stopping and the schedule plateau follow the loss on the fold's test split, "
-            "which nested selection leaves alone; set them to 0 and constant, or search.nested to false"
+            "which nested selection must not use; set them to 0 and constant, or search.nested to false"
         )
     if isinstance(end, str) and end not in row.blocks:
         near = difflib.get_close_matches(end, row.blocks, n=1)
@@ -362,7 +362,7 @@ def _conflicts(params: Params) -> list[str]:
 
 
 def refusals(error: ValidationError, schema: type[BaseModel]) -> list[str]:
-    """One sentence for each problem, an unknown key's with the known one that resembles it."""
+    """One sentence per problem; for an unknown key, with the most similar known one."""
     return [_sentence(problem, schema) for problem in error.errors()]
 
 
@@ -372,7 +372,7 @@ def _sentence(problem: Any, schema: type[BaseModel]) -> str:
         parent = problem["loc"][:-1]
         near = difflib.get_close_matches(str(problem["loc"][-1]), _keys(parent, schema), n=1)
         hint = f"; did you mean {'.'.join([*map(str, parent), near[0]])}?" if near else ""
-        return f"{where} is no known key{hint}"
+        return f"{where} is not a known key{hint}"
     if problem["type"] == "missing":
         return f"{where} is missing"
     message = problem["msg"].removeprefix("Value error, ")

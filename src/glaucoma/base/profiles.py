@@ -1,8 +1,8 @@
-"""Profiles: named sets of changes to the shipped parameters, and params.yaml written anew with its comments kept.
+"""Profiles: named sets of changes to the shipped parameters, and params.yaml rewritten with its comments kept.
 
-A profile, `profiles/NAME.yaml`, holds only what it changes: mappings are merged key by key, lists and values replace.
-What it changes are always the shipped parameters, never an edited params.yaml, so that its name says all that it
-stands for. What params.yaml says about the photographs (`KEPT`) stays unless the profile itself says otherwise.
+A profile, `profiles/NAME.yaml`, has only what it changes: mappings are merged key by key, lists and values replaced.
+It always changes the shipped parameters, never an edited params.yaml, so that its name determines the result. Keys of
+params.yaml that describe the photographs (`KEPT`) stay unless the profile sets them.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 PROFILES = Path("profiles")
-SHIPPED = "shipped"  # the name under which params.yaml comes back as the project ships it
+SHIPPED = "shipped"  # name of the shipped parameters
 PREVIOUS = PROFILES / "previous.yaml"  # params.yaml before the last profile, whole
 KEPT = ("data.root", "data.layout", "data.classes", "data.unreadable", "data.max_megapixels", "audit.waive")
 
@@ -52,25 +52,25 @@ def shipped_params() -> Params:
 
 
 def read_profile(path: Path) -> dict[str, Any]:
-    """What a profile changes.
+    """The changes of a profile.
 
     Raises:
-        ParamsError: there is no such profile, or it holds no keys.
+        ParamsError: there is no such profile, or it has no keys.
     """
     if not path.is_file():
         known = sorted({SHIPPED, *(file.stem for file in path.parent.glob("*.yaml"))})
         raise ParamsError(f"there is no profile {path.stem}", f"choose one of: {', '.join(known)}")
     change = read_yaml(path)
     if not isinstance(change, dict):
-        raise ParamsError(f"{path} holds no keys", "give it the keys of params.yaml that it changes")
+        raise ParamsError(f"{path} has no keys", "add the keys of params.yaml that it changes")
     return change
 
 
 def load_profile(path: Path) -> Params:
-    """The shipped parameters as a profile changes them.
+    """The shipped parameters with the changes of a profile.
 
     Raises:
-        ParamsError: what it holds does not fit.
+        ParamsError: its values do not fit.
     """
     return check_params(merge(parse_yaml(shipped(), "shipped.yaml"), read_profile(path)), str(path))
 
@@ -85,7 +85,7 @@ def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def kept(present: Params, root: str) -> dict[str, Any]:
-    """What params.yaml says about the photographs, nested; waived findings only where they are those in `root`."""
+    """The values of params.yaml that describe the photographs, nested; waived findings only if they are of `root`."""
     there, same = present.model_dump(), present.data.root == root
     keys = [key.split(".") for key in KEPT if same or not key.startswith("audit.")]
     return nested({f"{section}.{name}": there[section][name] for section, name in keys})
@@ -102,11 +102,11 @@ def nested(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def rewrite(text: str, values: Mapping[str, Any]) -> str:
-    """A YAML text with other values and its own comments.
+    """A YAML text with new values and its own comments.
 
     Args:
-        text: a mapping, as params.yaml is laid out.
-        values: all that it shall hold; keys that are new come first in their section.
+        text: a mapping, formatted as params.yaml is.
+        values: all its new content; new keys come first in their section.
     """
     yaml = YAML()
     yaml.width = 1000

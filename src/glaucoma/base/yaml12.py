@@ -47,7 +47,7 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
             if not isinstance(key, Hashable):
                 raise ConstructorError(None, None, "found a list or a mapping as a key", mark)
             if key in lines:
-                twice = f'found duplicate key "{key}", which line {lines[key]} has already'
+                twice = f'found duplicate key "{key}", already on line {lines[key]}'
                 raise ConstructorError(None, None, twice, mark)
             lines[key] = mark.line + 1
             built[key] = self.construct_object(value_node, deep=deep)
@@ -57,7 +57,7 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
         """The value of a scalar that is, or is tagged as, null, a boolean or a number."""
         kind, text = node.tag.removeprefix(TAG), self.construct_scalar(node)
         if not any(kind == name and re.fullmatch(form, text) for name, form, _ in SCALARS) and kind != "float":
-            raise ConstructorError(None, None, f"{text!r} is no {kind}", node.start_mark)
+            raise ConstructorError(None, None, f"{text!r} is not a valid {kind}", node.start_mark)
         if kind == "null":
             return None
         if kind == "bool":
@@ -65,7 +65,9 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
         try:
             return int(text, BASES.get(text[:2], 10)) if kind == "int" else float(re.sub(r"\.(?=[inIN])", "", text))
         except ValueError as error:  # an integer of thousands of digits, or a tag that lies
-            raise ConstructorError(None, None, f"{text[:20]!r} is no {kind} ({error})", node.start_mark) from None
+            raise ConstructorError(
+                None, None, f"{text[:20]!r} is not a valid {kind} ({error})", node.start_mark
+            ) from None
 
 
 for _kind, _form, _first in SCALARS:
@@ -96,7 +98,9 @@ def parse_yaml(content: bytes | str, name: str) -> Any:
         found = " ".join(str(error).split())
     except RecursionError:
         found = "it is nested too deeply"
-    raise ParamsError(f"{name} is not valid YAML: {found}", "mend it, or `git checkout` the last version") from None
+    raise ParamsError(
+        f"{name} is not valid YAML: {found}", "correct it, or restore the last version with `git checkout`"
+    ) from None
 
 
 def read_yaml(path: Path | str) -> Any:
@@ -109,7 +113,7 @@ def read_yaml(path: Path | str) -> Any:
     try:
         content = path.read_bytes()
     except FileNotFoundError:
-        raise ParamsError(f"{path} does not exist", "run from the project's root, where params.yaml lies") from None
+        raise ParamsError(f"{path} does not exist", "run from the project's root, which contains params.yaml") from None
     except OSError as error:
-        raise ParamsError(f"{path} cannot be read: {error.strerror}", "give a YAML file that you may read") from None
+        raise ParamsError(f"{path} cannot be read: {error.strerror}", "give a readable YAML file") from None
     return parse_yaml(content, str(path))

@@ -252,8 +252,8 @@ def _sentence(models: int, judged: dict[str, tuple[int, int, str]]) -> str:
         f"{score} {right / of:.3f} ({right} of {of} {what})" if of else f"{score} not defined (no {what} image)"
         for score, (right, of, what) in judged.items()
     ]
-    whose = "this model" if models == 1 else f"the {models} single models, pooled (not the ensemble)"
-    return f"at this threshold, {whose} on valid: {', '.join(shares)}\n"
+    whose = "this model" if models == 1 else f"the {models} models separately, pooled (not their mean)"
+    return f"on valid at this threshold, {whose}: {', '.join(shares)}\n"
 
 
 def _show(table: pd.DataFrame, limit: Threshold, form: str, out: Path | None, judged: str) -> None:

@@ -1,4 +1,4 @@
-"""The audit's pictures: photographs at fault, pairs of copies side by side, and the shortcut probes as a chart."""
+"""Figures of the audit: poor photographs, and copies side by side."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def labelled(pairs: pd.DataFrame, index: pd.DataFrame) -> pd.DataFrame:
 
 
 def offenders(findings: pd.DataFrame, index: pd.DataFrame) -> pd.DataFrame:
-    """Unreadable and poor photographs of the audit's findings, and what is wrong with each.
+    """Unreadable and poor photographs of the audit's findings, with the fault of each.
 
     Args:
         findings: reports/audit/findings.csv: columns finding, where (the file as messages name it) and message.
@@ -87,7 +87,7 @@ def offenders(findings: pd.DataFrame, index: pd.DataFrame) -> pd.DataFrame:
 
 @styled()
 def offenders_sheet(poor: pd.DataFrame, root: Path | str, path: Path | str, *, max_megapixels: float) -> None:
-    """Draw poor photographs with their names and what is wrong; an equal share of each fault where they are many.
+    """Draw poor photographs with their names and faults; if there are many, an equal share of each fault.
 
     Args:
         poor: one row at least, as `offenders` returns it.
@@ -108,7 +108,7 @@ def offenders_sheet(poor: pd.DataFrame, root: Path | str, path: Path | str, *, m
         axes.set_xlabel(plain_name(PurePosixPath(row.path).name, NAME), fontsize=8, color=GREY, labelpad=3)
     counts = [f"{count} {fault}" for fault, count in poor["fault"].value_counts().sort_index().items()]
     less = f"; {len(chosen)} shown" if len(chosen) < len(poor) else ""
-    heading(figure, "Photographs that the audit finds fault with", ", ".join(counts) + less)
+    heading(figure, "Poor photographs", ", ".join(counts) + less)
     save(figure, path)
 
 
@@ -144,6 +144,6 @@ def duplicates_sheet(pairs: pd.DataFrame, root: Path | str, path: Path | str, *,
         left.set_title(f"{number}: {what}", fontsize=9.5, fontweight="bold", pad=4)
         right.set_title(f"correlation {row.correlation:.3f}", loc="right", fontsize=8.5, pad=4)
     less = f", the first {len(chosen)} shown" if len(chosen) < len(pairs) else ""
-    note = f"{many(len(pairs), 'pair')} of files that differ in bytes{less}; the copy may be resized or recompressed"
+    note = f"{many(len(pairs), 'pair')} of files with different bytes{less}; the copy may be resized or recompressed"
     heading(figure, "Files that show the same photograph", note)
     save(figure, path)

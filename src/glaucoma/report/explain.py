@@ -240,7 +240,7 @@ def heat_figure(
     figure = new_figure(2 * side * min(1.0, width / height) + 1.2, side * min(1.0, height / width) + 1.3)
     left, right = figure.subplots(1, 2)
     grey = photograph.mean(axis=2)
-    for axes, title, under in ((left, "Photograph", photograph), (right, "What speaks for abnormal", grey)):
+    for axes, title, under in ((left, "Photograph", photograph), (right, "Evidence for abnormal", grey)):
         axes.imshow(under, cmap="gray")
         axes.set_title(title)
         axes.set_axis_off()
@@ -249,10 +249,10 @@ def heat_figure(
                 axes.add_patch(Rectangle((x - 0.5, y - 0.5), wide, high, fill=False, **style))
     drawn = right.imshow(share, cmap=colormaps[COLOURS], vmin=0, vmax=1, alpha=OPAQUE)
     bar = figure.colorbar(drawn, ax=(left, right), shrink=0.9, pad=0.02, format=lambda value, _: f"{value:.0%}")
-    bar.set_label("of the hottest place")
+    bar.set_label("share of the highest value")
     bar.outline.set_visible(False)
     if not share.any():
-        note += "\nNo place speaks for abnormal."
+        note += "\nNo region speaks for abnormal."
     elif boxes:
         note += "\nThe frame is what the network saw."
     heading(figure, f"Grad-CAM: {plain_name(name, 36)}", note)

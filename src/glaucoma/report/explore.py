@@ -109,7 +109,7 @@ def folds_chart(index: pd.DataFrame, path: Path | str) -> None:
 
 @styled()
 def sizes_chart(index: pd.DataFrame, path: Path | str, image_size: int) -> None:
-    """Draw the sizes of the distinct readable images by condition; what tells classes apart by size is a shortcut.
+    """Draw the sizes of the distinct readable images by condition; a difference between classes is a shortcut.
 
     Args:
         index: as `read_index` returns it.
@@ -259,7 +259,7 @@ def overlap_chart(index: pd.DataFrame, path: Path | str) -> None:
     axes.spines[:].set_visible(False)
     axes.set(xlabel="Fold that trains on them", ylabel="Fold that tests on them")
     figure.colorbar(drawn, ax=axes, shrink=0.8, format=lambda value, _: f"{value:.0%}", label="Share of test images")
-    heading(figure, "Test images that a fold trains on", f"{copies_note(index)}\nThe diagonal has to be 0%")
+    heading(figure, "Test images that other folds train on", f"{copies_note(index)}\nThe diagonal must be 0%")
     save(figure, path)
 
 

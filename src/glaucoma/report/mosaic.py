@@ -41,7 +41,7 @@ MOST_GROUPS = 6  # sources shown, the largest
 
 
 def sample(index: pd.DataFrame, seed: int, each: int = COLUMNS * ROWS_PER_CONDITION) -> pd.DataFrame:
-    """Draw `each` distinct images of either condition, or all where there are fewer; normal ones first.
+    """Draw `each` distinct images of either condition, or all if there are fewer; normal ones first.
 
     The draw depends on the seed and on what is listed, not on the order of the rows.
     """
@@ -77,7 +77,7 @@ def mosaic(index: pd.DataFrame, root: Path | str, path: Path | str, *, seed: int
         tiles = panels[half * rows : (half + 1) * rows].flat
         for axes, row in zip(tiles, chosen[chosen["condition"] == condition].itertuples(), strict=False):
             _tile(axes, row, Path(root), max_megapixels)
-    note = f"A random sample, as many of either condition where there are enough; {copies_note(index)}"
+    note = f"A random sample, balanced if there are enough images; {copies_note(index)}"
     heading(figure, "Photographs by condition", note)
     save(figure, path)
 
@@ -116,7 +116,7 @@ def mosaic_by(
     more = (
         f", the largest {MOST_GROUPS} of {len(counts)} sources" if by == "source" and len(counts) > MOST_GROUPS else ""
     )
-    note = f"Drawn at random, {which}{IN_A_ROW} of each where there are as many{more}"
+    note = f"Drawn at random, {which}up to {IN_A_ROW} of each{more}"
     heading(figure, f"Photographs by class and {by}", note)
     save(figure, path)
 
@@ -146,7 +146,7 @@ def write_mosaics(index: pd.DataFrame, root: Path, folder: Path, params: Params)
 
 
 def write_crops(index: pd.DataFrame, root: Path, folder: Path, params: Params) -> None:
-    """Draw crops.png of what `data.crop` took; without a crop, one that an earlier run left is removed."""
+    """Draw crops.png, the boxes of `data.crop`; without a crop, that of an earlier run is removed."""
     if params.data.crop == "none" or not paths.CROPS.is_file():
         (folder / "crops.png").unlink(missing_ok=True)
         return
@@ -202,12 +202,12 @@ def crops_chart(
                 axes.add_patch(Rectangle((left, top), box.width * scale, box.height * scale, fill=False, **style))
         title = "\n".join(f"{box.width} × {box.height} px" for box in found.itertuples())
         if not row.found:
-            title = f"{title}\nnot all found".strip() if title else "not found: all of it"
+            title = f"{title}\nnot all found".strip() if title else "not found: whole image"
         axes.set_title(title, fontsize=9, pad=4, fontweight="normal" if row.found else "bold")
         axes.set_xlabel(plain_name(PurePosixPath(row.path).name), fontsize=8, color=GREY, labelpad=3)
     count = int(images["found"].sum())
-    note = f"Found in {count} of {len(images)} images; where a part is not found, the whole photograph takes its place"
-    heading(figure, f"What data.crop: {crop} takes", note)
+    note = f"Found in {count} of {len(images)} images; if a part is not found, the whole photograph takes its place"
+    heading(figure, f"Crops of data.crop: {crop}", note)
     save(figure, path)
 
 

@@ -47,8 +47,8 @@ CURVES = {
     "decision_curve": "Decision curve: net benefit on valid by threshold",
 }
 JUDGED = {
-    "thresholds": "Thresholds chosen on test, applied untouched to valid",
-    "calibration": "Calibration fitted on test, judged on valid",
+    "thresholds": "Thresholds chosen on test, applied unchanged to valid",
+    "calibration": "Calibration fitted on test, scored on valid",
 }
 EXPLORE = {
     "condition_by_split": "Files by split and condition",
@@ -59,7 +59,7 @@ EXPLORE = {
     "appearance": "Brightness and colour by condition and source",
     "mosaic_source": "Photographs by class and source",
     "sizes_by_source": "Image sizes by source and condition",
-    "crops": "What data.crop takes of some photographs, those without a box first",
+    "crops": "Crops of some photographs, those without a box first",
     "overlap": "Share of each fold's test images that other folds train on",
 }
 SOMETIMES = ("mosaic_source", "sizes_by_source", "crops")  # drawn where there are several sources, or a crop
@@ -90,7 +90,7 @@ def write_pages(params: Params) -> None:
 
 
 def gather(params: Params) -> dict[str, Any]:
-    """All that the templates show; a `Missing` with its reason for what is not there."""
+    """Everything that the templates show; a `Missing` with its reason for missing parts."""
     return {
         "params": params,
         "warned": _warned(params),
@@ -98,15 +98,17 @@ def gather(params: Params) -> dict[str, Any]:
         "index": json_or_missing(paths.METRICS / "index.json"),
         "audit": json_or_missing(paths.METRICS / "audit.json"),
         "findings": table(paths.AUDIT / "findings.csv", "Findings of the audit", sortable=True),
-        "probes": table(paths.PROBES, "What tells the label without looking at the eye", sortable=True),
+        "probes": table(
+            paths.PROBES, "Shortcuts: how well the label is predicted without looking at the eye", sortable=True
+        ),
         "probes_figure": _probes(),
-        "controls": table(paths.SUMMARY / "controls.csv", "Controls, and the networks beside them", sortable=True),
+        "controls": table(paths.SUMMARY / "controls.csv", "Baselines, and the networks beside them", sortable=True),
         "control_lines": _controls(),
-        "ladder": table(paths.COST_QUALITY, "What each rung costs, and how good it is on valid", sortable=True),
-        "ladder_figure": picture(paths.FIGURES / "cost_quality.png", "AUROC of each rung by what it costs"),
+        "ladder": table(paths.COST_QUALITY, "Cost of each model, and its AUROC on valid", sortable=True),
+        "ladder_figure": picture(paths.FIGURES / "cost_quality.png", "AUROC of each model by its cost"),
         "ladder_lines": _ladder(),
         "permuted": json_or_missing(paths.CONTROLS_METRICS),
-        "offenders": _found("offenders", "Photographs that the audit finds fault with", "no photograph at fault"),
+        "offenders": _found("offenders", "Poor photographs found by the audit", "no poor photograph"),
         "duplicates": _found("duplicates", "Files that show the same photograph, side by side", "no such pair"),
         "summary": json_or_missing(paths.SUMMARY_METRICS),
         "headline": _headline(),
@@ -134,7 +136,9 @@ def gather(params: Params) -> dict[str, Any]:
         ],
         "protocol": table(paths.SUMMARY / "protocol.csv", "The protocol, as published and here", sortable=True),
         "published": table(paths.SUMMARY / "published.csv", "Published scores and ours", sortable=True, drop=("note",)),
-        "readings": table(paths.SUMMARY / "published_searches.csv", "The published confusion matrices, read both ways"),
+        "readings": table(
+            paths.SUMMARY / "published_searches.csv", "The published confusion matrices in both readings"
+        ),
         "compared": _note(),
         "parameters": _parameters(params),
         "hashes": _hashes(params),
@@ -146,12 +150,12 @@ def gather(params: Params) -> dict[str, Any]:
 
 
 def _run() -> dict[str, str]:
-    """The searches: stages 1 to 3, and what else was run."""
+    """The searches: stages 1 to 3, and the optional ones that were run."""
     return STAGES | {name: what for name, what in EXTRA.items() if paths.search_files(name)["metrics"].is_file()}
 
 
 def _warned(params: Params) -> str:
-    """What speaks against the networks, in one line; nothing where all is well, or nothing has been trained."""
+    """Warnings about the networks in one line; empty if there are none, or nothing has been trained."""
     folders = [*(paths.search_files(name)["report"] for name in _run()), paths.SUMMARY]
     return first_line(read_symptoms(folder / FILE for folder in folders), len(params.crossval.folds))
 
@@ -189,7 +193,7 @@ def _found(name: str, alt: str, nothing: str) -> Any:
 
 
 def _controls() -> Any:
-    """What the AUROCs of the networks and the controls say, in lines."""
+    """The comparison of the networks' and the controls' AUROCs, in lines."""
     found = frame(paths.SUMMARY / "controls.csv")
     return found if isinstance(found, Missing) else control_lines(found).splitlines()
 
@@ -252,11 +256,11 @@ def _hashes(params: Params) -> Any:
         sidecar = json_or_missing(paths.search_files(name)["model"].with_suffix(".json"))
         if not isinstance(sidecar, Missing):
             rows.append((f"models/{name}.keras", sidecar["sha256"]))
-    return of_frame(pd.DataFrame(rows, columns=["what", "SHA-256"]), "What these results were made from and with")
+    return of_frame(pd.DataFrame(rows, columns=["what", "SHA-256"]), "Hashes of parameters, data and models")
 
 
 def _origin() -> str:
-    """Where the backbone's weights come from, with their licence; empty where no sidecar says it."""
+    """The source of the backbone's weights, with their licence; empty if no sidecar has it."""
     sidecar = json_or_missing(paths.search_files("stage3")["model"].with_suffix(".json"))
     backbone = {} if isinstance(sidecar, Missing) else sidecar.get("backbone", {})
     licence = f", licence {backbone['licence']}" if backbone.get("licence") else ""
@@ -275,7 +279,7 @@ WORST = 6  # of each kind of error
 
 
 def worst() -> list[dict[str, Any]] | Missing:
-    """The surest wrong predictions, missed glaucoma first, with their photographs as the network sees them."""
+    """The most confident wrong predictions, missed glaucoma first, with their photographs as the network sees them."""
     predictions, surest = frame(paths.SUMMARY / "predictions.csv"), frame(paths.SUMMARY / "worst.csv")
     if isinstance(predictions, Missing):
         return predictions
@@ -290,16 +294,16 @@ def worst() -> list[dict[str, Any]] | Missing:
     heat = overlays()
     files = {} if isinstance(heat, Missing) else {(row.fold, row.image): row.file for row in heat.itertuples()}
     groups = []
-    for kind, label in (("false negative", ABNORMAL), ("false positive", NORMAL)):
+    for kind, label, called in (("false negative", ABNORMAL, NORMAL), ("false positive", NORMAL, ABNORMAL)):
         group, total = surest[surest["error"] == kind], int((wrong["label"] == label).sum())
-        title = f"{kind.capitalize()}s: {label} eyes that were called otherwise"
+        title = f"{kind.capitalize()}s: {label} eyes called {called}"
         shown = []
         for row in group.head(WORST).itertuples():
             text = f"Fold {row.fold}, probability of abnormal {row.probability:.3f}"
             known = pixels is not None and row.image in rows
             alt = f"Photograph {row.image[:8]}, {row.label}, called {row.predicted}"
             file = files.get((row.fold, row.image))
-            over = f"Heat map of photograph {row.image[:8]}: what spoke for abnormal"
+            over = f"Heat map of photograph {row.image[:8]}: evidence for abnormal"
             shown.append(
                 {
                     "photograph": photograph(np.array(pixels[rows[row.image]]), alt)
@@ -331,7 +335,7 @@ def slices(trials: pd.DataFrame, metric: str, title: str) -> Picture | Missing:
         return Missing(f"The search's table has no column {score}.")
     names = [c for c in trials if c.startswith("param_") and trials[c].nunique() > 1]
     if not names:
-        return Missing("The search varied no parameter: there is nothing to draw it against.")
+        return Missing("The search varied no parameter.")
     figure = new_figure(max(4.8, 2.9 * len(names)), 3.6)
     panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
     for axes, name in zip(panels, names, strict=True):
@@ -345,7 +349,7 @@ def slices(trials: pd.DataFrame, metric: str, title: str) -> Picture | Missing:
         axes.set_xlabel(name.removeprefix("param_").replace("_", " "))
         horizontal_lines(axes)
     panels[0].set_ylabel(metric.replace("_", " "))
-    heading(figure, title, f"A dot per trial of {len(trials)}; diamond: the winner")
+    heading(figure, title, f"One dot per trial ({len(trials)}); diamond: the winner")
     return drawn(figure, f"{title}: {metric} of each of {many(len(trials), 'trial')} against each parameter")
 
 
@@ -353,7 +357,7 @@ CHANCE = 0.5
 
 
 def verdict() -> list[str] | Missing:
-    """On the pooled test predictions: how many are right, whether by chance, and what the best shortcut reaches."""
+    """On the pooled test predictions: how many are correct, compared with chance and with the best shortcut."""
     counted, pooled = frame(paths.SUMMARY / "report_test.csv"), frame(paths.SUMMARY / "intervals.csv")
     for one in (counted, pooled):
         if isinstance(one, Missing):
@@ -362,15 +366,15 @@ def verdict() -> list[str] | Missing:
     told = []
     for condition in (ABNORMAL, NORMAL):
         of = round(by_class.at[condition, "support"])
-        told.append(f"of {of} {condition} photographs, {round(by_class.at[condition, 'recall'] * of)} were called so")
-    sentences = [f"At a threshold of 0.5, {' and '.join(told)}."]
+        told.append(f"{round(by_class.at[condition, 'recall'] * of)} of {of} {condition} photographs")
+    sentences = [f"At a threshold of 0.5, {' and '.join(told)} were classified correctly."]
     rows = pooled[(pooled["split"] == "test") & (pooled["score"] == "auroc")].dropna(subset=["value", "low", "high"])
     if rows.empty:
         return sentences
     row = rows.iloc[0]
-    compared = "better than" if row.low > CHANCE else "worse than" if row.high < CHANCE else "not to be told from"
+    compared = "better than" if row.low > CHANCE else "worse than" if row.high < CHANCE else "not distinguishable from"
     interval = f"{row.value:.3f}, with a 95 % interval of {row.low:.3f} to {row.high:.3f}"
-    sentences.append(f"Over all folds' test predictions the AUROC is {interval}: {compared} chance.")
+    sentences.append(f"The AUROC of all folds' test predictions is {interval}: {compared} chance.")
     return [*sentences, *_beside_shortcuts(row.low), *_beside_the_regression()]
 
 
@@ -380,10 +384,10 @@ def _beside_shortcuts(low: float) -> list[str]:
         return []
     tried = probes[probes["target"] != "source"].dropna(subset=["auroc"])
     if tried.empty:
-        return ["No shortcut could be tried; the reasons stand below."]
+        return ["No shortcut could be tested; the reasons are below."]
     best = tried.loc[pd.to_numeric(tried["auroc"]).idxmax()]
     beaten = "the model beats it" if low > best.auroc else "the model is not shown to beat it"
-    return [f"Without looking at the eye, {str(best.probe).replace('_', ' ')} reaches {best.auroc:.3f}: {beaten}."]
+    return [f"The best shortcut, {str(best.probe).replace('_', ' ')}, reaches {best.auroc:.3f}: {beaten}."]
 
 
 def _beside_the_regression() -> list[str]:
@@ -391,5 +395,5 @@ def _beside_the_regression() -> list[str]:
     chosen = None if isinstance(table, Missing) else cheapest(table)
     if chosen is None or chosen["rung"] != "regression":
         return []
-    what = "A logistic regression on the frozen backbone's features is the cheapest rung that is not worse"
-    return [f"{what} (AUROC {chosen['auroc']:.3f} on valid, mean over the folds): take it, as models/controls."]
+    what = "The logistic regression on the frozen backbone's features is the cheapest model that is not worse"
+    return [f"{what} (AUROC {chosen['auroc']:.3f} on valid, mean over the folds): use it, as models/controls."]

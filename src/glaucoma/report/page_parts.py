@@ -1,4 +1,4 @@
-"""What the page is put together from: tables, pictures as data, and a sentence where something is missing."""
+"""Parts of the page: tables, pictures as data, and a sentence for each missing part."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ WIDE = 600  # pixels
 
 @dataclass(frozen=True)
 class Missing:
-    """Stands where a part is not there, and says why."""
+    """A missing part, with the reason."""
 
     why: str
 
 
 @dataclass(frozen=True)
 class Nothing:
-    """Stands where there is nothing to show, which is as it should be, and says so."""
+    """A part that is rightly empty, with a sentence that says so."""
 
     why: str
 
@@ -95,7 +95,7 @@ def frame(path: Path) -> pd.DataFrame | Missing:
     try:
         return read_csv(path)
     except FileNotFoundError:
-        return Missing(f"{path} is not there: the stage that writes it has not run.")
+        return Missing(f"{path} does not exist: the stage that writes it has not run.")
     except ValueError as error:  # pandas' own reading errors are ValueErrors
         return Missing(f"{path} cannot be read: {error}")
 
@@ -105,7 +105,7 @@ def json_or_missing(path: Path) -> Any:
     try:
         return read_json(path)
     except FileNotFoundError:
-        return Missing(f"{path} is not there: the stage that writes it has not run.")
+        return Missing(f"{path} does not exist: the stage that writes it has not run.")
     except ValueError as error:
         return Missing(f"{path} cannot be read: {error}")
 
@@ -119,7 +119,7 @@ def picture(path: Path, alt: str) -> Picture | Missing:
             if len(content) > LARGE:
                 content, kind = _webp(image.convert("RGB")), "image/webp"
     except FileNotFoundError:
-        return Missing(f"{path} is not there: the stage that draws it has not run.")
+        return Missing(f"{path} does not exist: the stage that draws it has not run.")
     except OSError as error:
         return Missing(f"{path} cannot be shown: {error}")
     return Picture(_address(content, kind), alt, *size)

@@ -1,4 +1,4 @@
-"""The shortcut probes as a chart: how well the label, or the source, is told without looking at the eye."""
+"""The shortcut probes as a chart: how well label and source are predicted without looking at the eye."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from glaucoma.report.style import (
 __all__ = ["Scored", "probes_chart", "probes_picture"]
 
 NAME = 30  # characters of a probe's name
-TITLE = "What can be told without looking at the eye"
+TITLE = "Shortcuts: predictions without looking at the eye"
 
 
 class Scored(NamedTuple):
@@ -48,7 +48,7 @@ def probes_chart(table: pd.DataFrame, path: Path | str) -> None:
 
 @styled()
 def probes_picture(table: pd.DataFrame, model: Scored | None) -> Picture:
-    """The same for the page, with what the model reaches where that is known."""
+    """The same for the page, with the model's AUROC if it is known."""
     shown = table.dropna(subset=["auroc"]).sort_values("auroc", ascending=False, kind="stable")
     told = ", ".join(f"{row.target} from {row.probe} {row.auroc:.2f}" for row in shown.head(3).itertuples())
     alt = "AUROC of each shortcut probe with its 95 % interval" + (f"; highest: {told}" if told else "")
@@ -79,9 +79,9 @@ def _figure(table: pd.DataFrame, model: Scored | None) -> Figure:
         axes.axvline(0.5, color=DARK, linestyle="--", linewidth=1)
         axes.set_yticks(range(len(named)), [name for name, *_ in named])
         axes.set(xlim=(0, 1), ylim=(len(named) - 0.4, -0.6))
-        axes.set_title(f"The {plain_name(str(target))}, told from")
+        axes.set_title(f"The {plain_name(str(target))}, predicted from")
         axes.tick_params(axis="y", length=0)
         axes.grid(axis="x")
-    panels[-1].set_xlabel("AUROC, cross-validated, with its 95 % interval (dashed: chance; below it, nothing is told)")
-    heading(figure, TITLE, "A model that does not beat these may have learnt them in place of the disease")
+    panels[-1].set_xlabel("AUROC, cross-validated, with its 95 % interval (dashed: chance)")
+    heading(figure, TITLE, "A model that does not beat these may have learnt them instead of the disease")
     return figure

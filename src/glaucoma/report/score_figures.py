@@ -41,7 +41,7 @@ __all__ = [
 ]
 
 PANELS = {"f1_macro": "Macro F1", "auroc": "AUROC", "sensitivity": "Sensitivity (share of abnormal found)"}
-MARKERS = {"test": "o", "valid": "D"}  # told apart without colour, too
+MARKERS = {"test": "o", "valid": "D"}  # distinct without colour, too
 MANY_FOLDS = 20  # beyond, folds are not named one by one in a legend or axis
 
 
@@ -145,7 +145,7 @@ def _curve(axes: Axes, predictions: pd.DataFrame, **line: object) -> float | Non
 
 
 def pooled_note(predictions: pd.DataFrame, contamination: float) -> str:
-    """What a reader of pooled predictions has to know: how many images they are of, and what the model had seen."""
+    """A note on pooled predictions: the number of images, and of images seen by the starting weights."""
     images = predictions["image"].nunique()
     folds = predictions["fold"].nunique()
     of = f"{many(len(predictions), 'prediction')} of {many(images, 'image')}, from {many(folds, 'fold')}"
@@ -153,7 +153,7 @@ def pooled_note(predictions: pd.DataFrame, contamination: float) -> str:
 
 
 def seen_note(contamination: float) -> str:
-    """A line of warning where the weights that training started from had seen images that it is scored on."""
+    """A warning if the starting weights had seen images on which the model is scored."""
     if not contamination > 0:
         return ""
     share = "1%" if contamination < 0.01 else f"{contamination:.0%}"
@@ -223,7 +223,7 @@ def precision_recall_figure(predictions: pd.DataFrame, path: Path | str, title: 
         axes.legend(loc="lower left")
     axes.set(xlim=(0, 1.01), ylim=(0, 1.02))
     axes.set_xlabel("Sensitivity, recall (abnormal images found)")
-    axes.set_ylabel("Precision (called abnormal, and so)")
+    axes.set_ylabel("Precision (abnormal among those called abnormal)")
     axes.grid(visible=True)
     heading(figure, title, note)
     save(figure, path)
@@ -253,7 +253,7 @@ def reliability_figure(table: pd.DataFrame, path: Path | str, title: str, note: 
         bottom.bar_label(bars, [str(n) if n else "" for n in rows["n"]], fontsize=8, color=DARK)
         bottom.margins(y=0.25)
         bottom.set_xlabel("Predicted probability of abnormal")
-    panels[0, 0].set_ylabel("Share that is abnormal")
+    panels[0, 0].set_ylabel("Share of abnormal images")
     panels[1, 0].set_ylabel("Predictions")
     heading(figure, title, note)
     save(figure, path)
@@ -280,7 +280,7 @@ def decision_figure(table: pd.DataFrame, path: Path | str, title: str, note: str
     axes.axhline(0, color=DARK, linewidth=1, label="refer no one")
     top = max(0.05, float(curve["all"].max()) * 1.15)  # nearly the share of abnormal images
     axes.set(xlim=(0, 1), ylim=(-top / 3, top))
-    axes.set_xlabel("Threshold probability at which one would refer")
+    axes.set_xlabel("Threshold probability for referral")
     axes.set_ylabel("Net benefit (true positives per image)")
     axes.grid(visible=True)
     axes.legend(loc="upper right")
@@ -290,9 +290,9 @@ def decision_figure(table: pd.DataFrame, path: Path | str, title: str, note: str
 
 COSTS = {
     "seconds": "Training of a fold, seconds",
-    "images_per_second": "Prediction, images a second",
+    "images_per_second": "Prediction, images per second",
 }
-RUNG_MARKERS = dict(zip(RUNGS, "svo^DPX", strict=True))  # told apart without colour
+RUNG_MARKERS = dict(zip(RUNGS, "svo^DPX", strict=True))  # distinct without colour
 
 
 @styled()
@@ -330,10 +330,10 @@ def ladder_figure(table: pd.DataFrame, path: Path | str) -> None:
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=2)
     what = many(int(table["folds"].max()), "fold") if len(table) else "no fold"
-    note = f"Bars: 95 % intervals, of {what} or those that a rung has. Grey band: at most {MARGIN} below the best"
+    note = f"Bars: 95 % intervals, over {what} or those that a model has. Grey band: at most {MARGIN} below the best"
     if chosen is not None:
-        note += f"\nGreen: the cheapest rung that is shown not to be worse than that: {chosen['rung']}"
-    heading(figure, "Cost beside quality", note)
+        note += f"\nGreen: the cheapest model that is shown not to be worse than that: {chosen['rung']}"
+    heading(figure, "Cost and quality", note)
     save(figure, path)
 
 

@@ -1,4 +1,4 @@
-"""How every figure of the project looks, and how it is written."""
+"""The style of every figure, and how figures are written."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ __all__ = [
     "styled",
 ]
 
-# Okabe & Ito, "Color Universal Design" (2008): told apart with any colour vision
+# Okabe & Ito, "Color Universal Design" (2008): distinct with any colour vision
 BLUE, VERMILLION, SKY, ORANGE, GREEN, PURPLE = "#0072B2", "#D55E00", "#56B4E9", "#E69F00", "#009E73", "#CC79A7"
 DARK, GREY, PALE = "#222222", "#767676", "#e4e4e4"
 
@@ -83,7 +83,7 @@ def styled() -> ContextDecorator:
 
 
 def heading(figure: Figure, title: str, note: str = "") -> None:
-    """Give a figure its title and, below it, what a reader has to know of it.
+    """Give a figure its title and, below it, a note.
 
     Lines that are wider than the figure are broken, and the figure grows by what they take: its parts keep their size.
     """
@@ -117,7 +117,7 @@ def horizontal_lines(axes: Axes) -> None:
 
 
 def ink(background: str | tuple) -> str:
-    """Black or white, whichever stands out more on a colour: by 4.58 : 1 or more; WCAG 2.2 (1.4.3) wants 4.5 : 1."""
+    """Black or white, whichever stands out more on a colour: by 4.58 : 1 or more; WCAG 2.2 (1.4.3) asks for 4.5 : 1."""
     channels = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(background))
     luminance = sum(share * c for share, c in zip((0.2126, 0.7152, 0.0722), channels, strict=True))
     return "white" if 1.05 / (luminance + 0.05) > (luminance + 0.05) / 0.05 else "black"

@@ -1,4 +1,4 @@
-"""Figures of one training: its learning curves, and the confusion matrix it ends with."""
+"""Figures of one training: its learning curves and its confusion matrix."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ def learning_curves(history: pd.DataFrame, path: Path | str, title: str) -> None
 
     Args:
         history: a row per epoch; columns epoch (whole numbers), loss, f1_macro, test_loss, test_f1_macro; columns that
-            are not there are not drawn.
+            are missing are not drawn.
         path: PNG to write.
-        title: stands above both panels.
+        title: above both panels.
     """
     figure = new_figure(9.0, 4.0)
     left, right = figure.subplots(1, 2)
@@ -111,8 +111,8 @@ def confusion_figure(confusion: pd.DataFrame, path: Path | str, title: str, note
     Args:
         confusion: counts; rows are true classes, columns predicted ones, named in index and columns.
         path: PNG to write.
-        title: stands above.
-        note: what else is to be known, below the title.
+        title: above the matrix.
+        note: below the title.
     """
     figure = new_figure(5.6, 4.9 + 0.19 * (note.count("\n") + 1 if note else 0))
     axes = figure.subplots()
