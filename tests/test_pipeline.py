@@ -124,6 +124,18 @@ def test_another_final_learning_rate_trains_the_folds_again_and_nothing_else(pro
     assert not [name for name in changed if name.startswith(("metrics/stage", "metrics/search", "metrics/index"))]
 
 
+def test_a_change_of_a_font_trains_nothing_and_one_of_training_code_runs_searches_and_folds(project: Project):
+    def changed(file: str) -> set[str]:
+        (project / file).write_text((project / file).read_text() + "\n# a change\n")
+        status = json.loads(project.dvc("status", "--json").stdout)
+        project.git("checkout", file)
+        return {stage.split(":")[-1].split("@")[0] for stage in status}
+
+    assert changed("src/glaucoma/report/style.py") == {"audit", "explore", "explain", "report"}
+    searches = {"backbone", "stage1", "stage2", "stage3", "crossval", "controls"}
+    assert changed("src/glaucoma/train/trainer.py") == searches
+
+
 def test_a_number_that_dvc_writes_in_scientific_notation_stays_a_number(project: Project):
     project.dvc("exp", "run", "-S", "lr=0.00001", "explore")
 
