@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 from glaucoma.base import paths
 from glaucoma.base.backbone_table import weights_from
-from glaucoma.base.files import write_csv, write_json
+from glaucoma.base.files import hash_json, write_csv, write_json
 from glaucoma.base.interrupts import held
 from glaucoma.base.params import Head, Params, views_of
 from glaucoma.base.progress import say
@@ -115,7 +115,8 @@ def search_stage(
     found = write_training(winner, splits["train"], {"test": test}, files["report"], name, what, stops=stops)
     result = {"best": best.as_dict(), "test": scores(test.abnormal, log_odds=winner.log_odds["test"])}
     counts = {"trials": len(trials), "failed": len(trials) - len(finished), "warnings": len(found)}
-    write_json(files["metrics"], {**result, **counts})
+    # Folds depend on this file: with nested selection they search the same grids
+    write_json(files["metrics"], {**result, **counts, "grid": hash_json([str(trial) for trial in trials])[:12]})
     about = {"stage": name, "fold": params.search.fold, **result, **likeness(splits["train"])}
     about["warnings"] = [asdict(symptom) for symptom in found]
     save_model(network, files["model"], model_card(params, about, name))
