@@ -38,7 +38,7 @@ lint: setup ## check style
 	@ruff check .
 	@ruff format --check .
 
-format: setup ## fix style and code dependencies
+format: setup ## fix style
 	@ruff check --fix .
 	@ruff format .
 
