@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shutil
@@ -10,11 +11,15 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 from filelock import FileLock
 from ruamel.yaml import YAML
+
+from glaucoma.cli import main
+from glaucoma.params import load_params
 
 ROOT = Path(__file__).resolve().parents[1]
 # A shell that runs tests in the background has them ignore Ctrl-C, and everything they start too
@@ -41,6 +46,30 @@ TINY = {
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the file that takes longest, so that of two processes neither ends long after the other."""
     items.sort(key=lambda item: item.path.stem != "test_pipeline")
+
+
+def run_stage(name: str, root: Path, **flags: Any) -> None:
+    """Do the work of a stage script in this process, within the folder `root` and by its params.yaml.
+
+    What a script does as a process (exit codes, signals, which code it imports) is tested by `Project.script`.
+    """
+    sys.modules.setdefault("_checkout", ModuleType("_checkout"))  # it is about processes
+    spec = importlib.util.spec_from_file_location(f"stage_{name}", ROOT / f"stages/{name}.py")
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    before = Path.cwd()
+    os.chdir(root)
+    try:
+        script.main(load_params("params.yaml"), **flags)
+    finally:
+        os.chdir(before)
+
+
+def run_glaucoma(*words: object) -> int:
+    """Run the command `glaucoma` in this process and working folder; its exit code."""
+    with pytest.raises(SystemExit) as left:
+        main([str(word) for word in words])
+    return left.value.code or 0
 
 
 class Project:
