@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-import re
 import shutil
-import subprocess
-import sys
 from collections import Counter
 from dataclasses import replace
 from itertools import product
@@ -16,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import ROOT
 from PIL import Image
 from scipy.stats import kstest
 from sklearn.linear_model import LogisticRegression
@@ -37,7 +35,6 @@ from glaucoma.errors import DataError, ParamsError
 from glaucoma.files import read_csv, sha256_file
 from glaucoma.params import load_params
 
-ROOT = Path(__file__).resolve().parents[1]
 SPLITS = ("train", "test", "valid")
 
 
@@ -321,17 +318,6 @@ def test_without_hard_links_the_tree_is_made_of_copies_with_the_same_bytes(small
     files = list((tmp_path / "sample").glob("Fold*/*/*/*.jpg"))
     assert len({path.stat().st_ino for path in files}) == len(files) == 400
     assert contents(tmp_path / "sample") == contents(small)
-
-
-def test_the_stage_makes_the_sample_that_params_ask_for_in_another_process_with_the_same_bytes(small, tmp_path):
-    for part in ("src", "stages"):
-        shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
-    params = (ROOT / "params.yaml").read_text(encoding="utf-8")
-    for key, value in (("seed", 0), ("images", 40), ("size", 96)):
-        params = re.sub(rf"(?m)^( *){key}: \d+", rf"\g<1>{key}: {value}", params)
-    (tmp_path / "params.yaml").write_text(params, encoding="utf-8")
-    subprocess.run([sys.executable, "stages/sample.py"], cwd=tmp_path, check=True, capture_output=True)
-    assert contents(tmp_path / "data/sample") == contents(small)
 
 
 def test_a_run_that_stops_leaves_the_earlier_sample_and_no_half_one(small, tmp_path, monkeypatch):
