@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from conftest import run_glaucoma as glaucoma
 
 from glaucoma import paths
-from glaucoma.cli import main
 from glaucoma.files import read_csv, write_csv
 
 
@@ -16,12 +16,6 @@ def predictions(noise: float, seed: int = 0):
     probability = np.clip(0.35 + 0.3 * abnormal + random.normal(0, noise, 120), 0, 1)
     labels = np.where(abnormal, "abnormal", "normal")
     return pd.DataFrame({"image": [f"{k:064d}" for k in range(120)], "label": labels, "probability": probability})
-
-
-def glaucoma(*arguments: str) -> int:
-    with pytest.raises(SystemExit) as ended:
-        main(list(arguments))
-    return ended.value.code
 
 
 def test_a_better_run_is_called_better_and_an_equal_one_is_not(tmp_path, monkeypatch, capsys):

@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, run_glaucoma
 from PIL import Image, ImageDraw
 
-from glaucoma.cli import main
 from glaucoma.errors import ParamsError
 from glaucoma.params import check_params
 from glaucoma.pipeline.recommend import RULES, take_auto_out
@@ -147,10 +146,9 @@ def profile(project: Path, capsys: pytest.CaptureFixture):
     """Run `glaucoma profile`; what it printed, or what it said when it failed with the code that is expected."""
 
     def run(*arguments: str, code: int = 0) -> str:
-        with pytest.raises(SystemExit) as exited:
-            main(["profile", *arguments])
+        ended = run_glaucoma("profile", *arguments)
         said = capsys.readouterr()
-        assert exited.value.code == code, said.err
+        assert ended == code, said.err
         return said.err if code else said.out
 
     return run
