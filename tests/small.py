@@ -42,9 +42,9 @@ def splits(abnormal: np.ndarray, train: int = 38) -> dict[str, Split]:
     }
 
 
-def tiny_backbone() -> keras.Model:
+def tiny_backbone(size: int = SIZE) -> keras.Model:
     """A backbone of ten layers that has what is hard to freeze: batch statistics, dropped features and a branch."""
-    inputs = keras.Input((SIZE, SIZE, 3))
+    inputs = keras.Input((size, size, 3))
     x = keras.layers.Rescaling(1 / 255, name="rescale")(inputs)
     x = keras.layers.Conv2D(6, 3, strides=2, name="a_conv")(x)
     x = keras.layers.BatchNormalization(name="a_bn")(x)

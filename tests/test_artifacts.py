@@ -36,15 +36,14 @@ def test_equal_models_are_equal_files_whichever_process_made_them(tmp_path):
         "sys.stdout.write(hash_model(network))"
     )
     path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
-    running = []
-    for seed, name in enumerate(("one", "other")):
-        command = [sys.executable, str(script), str(tmp_path / f"{name}.keras")]
-        environment = {**os.environ, "PYTHONPATH": path, "PYTHONHASHSEED": str(seed)}
-        running.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True))
-    hashes = [process.communicate(timeout=200)[0] for process in running]
+    command = [sys.executable, str(script), str(tmp_path / "one.keras")]
+    environment = {**os.environ, "PYTHONPATH": path, "PYTHONHASHSEED": "1"}
+    other = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True, timeout=200)
+    network = small.tiny_network()
+    save_model(network, tmp_path / "other.keras", {})
     assert (tmp_path / "one.keras").read_bytes() == (tmp_path / "other.keras").read_bytes()
     # The journal finds what another process has trained, and what was trained before the network was saved
-    assert hashes == [hash_model(small.tiny_network())] * 2
+    assert other.stdout == hash_model(small.tiny_network())
 
 
 def test_a_model_that_was_loaded_is_saved_as_the_same_file(saved, tmp_path):
@@ -136,14 +135,14 @@ def test_a_damaged_archive_is_refused_or_gives_the_very_same_weights(damage, sav
     whole = path.read_bytes()
     damaged = tmp_path / "damaged.keras"
     refusals = 0
-    for at in np.linspace(1, len(whole) - 2, 25).astype(int):
+    for at in np.linspace(1, len(whole) - 2, 12).astype(int):
         broken = whole[:at] if damage == "cut" else whole[:at] + bytes([whole[at] ^ 0xFF]) + whole[at + 1 :]
         damaged.write_bytes(broken)
         try:
             small.same_arrays(load_model(damaged).get_weights(), network.get_weights())
         except WeightsError:
             refusals += 1
-    assert refusals == 25 if damage == "cut" else refusals > 15
+    assert refusals == 12 if damage == "cut" else refusals > 7
 
 
 def test_code_in_a_model_is_not_run(tmp_path):

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+from conftest import run_glaucoma as glaucoma
 
 from glaucoma.base import paths
 from glaucoma.base.files import read_csv, write_csv
-from glaucoma.cli import main
 
 
 def predictions(noise: float, seed: int = 0):
@@ -16,12 +16,6 @@ def predictions(noise: float, seed: int = 0):
     log_odds = 5 * (0.3 * abnormal - 0.15 + random.normal(0, noise, 120))
     labels = np.where(abnormal, "abnormal", "normal")
     return pd.DataFrame({"image": [f"{k:064d}" for k in range(120)], "label": labels, "log_odds": log_odds})
-
-
-def glaucoma(*arguments: str) -> int:
-    with pytest.raises(SystemExit) as ended:
-        main(list(arguments))
-    return ended.value.code
 
 
 def test_a_better_run_is_called_better_and_an_equal_one_is_not(tmp_path, monkeypatch, capsys):

@@ -3,11 +3,11 @@
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import run_glaucoma
 
 from glaucoma.base import paths
 from glaucoma.base.errors import DataError
 from glaucoma.base.files import write_csv, write_json
-from glaucoma.cli import main
 from glaucoma.dataset.splits import Dataset
 from glaucoma.evaluate.controls import control_lines, write_against_controls
 from glaucoma.evaluate.summary import FoldResults
@@ -71,11 +71,16 @@ def test_the_check_fails_where_copies_of_test_images_are_trained_on():
     assert "shuffled labels score" in chance_check(found.scores)[2]
 
 
+@pytest.fixture(scope="module")
+def predictions() -> pd.DataFrame:
+    """What the controls predict where there is a signal."""
+    return control_scores(features(1.0), dataset(), [0, 1, 2], seed=0).predictions
+
+
 @pytest.fixture
-def judged(tmp_path, monkeypatch):
+def judged(predictions, tmp_path, monkeypatch):
     """Writes the controls' files and sets networks beside them that see the signal as well, or better."""
     monkeypatch.chdir(tmp_path)
-    predictions = control_scores(features(1.0), dataset(), [0, 1, 2], seed=0).predictions
     write_csv(paths.CONTROLS / "predictions.csv", predictions)
     theirs = predictions[predictions["control"] == "regression_average"].drop(columns="control")
 
@@ -112,14 +117,10 @@ def test_the_command_fails_where_labels_without_meaning_taught_something(judged,
     for at_chance, code, said in ((True, 0, "permutation check passed"), (False, 6, "test contains images of train")):
         found = {"test_auroc": 0.5 if at_chance else 0.7, "standard_error": 0.01, "at_chance": at_chance}
         write_json(paths.CONTROLS_METRICS, {"permuted_average": found})
-        with pytest.raises(SystemExit) as ended:
-            main(["controls"])
-        assert (ended.value.code or 0) == code
+        assert run_glaucoma("controls") == code
         shown = capsys.readouterr()
         assert said in shown.out + shown.err
         assert "regression_max: mean AUROC" in shown.out
     paths.CONTROLS_METRICS.unlink()
-    with pytest.raises(SystemExit) as ended:
-        main(["controls"])
-    assert ended.value.code == 3
+    assert run_glaucoma("controls") == 3
     assert "dvc repro" in capsys.readouterr().err

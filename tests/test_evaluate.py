@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import ROOT, run_glaucoma
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 from small import images, tiny_network
@@ -15,12 +16,9 @@ from trees import picture
 
 from glaucoma.base import paths
 from glaucoma.base.files import read_csv, read_json, write_csv
-from glaucoma.cli import main
 from glaucoma.model.artifacts import save_model
 from glaucoma.model.network import CLASSES
 from glaucoma.photos.content import content_ids
-
-ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -51,9 +49,7 @@ def developed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def evaluate(*arguments: str) -> int:
-    with pytest.raises(SystemExit) as ended:
-        main(["evaluate", *arguments])
-    return ended.value.code
+    return run_glaucoma("evaluate", *arguments)
 
 
 def test_an_ensemble_is_scored_on_what_the_project_has_not_seen(developed, monkeypatch, capsys):
@@ -138,13 +134,7 @@ def test_a_collection_that_the_project_was_developed_with_is_refused(developed, 
     for name, file in zip(("glaucoma", "healthy"), seen, strict=True):
         (tmp_path / "same" / name).mkdir(parents=True)
         shutil.copy(file, tmp_path / "same" / name)
-    assert (
-        set(
-            content_ids(
-                tmp_path / "same", [f"{n}/{f.name}" for n, f in zip(("glaucoma", "healthy"), seen, strict=True)]
-            )
-        )
-        == known
-    )
+    names = [file.relative_to(tmp_path / "same").as_posix() for file in (tmp_path / "same").rglob("*.png")]
+    assert set(content_ids(tmp_path / "same", names)) == known
     assert evaluate("crossval", str(tmp_path / "same")) == 3
     assert "was not developed with" in capsys.readouterr().err

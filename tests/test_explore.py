@@ -2,14 +2,12 @@
 
 import hashlib
 import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import ROOT, run_stage
 from PIL import Image
 from trees import params_for, probes
 
@@ -23,7 +21,6 @@ from glaucoma.report.explore import folds_chart, overlap, sizes_chart, splits_ch
 from glaucoma.report.mosaic import mosaic, sample, write_crops, write_mosaics
 from glaucoma.report.style import plain_name
 
-ROOT = Path(__file__).resolve().parents[1]
 HOSTILE = [b"new\nline.jpg", b"$x^2_{a.jpg", "áéñ.jpg".encode(), b"\xff\xfe.jpg", b'a, "b".jpg', b"NA", b"x" * 120]
 
 
@@ -145,15 +142,16 @@ def test_a_name_becomes_one_short_printable_line(name, shown):
     assert len(plain_name(name * 9)) <= 22
 
 
-def test_the_stage_writes_the_same_bytes_each_time(tmp_path):
-    project = checkout(tmp_path / "project")
+def test_the_stage_writes_the_same_bytes_each_time(tmp_path, capsys):
+    project = tmp_path
     index = fold_tree(project / "photographs")
     write_csv(project / "data" / "index.csv", index)
     params = (ROOT / "params.yaml").read_text().replace("root: data/sample", "root: photographs")
     (project / "params.yaml").write_text(params)
     written = []
     for _ in range(2):
-        run_explore(project)
+        run_stage("explore", project)
+        assert "12 files = 6 distinct images in 2 folds" in capsys.readouterr().out
         files = sorted((project / "reports" / "explore").iterdir())
         written.append({file.name: file.read_bytes() for file in files})
     assert written[0] == written[1]
@@ -225,16 +223,3 @@ def test_a_pair_under_two_labels_comes_first_on_the_sheet(tmp_path):
     pairs = pd.DataFrame({"first_path": [normal, normal], "second_path": [normal, abnormal], "mirrored": False})
     first = labelled(pairs, index).iloc[0]
     assert (first["first_condition"], first["second_condition"]) == ("normal", "abnormal")
-
-
-def checkout(project: Path) -> Path:
-    """A copy of the code, whose stages work in its own folder."""
-    for part in ("stages", "src"):
-        shutil.copytree(ROOT / part, project / part, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
-    return project
-
-
-def run_explore(project: Path) -> None:
-    done = subprocess.run([sys.executable, project / "stages" / "explore.py"], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "12 files = 6 distinct images in 2 folds" in done.stdout

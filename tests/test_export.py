@@ -12,11 +12,11 @@ import onnx
 import pandas as pd
 import pytest
 import small
+from conftest import run_glaucoma as run
 from PIL import Image
 
 from glaucoma.base.errors import WeightsError
 from glaucoma.base.files import read_json, sha256_file
-from glaucoma.cli import main
 from glaucoma.model import formats
 from glaucoma.model.artifacts import save_model
 from glaucoma.model.backbones import build_backbone
@@ -57,12 +57,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (top / "eyes" / "bad.png").write_text("a note")
     assert run("export", top / "tiny.keras", "--check", top / "eyes", "--threshold", 0.3) == 0
     return top
-
-
-def run(*words: object) -> int:
-    with pytest.raises(SystemExit) as left:
-        main(list(map(str, words)))
-    return left.value.code
 
 
 def test_the_graph_takes_raw_pixels_alone_and_says_what_its_outputs_mean(folder):

@@ -52,10 +52,10 @@ def test_a_fold_takes_the_backbone_and_the_head_of_the_model_that_is_named(prepa
     assert card["configuration"]["lr"] == 0.001  # the final configuration's, as for every fold
 
 
-def test_dvc_runs_neither_and_misses_neither_unless_it_is_asked_to(prepared: Project):
-    assert "stages/free.py" not in prepared.dvc("repro", "--dry", "--force").stdout
-    assert "free" not in prepared.dvc("stage", "list", "--all", "--name-only").stdout
-    prepared.set({"free_models": ["model5"]})
-    shown = prepared.dvc("repro", "--dry", "--force", "--single-item", "extra/dvc.yaml").stdout
+def test_dvc_runs_neither_and_misses_neither_unless_it_is_asked_to(bare: Project):
+    assert "stages/free.py" not in bare.dvc("repro", "--dry", "--force").stdout
+    assert "free" not in bare.dvc("stage", "list", "--all", "--name-only").stdout
+    bare.set({"free_models": ["model5"]})
+    shown = bare.dvc("repro", "--dry", "--force", "--single-item", "extra/dvc.yaml").stdout
     assert "stages/free.py --model model5" in shown
     assert "model4" not in shown

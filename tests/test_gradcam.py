@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import small
+from conftest import run_glaucoma
 from PIL import Image
 from trees import params_for
 
 from glaucoma.base import paths
 from glaucoma.base.errors import WeightsError
 from glaucoma.base.files import write_csv
-from glaucoma.cli import main
 from glaucoma.model.artifacts import save_model
 from glaucoma.model.gradcam import channel_weights, gradcam
 from glaucoma.model.network import CLASSES, HEAD, build_network
@@ -181,9 +181,7 @@ def test_predict_writes_an_overlay_of_each_readable_file(learnt, tmp_path, capsy
         Image.fromarray(pixels[i]).resize((160, 128), 0).save(tmp_path / f"{name}.png")
     (tmp_path / "cut.png").write_bytes(b"no image")
     out = tmp_path / "why"
-    with pytest.raises(SystemExit) as left:
-        main(["predict", str(tmp_path / "m"), *map(str, sorted(tmp_path.glob("*.png"))), "--explain", str(out)])
-    assert left.value.code == 3
+    assert run_glaucoma("predict", tmp_path / "m", *sorted(tmp_path.glob("*.png")), "--explain", out) == 3
     assert sorted(file.name for file in out.iterdir()) == ["0001-a_name__odd.png", "0003-eye.png"]
     assert "2 overlays written" in capsys.readouterr().err
     for file in out.iterdir():

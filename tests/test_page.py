@@ -1,14 +1,14 @@
 """The report page, the model card and the checklist, in a project whose folds and search are small but real files."""
 
 import shutil
-import subprocess
-import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from browser import CHROMIUM, Browser
+from conftest import ROOT, run_glaucoma, run_stage
+from playwright.sync_api import Page, sync_playwright
 from ruamel.yaml import YAML
 from test_summary import CONSTANT, fold
 from trees import probes
@@ -17,19 +17,14 @@ from glaucoma.base import paths
 from glaucoma.base.files import read_json, write_csv, write_json
 from glaucoma.model.symptoms import FILE, symptoms_table
 
-ROOT = Path(__file__).resolve().parents[1]
 PAGES = (paths.PAGE, paths.MODEL_CARD, paths.CHECKLIST)
 
 
-def stage(root: Path, name: str) -> None:
-    done = subprocess.run([sys.executable, root / "stages" / f"{name}.py"], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
 def bare(root: Path) -> Path:
-    """The code and the shipped parameters, with folds 0 to 2."""
-    for part in ("stages", "src"):
-        shutil.copytree(ROOT / part, root / part, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    """The shipped parameters, with folds 0 to 2."""
     yaml = YAML()
     params = yaml.load(ROOT / "params.yaml")
     params["crossval"]["folds"] = [0, 1, 2]
@@ -60,13 +55,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_json(root / paths.CONTROLS_METRICS, {"permuted_average": chance})
     origin = {"name": "EfficientNetLite0", "origin": "ImageNet, from the package <b>", "licence": "Apache-2.0"}
     write_json(root / "models/stage3.json", {"sha256": "0" * 64, "versions": {"keras": "3"}, "backbone": origin})
-    stage(root, "summary")
+    run_stage("summary", root)
     pixels = np.random.default_rng(0).integers(0, 255, (24, 32, 32, 3), dtype=np.uint8)
     (root / "data").mkdir()
     np.save(root / paths.PIXELS, pixels)
     pooled = pd.read_csv(root / "reports/summary/predictions.csv", dtype=str)
     write_csv(root / paths.PIXELS_TABLE, pooled[["image"]])
-    stage(root, "report")
+    run_stage("report", root)
     return root
 
 
@@ -76,27 +71,29 @@ def test_the_same_files_give_the_same_bytes(made):
         return [(made / page).read_bytes() for page in PAGES], figures
 
     before = written()
-    stage(made, "report")
+    run_stage("report", made)
     assert before == written()
     assert {"roc.png", "confusion.png", "folds.png", "intervals.png", "cost_quality.png"} <= set(before[1])
 
 
-def test_the_first_line_of_page_and_results_is_what_speaks_against_the_networks(made):
+def test_the_first_line_of_page_and_results_is_what_speaks_against_the_networks(made, monkeypatch, capsys):
     text = (made / paths.PAGE).read_text()
     assert "Warning." not in text
     files = [made / folder / FILE for folder in (paths.fold_files(1)["report"], paths.SUMMARY)]
     for file in files:
         write_csv(file, symptoms_table({"fold 1": [CONSTANT]}))
-    stage(made, "report")
+    run_stage("report", made)
     said = "1 of 3 folds: answers almost the same for every photograph; probably too little was learnt: raise lr."
     header = (made / paths.PAGE).read_text().partition("<header>")[2]
     assert header.index(said) < header.index("<h1>")
     assert said in (made / paths.MODEL_CARD).read_text()
-    shown = subprocess.run(["glaucoma", "results"], cwd=made, capture_output=True, text=True, check=True).stdout
-    assert shown.splitlines()[0] == f"WARNING: {said}"
+    monkeypatch.chdir(made)
+    capsys.readouterr()
+    assert run_glaucoma("results") == 0
+    assert capsys.readouterr().out.splitlines()[0] == f"WARNING: {said}"
     for file in files:
         write_csv(file, symptoms_table({}))
-    stage(made, "report")
+    run_stage("report", made)
     assert (made / paths.PAGE).read_text() == text
 
 
@@ -114,10 +111,10 @@ def test_probes_stand_beside_the_scores_as_picture_and_table_and_without_them_th
     assert "condition from thumbnail 0.95" in scores
     assert "every image has the same" in scores
     (made / paths.PROBES).rename(tmp_path / "probes.csv")
-    stage(made, "report")
+    run_stage("report", made)
     text = (made / paths.PAGE).read_text()
     (tmp_path / "probes.csv").rename(made / paths.PROBES)
-    stage(made, "report")
+    run_stage("report", made)
     assert f"Missing: {paths.PROBES} does not exist" in text
 
 
@@ -137,7 +134,7 @@ def test_both_readings_of_the_published_confusions_are_on_the_page(made):
 
 
 def test_what_is_missing_is_said_with_its_reason(tmp_path):
-    stage(bare(tmp_path), "report")
+    run_stage("report", bare(tmp_path))
     text = (tmp_path / paths.PAGE).read_text()
     for name in ("metrics/index.json", "metrics/audit.json", "reports/figures/roc.png", "metrics/search/stage2.csv"):
         assert f"Missing: {name} does not exist" in text, name
@@ -194,43 +191,53 @@ def test_the_page_says_in_sentences_what_the_scores_amount_to(made):
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory):
+def opened(made: Path) -> Iterator[Callable[..., Page]]:
+    """Opens the page in a Chromium of this machine at a width in pixels; it has no network, and a complaint fails."""
     if CHROMIUM is None:
         pytest.skip("no Chromium is installed")
-    opened = Browser(tmp_path_factory.mktemp("profile"))
-    yield opened
-    opened.close()
+    troubles: list[str] = []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+
+        def opens(width: int = 1280, scheme: str = "light") -> Page:
+            page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+            page.on("console", lambda said: troubles.append(said.text))
+            page.on("pageerror", lambda error: troubles.append(str(error)))
+            page.on("request", lambda asked: troubles.append(asked.url) if asked.url.startswith("http") else None)
+            page.goto((made / paths.PAGE).as_uri())
+            return page
+
+        yield opens
+        browser.close()
+    assert troubles == []
 
 
 @pytest.mark.parametrize("width", [1280, 390])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_browser_shows_it_without_complaint_network_or_horizontal_scroll(made, browser, width, scheme):
-    browser.open(made / paths.PAGE, width, scheme)
-    assert browser.ask("document.documentElement.scrollWidth") == width
-    assert browser.ask("[...document.images].every(one => one.complete && one.naturalWidth > 0 && one.alt)")
-    assert browser.ask("document.images.length") > 10
+def test_a_browser_shows_it_without_horizontal_scroll_and_with_all_pictures_and_links(opened, width, scheme):
+    page = opened(width, scheme)
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    assert page.evaluate("[...document.images].every(one => one.complete && one.naturalWidth > 0 && one.alt)")
+    assert page.locator("img").count() > 10
     links = "[...document.querySelectorAll('a[href^=\"#\"]')]"
-    assert browser.ask(f"{links}.every(one => document.getElementById(one.hash.slice(1)))")
-    assert browser.complaints == []
-    assert browser.requests == []
+    assert page.evaluate(f"{links}.every(one => document.getElementById(one.hash.slice(1)))")
 
 
-def test_a_table_is_sorted_by_number_with_the_keyboard_and_says_so(made, browser):
-    browser.open(made / paths.PAGE)
-    head = "document.querySelectorAll('#stage1 ~ .scroll th')[1]"
-    column = "[...document.querySelectorAll('#stage1 ~ .scroll tbody tr')].map(row => row.cells[1].dataset.value)"
-    browser.ask(f"{head}.querySelector('button').focus()")
+def test_a_table_is_sorted_by_number_with_the_keyboard_and_says_so(opened):
+    page = opened()
+    table = page.locator("#stage1 ~ .scroll").first
+    head = table.locator("thead th").nth(1)
+    head.locator("button").focus()
     for order, values in (("ascending", ["1e-05", "0.001", "0.01"]), ("descending", ["0.01", "0.001", "1e-05"])):
-        browser.ask("document.activeElement.click()")
-        assert browser.ask(f"{head}.getAttribute('aria-sort')") == order
-        assert browser.ask(column) == values
-        assert order in browser.ask("document.getElementById('said').textContent")
+        page.keyboard.press("Enter")
+        assert head.get_attribute("aria-sort") == order
+        assert table.locator("tbody tr > :nth-child(2)").evaluate_all("all => all.map(c => c.dataset.value)") == values
+        assert order in page.locator("#said").text_content()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_stands_out_from_its_ground_by_four_and_a_half_to_one(made, browser, scheme):
-    browser.open(made / paths.PAGE, scheme=scheme)
-    worst = browser.ask("""(() => {
+def test_text_stands_out_from_its_ground_by_four_and_a_half_to_one(opened, scheme):
+    worst = opened(scheme=scheme).evaluate("""() => {
       const rgb = name => { const probe = document.createElement("i"); probe.style.color = `var(${name})`;
         document.body.append(probe); const found = getComputedStyle(probe).color.match(/\\d+/g).map(Number);
         probe.remove(); return found; };
@@ -241,5 +248,5 @@ def test_text_stands_out_from_its_ground_by_four_and_a_half_to_one(made, browser
       const pairs = [["--ink", "--paper"], ["--soft", "--paper"], ["--link", "--paper"], ["--ink", "--wash"],
         ["--soft", "--wash"], ["--ink", "--warn"]];
       return Math.min(...pairs.map(pair => ratio(...pair)));
-    })()""")
+    }""")
     assert worst >= 4.5

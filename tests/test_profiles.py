@@ -9,14 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, run_glaucoma
 from PIL import Image, ImageDraw
 
 from glaucoma.base.errors import ParamsError
 from glaucoma.base.params import check_params
 from glaucoma.base.profiles import load_profile, merge, nested, read_profile, rewrite, shipped
 from glaucoma.base.yaml12 import parse_yaml, read_yaml
-from glaucoma.cli import main
 from glaucoma.train.grid import expand
 from glaucoma.train.recommend import RULES, take_auto_out
 
@@ -147,10 +146,9 @@ def profile(project: Path, capsys: pytest.CaptureFixture):
     """Run `glaucoma profile`; what it printed, or what it said when it failed with the code that is expected."""
 
     def run(*arguments: str, code: int = 0) -> str:
-        with pytest.raises(SystemExit) as exited:
-            main(["profile", *arguments])
+        ended = run_glaucoma("profile", *arguments)
         said = capsys.readouterr()
-        assert exited.value.code == code, said.err
+        assert ended == code, said.err
         return said.err if code else said.out
 
     return run

@@ -32,10 +32,10 @@ def pixels() -> np.ndarray:
 @pytest.fixture(scope="module")
 def fitted(pixels, tmp_path_factory):
     fresh(0)
-    backbone = build_backbone("EfficientNetB0", SIZE, "none", views=2)
+    backbone = build_backbone("EfficientNetLite0", SIZE, "none", views=2)
     params, state = Regression(flips="both", C=0.1), tmp_path_factory.mktemp("state")
     splits = {name: split(rows) for name, rows in ROWS.items()}
-    return backbone, *fit_regression(backbone, "EfficientNetB0", pixels, splits, params, state)
+    return backbone, *fit_regression(backbone, "EfficientNetLite0", pixels, splits, params, state)
 
 
 def test_the_saved_network_predicts_what_the_regression_does(fitted, pixels, tmp_path):
@@ -82,7 +82,7 @@ def test_heat_of_flips_is_turned_back_and_lies_in_the_view_that_speaks(fitted, p
     np.testing.assert_allclose(explain(mirrored)[1][:, :, :half], heat[:, :, half - 1 :: -1], rtol=1e-3, atol=1e-6)
 
 
-@pytest.mark.parametrize(("name", "taps"), [("EfficientNetB0", 4), ("ResNet50V2", 4), ("MobileNetV3Small", 2)])
+@pytest.mark.parametrize(("name", "taps"), [("EfficientNetLite0", 4), ("ResNet50V2", 4), ("MobileNetV3Small", 2)])
 def test_features_come_from_several_depths_where_a_backbone_names_its_stages(name, taps):
     fresh(0)
     trunk = feature_trunk(build_backbone(name, SIZE, "none"), name, "horizontal")

@@ -1,13 +1,12 @@
 """All folds together, and the comparison with the published figures."""
 
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import ROOT, run_stage
 
 from glaucoma.base import paths
 from glaucoma.base.errors import DataError
@@ -19,7 +18,6 @@ from glaucoma.evaluate.scores import predictions_table, scores
 from glaucoma.evaluate.summary import SCORES, describe, headline, read_folds, read_selection, readable, selection_note
 from glaucoma.model.symptoms import FILE, Symptom, symptoms_table
 
-ROOT = Path(__file__).resolve().parents[1]
 CONSTANT = Symptom("same_answer", 0.01, "answers the same", "too little was learnt", "raise lr")
 STATISTICS = ["mean", "std", "min", "25%", "50%", "75%", "max"]
 
@@ -280,9 +278,7 @@ def test_the_published_searches_agree_with_themselves():
         ]["final"]
 
 
-def test_the_stage_writes_everything_twice_the_same_and_names_what_it_left_aside(tmp_path):
-    for part in ("stages", "src"):
-        shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+def test_the_stage_writes_everything_twice_the_same_and_names_what_it_left_aside(tmp_path, capsys):
     for number in (0, 1, 5):
         fold(number, tmp_path, contamination=0.4, constant=number == 1)
     index = {"images": 16, "normal": 8, "abnormal": 8, "files": 32, "folds": 2}
@@ -293,8 +289,7 @@ def test_the_stage_writes_everything_twice_the_same_and_names_what_it_left_aside
     (tmp_path / "params.yaml").write_text("\n".join(kept) + "\n")
     written = []
     for _ in range(2):
-        done = subprocess.run([sys.executable, tmp_path / "stages" / "summary.py"], capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
+        run_stage("summary", tmp_path)
         files = [*(tmp_path / "reports" / "summary").iterdir(), *(tmp_path / "metrics").glob("[is]*.json")]
         files.remove(tmp_path / "metrics" / "index.json")
         written.append({file.name: file.read_bytes() for file in files})
@@ -311,8 +306,9 @@ def test_the_stage_writes_everything_twice_the_same_and_names_what_it_left_aside
     told = read_json(tmp_path / paths.INTERVALS)["test"]["auroc"]
     assert told["low"] <= told["value"] <= told["high"]
     assert read_csv(tmp_path / "reports" / "summary" / FILE)["of"].tolist() == ["fold 1"]
-    assert "fold5.json is not read" in done.stderr
-    assert "not compared" in done.stdout
+    said = capsys.readouterr()
+    assert "fold5.json is not read" in said.err
+    assert "not compared" in said.out
     table = read_csv(tmp_path / "reports" / "summary" / "folds.csv")
     assert {f"{split}_{score}" for split in ("test", "valid") for score in (*SCORES, "contamination")} <= set(table)
     assert read_csv(tmp_path / "metrics" / "timing" / "summary.csv")["mean"].tolist() == [5.5]

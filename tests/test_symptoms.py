@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import small
+from conftest import run_glaucoma
 from PIL import Image
 
 from glaucoma.base.files import write_csv
-from glaucoma.cli import main
 from glaucoma.model.artifacts import save_model
 from glaucoma.model.runtime import keras
 from glaucoma.model.symptoms import FILE, Symptom, first_line, read_symptoms, symptoms, symptoms_of, symptoms_table
@@ -139,9 +139,7 @@ def test_predict_repeats_it_for_such_a_model_and_for_its_export(tmp_path, capsys
     Image.fromarray(small.images(2)[0][0]).save(tmp_path / "eye.png")
 
     def said(*words: object) -> str:
-        with pytest.raises(SystemExit) as left:
-            main([*map(str, words)])
-        assert left.value.code == 0
+        assert run_glaucoma(*words) == 0
         return capsys.readouterr().err
 
     model = tmp_path / "models" / "fold0.keras"
