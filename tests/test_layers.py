@@ -81,7 +81,8 @@ def test_one_module_alone_imports_tensorflow_and_one_layer_alone_keras():
 def test_what_needs_no_network_loads_without_tensorflow_and_the_intake_without_matplotlib():
     light = {part: [] for part in ("base", "synthetic", "photos", "dataset", "audit", "evaluate", "report", "cli")}
     for module in map(dotted, MODULES):
-        light.get(module.split(".")[1], []).append(module.removesuffix(".__init__"))
+        if module != "glaucoma.report.explain":  # it runs the networks
+            light.get(module.split(".")[1], []).append(module.removesuffix(".__init__"))
     code = "import sys"
     for modules in light.values():
         code += f"\nimport {', '.join(modules)}; print(*sys.modules)"

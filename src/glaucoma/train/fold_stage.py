@@ -41,7 +41,7 @@ def train_fold(params: Params, fold: int) -> None:
         DataError: the fold does not exist or cannot be trained on.
         TrainingError: the training diverged.
     """
-    trainer = _FoldTrainer(params, fold, dataset(), read_clusters())
+    trainer = _FoldTrainer(params, fold, dataset())
     network, seen, snapshot = trainer.train_all()
     splits, final, regression = trainer.splits, trainer.final, params.crossval.model == "regression"
     configuration = params.regression.model_dump() if regression else final.as_dict()
@@ -81,7 +81,7 @@ def fill_journal(params: Params, fold: int) -> None:
         DataError: the fold does not exist or cannot be trained on.
         TrainingError: the training diverged.
     """
-    _FoldTrainer(params, fold, dataset(), read_clusters()).train_all()
+    _FoldTrainer(params, fold, dataset()).train_all()
 
 
 class _FoldTrainer:
@@ -94,10 +94,10 @@ class _FoldTrainer:
         rungs: what each of these stages ended with.
     """
 
-    def __init__(self, params: Params, fold: int, data: Dataset, clusters: Mapping[str, str]):
+    def __init__(self, params: Params, fold: int, data: Dataset, clusters: Mapping[str, str] | None = None):
         fresh(params.seed)
-        self.params, self.fold, self.data, self.clusters = params, fold, data, clusters
-        self.splits = data.fold(fold)
+        self.params, self.fold, self.data, self.splits = params, fold, data, data.fold(fold)
+        self.clusters = read_clusters() if clusters is None else clusters
         self.final = Trial(params.lr, params.optimizer, params.batch_size, params.epochs, fit_of(params))
         self.seconds: list[float] = []
         self.winners: dict[str, Trial] = {}
