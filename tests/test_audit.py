@@ -1,3 +1,4 @@
+import json
 import os
 import shutil
 import subprocess
@@ -118,8 +119,8 @@ def test_many_findings_of_a_kind_hide_no_others_and_errors_come_first(tmp_path):
     shutil.copy(some(root, "normal"), root / "abnormal/wrong.jpg")
     lines = told(findings_of(root, waive=["label_conflict"]), tmp_path / "findings.csv").strip().split("\n    ")
     assert lines[0].startswith("waived error, label_conflict, abnormal/wrong.jpg: ")
-    assert sum(line.startswith("warning, repeated_in_split") for line in lines) == 3
-    assert f"… and 3 more of repeated_in_split, all in {tmp_path / 'findings.csv'}" in lines
+    assert sum(line.startswith("warning, repeated_in_split") for line in lines) == 2
+    assert f"… and 4 more of repeated_in_split, all in {tmp_path / 'findings.csv'}" in lines
     assert "info, copies, all folds: 31 files are 24 images, each in four folds" in lines
 
 
@@ -305,6 +306,11 @@ def test_a_folder_is_audited_without_the_pipeline(tmp_path):
     command = [sys.executable, "-c", code, "audit", str(root), "--output", str(tmp_path / "out")]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)  # no params.yaml there
     assert done.returncode == AuditError.exit_code, done.stderr
-    assert "label_conflict" in done.stderr
+    assert done.stdout.count("label_conflict, abnormal/copy.jpg") == 1
+    assert "find out which label is right" in done.stdout
+    assert "label_conflict" not in done.stderr
     assert '"near_split_leak": 0' in (tmp_path / "out/audit.json").read_text()
     assert {file.name for file in (tmp_path / "out").glob("*.png")} == {"probes.png"}
+    again = subprocess.run([*command, "--json"], capture_output=True, text=True, cwd=tmp_path)
+    told = json.loads(again.stdout)
+    assert (again.returncode, told["errors"], told["findings"][0]["finding"]) == (4, 1, "label_conflict")

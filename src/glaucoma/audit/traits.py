@@ -20,10 +20,10 @@ __all__ = ["BY_NAME", "LEAF", "SEEN", "Trait", "in_words", "traits_of"]
 
 # What a model can see, if only in the pixels' rescaling or compression; and what only a person sees
 SEEN = (
-    "resolution",
     "width",
     "height",
     "aspect",
+    "resolution",
     "format",
     "file_size",
     "jpeg_quality",
@@ -75,10 +75,10 @@ def traits_of(images: pd.DataFrame, looks: Sequence[Look], sources: Sequence[str
         (_range("JPEGs of quality {}"), lambda low, high: "no JPEGs" if low else "JPEGs"),
     )
     return {
-        "resolution": _categories(sizes, "{}"),
         "width": Trait(width, [_range("{} px wide")]),
         "height": Trait(height, [_range("{} px high")]),
         "aspect": Trait(width / height, [_range("{} times as wide as high", "{:.2f}")]),
+        "resolution": _categories(sizes, "{}"),
         "format": _categories(suffixes, "{} files"),
         "file_size": Trait(
             np.array([one.bytes / 1000 for one in looks])[:, None], [_range("files of {} kB", "{:.4g}")]
