@@ -1,3 +1,4 @@
+import json
 import os
 import shutil
 
@@ -117,8 +118,8 @@ def test_many_findings_of_a_kind_hide_no_others_and_errors_come_first(tmp_path):
     shutil.copy(some(root, "normal"), root / "abnormal/wrong.jpg")
     lines = told(findings_of(root, waive=["label_conflict"]), tmp_path / "findings.csv").strip().split("\n    ")
     assert lines[0].startswith("waived error, label_conflict, abnormal/wrong.jpg: ")
-    assert sum(line.startswith("warning, repeated_in_split") for line in lines) == 3
-    assert f"… and 3 more of repeated_in_split, all in {tmp_path / 'findings.csv'}" in lines
+    assert sum(line.startswith("warning, repeated_in_split") for line in lines) == 2
+    assert f"… and 4 more of repeated_in_split, all in {tmp_path / 'findings.csv'}" in lines
     assert "info, copies, all folds: 31 files are 24 images, each in four folds" in lines
 
 
@@ -292,6 +293,12 @@ def test_a_folder_is_audited_without_the_pipeline(tmp_path, monkeypatch, capsys)
     shutil.copy(some(root, "normal"), root / "abnormal/copy.jpg")
     monkeypatch.chdir(tmp_path)  # no params.yaml there
     assert run_glaucoma("audit", root, "--output", tmp_path / "out") == AuditError.exit_code
-    assert "label_conflict" in capsys.readouterr().err
+    done = capsys.readouterr()
+    assert done.out.count("label_conflict, abnormal/copy.jpg") == 1
+    assert "find out which label is right" in done.out
+    assert "label_conflict" not in done.err
     assert '"near_split_leak": 0' in (tmp_path / "out/audit.json").read_text()
     assert {file.name for file in (tmp_path / "out").glob("*.png")} == {"probes.png"}
+    code = run_glaucoma("audit", root, "--output", tmp_path / "out", "--json")
+    told = json.loads(capsys.readouterr().out)
+    assert (code, told["errors"], told["findings"][0]["finding"]) == (4, 1, "label_conflict")

@@ -8,8 +8,9 @@ import pytest
 from PIL import Image
 from trees import CLASSES, class_tree, jpeg, labelled, labels_tree, params_for, photograph
 
+from glaucoma.audit.checks import Case
 from glaucoma.audit.gate import audit
-from glaucoma.audit.shortcuts import COLUMNS, probe_all
+from glaucoma.audit.shortcuts import COLUMNS, probe_all, shortcut
 from glaucoma.dataset.intake import build_index
 from glaucoma.photos import looks
 from glaucoma.photos.looks import Look, look_at
@@ -54,6 +55,58 @@ def test_what_tells_the_label_is_told_from_what_does_not():
         row = found.loc[("label", name)]
         assert row["low"] < 0.6, name
         assert row["low"] < row["auroc"] < row["high"]
+
+
+def shortcuts(index, seen):
+    numbers = {image: number for number, image in enumerate(seen)}
+    return shortcut(Case(index, {}, drop_unreadable=False, probes=probe_all(index, seen, numbers)))
+
+
+def test_a_range_is_told_though_no_slope_tells_it_and_its_counts_are_given():
+    # abnormal images lie on both sides of the normal ones
+    index, seen = listing()
+    abnormal = (index["condition"] == "abnormal").to_numpy()
+    index["width"] = np.where(abnormal, np.where(np.arange(200) % 2, 200, 400), 300)
+    row = probed(index, seen).loc["label", "width"]
+    assert (row["model"], row["auroc"]) == ("tree", 1)
+    (one,) = (one for one in shortcuts(index, seen) if one.message.startswith("image width"))
+    assert one.severity == "warning"
+    assert f"{(~abnormal).sum()} of {(~abnormal).sum()} normal are 300 px wide, no abnormal is" in one.message
+    assert "so do " in one.message  # its kin, in the same finding
+
+
+def test_a_format_that_half_of_one_class_has_is_told_in_words():
+    index, seen = listing()
+    half = (index["condition"] == "abnormal") & (np.arange(200) % 2 == 0)
+    index["path"] = index["path"].where(~half, index["path"].str.replace(".jpg", ".png"))
+    row = probed(index, seen).loc["label", "format"]
+    assert row["low"] > 0.6
+    assert row["told"].endswith(" abnormal are .png files, no normal is")
+
+
+def test_names_and_folders_tell_who_collected_what_but_the_word_for_the_class_is_none_of_it():
+    index, seen = listing()
+    index["path"] = [
+        f"{name}/{name}_{image[-4:]}.jpg" for name, image in zip(index["condition"], index["image"], strict=True)
+    ]
+    found = probed(index, seen)
+    assert found.loc[("label by name", "folder"), "skipped"] == "all images are the same in it"
+    assert found.loc[("label by name", "name"), "low"] < 0.6
+    index["path"] = index["path"].str.replace("abnormal/", "clinic/abnormal/scan")
+    (folder,) = (one for one in shortcuts(index, seen) if one.message.startswith("the folder alone"))
+    assert folder.severity == "info"
+    assert "abnormal are in clinic, no normal is" in folder.message
+
+
+def test_worse_than_chance_is_never_nothing():
+    probes = pd.DataFrame([("label", "border", 1, 99, 99, 0.2, 0.1, 0.3, "", "tree", "")], columns=COLUMNS)
+    (one,) = shortcut(Case(pd.DataFrame(), {}, drop_unreadable=False, probes=probes))
+    assert one.severity == "warning"
+    assert "worse than chance, with AUROC 0.20 [0.10, 0.30]" in one.message
+
+
+def test_what_tells_nothing_raises_no_finding():
+    assert [one for seed in range(5) for one in shortcuts(*listing(seed=seed))] == []
 
 
 def test_a_table_has_the_same_rows_for_any_data():

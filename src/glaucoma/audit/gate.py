@@ -24,11 +24,12 @@ from glaucoma.photos.images import decode
 from glaucoma.photos.looks import Look, clusters, look_at
 from glaucoma.photos.quality import complaints
 
-__all__ = ["Findings", "audit", "examine", "gate", "told", "write"]
+__all__ = ["Findings", "audit", "examine", "gate", "remedy", "told", "write"]
 
 CHECKS = {**LISTED_CHECKS, **PHOTOGRAPH_CHECKS, **SHORTCUT_CHECKS}
 DESCRIBING = ("copies", "class_balance", "source_balance")  # find nothing wrong, and are no counts
 SEVERITIES = ("error", "warning", "info")
+SHOWN = 2  # findings of a kind, on the screen
 NEARLY = 0.95  # correlation of structure that equal pixels have at least, whatever a decoder's shortcut rounds
 
 
@@ -173,16 +174,21 @@ def _same_pixels(links: pd.DataFrame, images: pd.DataFrame, root: Path, limit: f
 
 
 def told(findings: Findings, table_file: Path) -> str:
-    """What was found, a line each: the gravest first, of each kind the first 3, so that none hides others."""
-    order = sorted(findings.found, key=lambda one: SEVERITIES.index(one.severity))
+    """What was found on one screen: the gravest first, of each kind the first 2 and what to do, so that none hides."""
+
+    def grave(one: Finding) -> tuple[int, bool]:
+        # What gives the label away misleads more than copies within a split do
+        return SEVERITIES.index(one.severity), one.finding != "shortcut"
+
     by_name: dict[tuple[str, str], list[Finding]] = {}
-    for one in order:
+    for one in sorted(findings.found, key=grave):
         by_name.setdefault((one.finding, one.severity), []).append(one)
     lines = []
     for (name, severity), some in by_name.items():
         what = f"{'waived ' * (severity == 'error' and name in findings.waived)}{severity}, {name}"
         rest = f" of {name}, all in {table_file}"
-        lines.append(listed([f"{what}, {one.where}: {one.message}" for one in some], most=3, rest=rest))
+        lines.append(listed([f"{what}, {one.where}: {one.message}" for one in some], most=SHOWN, rest=rest))
+        lines.append(f"\n      → {some[0].remedy}" if some[0].remedy else "")
     return "".join(lines)
 
 
@@ -201,9 +207,14 @@ def gate(findings: Findings, table_file: Path) -> None:
         some = [one for one in errors if one.finding == name]
         lines = listed([f"{one.where}: {one.message}" for one in some], most=20, rest=f", all in {table_file}")
         paragraphs.append(f"\n  {name}, {many(len(some), 'time')}:{lines}\n    → {some[0].remedy}")
-    waivable = [name for name in names if name not in UNWAIVABLE]
+    raise AuditError(f"the audit found what would mislead:{''.join(paragraphs)}", remedy(findings))
+
+
+def remedy(findings: Findings) -> str:
+    """What can be done about the errors: mend the data, or accept by name those that can be accepted."""
+    waivable = [name for name in dict.fromkeys(one.finding for one in findings.errors) if name not in UNWAIVABLE]
     accept = f", or accept {' and '.join(waivable)} by name under audit.waive in params.yaml" if waivable else ""
-    raise AuditError(f"the audit found what would mislead:{''.join(paragraphs)}", f"mend the data{accept}")
+    return f"mend the data{accept}"
 
 
 def _check_waived(names: Sequence[str]) -> None:

@@ -11,55 +11,80 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.tree import DecisionTreeClassifier
 
 from glaucoma.audit.checks import Case, Finding
+from glaucoma.audit.traits import BY_NAME, LEAF, Trait, in_words, traits_of
 from glaucoma.base.confidence import auroc_interval
 from glaucoma.base.errors import many, shown
 from glaucoma.base.index import CONDITIONS
 from glaucoma.dataset.folds import groups_of
 from glaucoma.photos.looks import Look
 
-__all__ = ["COLUMNS", "SHORTCUT_CHECKS", "probe_all", "traits_of"]
+__all__ = ["COLUMNS", "NAMED", "SHORTCUT_CHECKS", "probe_all"]
 
+NAMED = "label by name"  # target of probes of what no model sees
 TOLD = 0.6  # AUROC; above, more than a weak hint
 # The disease itself changes the colours of the disc: on synthetic eyes that differ in nothing else, thumbnails reach
 # 0.75. From the file or the camera's border, nothing of the disease can be told.
 TOLD_BY_PIXELS = 0.75
+CHANCE = 0.5
+PIXELS = ("colour", "thumbnail")
 WORDS = {
+    "resolution": "image size",
     "width": "image width",
     "height": "image height",
     "aspect": "the ratio of width to height",
+    "format": "the file format",
     "file_size": "file size",
     "jpeg_quality": "JPEG quality",
     "border": "the share of black border",
     "colour": "mean colour",
     "thumbnail": "a thumbnail of 7 × 7 pixels",
     "source": "the source",
+    "name": "the pattern of file names",
+    "folder": "the folder",
 }
-PIXELS = ("colour", "thumbnail")
+# Traits that follow from each other: one finding tells of all
+KIN = [("width", "height", "aspect", "resolution"), ("format", "file_size", "jpeg_quality"), PIXELS]
 
 
 def shortcut(case: Case) -> list[Finding]:
-    """Traits that tell the label, strongest first: a warning (by the lower end) where it is not the disease."""
-    remedy = "take both classes from the same cameras and software, or judge the model on another source too"
-    found = []
+    """Traits that tell the label, strongest first, one finding for those that follow from each other.
+
+    A warning (by the lower end) where it is not the disease; of names and folders, which no model sees, only a note. An
+    interval wholly below 0.5 is told as well: the trait goes with the label, in another way in each part of the data.
+    """
     tried = case.probes[case.probes["skipped"] == ""]
-    for row in tried.sort_values("auroc", ascending=False, kind="stable").itertuples() if len(tried) else ():
-        limit = TOLD_BY_PIXELS if row.probe in PIXELS else TOLD
-        if row.low <= TOLD:
-            continue
-        told = f"with AUROC {row.auroc:.2f} [{row.low:.2f}, {row.high:.2f}]"
-        if row.target == "source":
-            message = (
-                f"{WORDS[row.probe]} alone tells the sources apart {told}: a model can know where an image is from"
-            )
-            found.append(Finding("shortcut", "info", row.n, "all images", message, remedy))
+    tried = tried[(tried["low"] > TOLD) | (tried["high"] < CHANCE)]
+    found: dict[object, tuple[list[str], pd.Series]] = {}
+    for _, row in tried.sort_values("auroc", ascending=False, kind="stable").iterrows():
+        kin = next((kin for kin in KIN if row.probe in kin), row.probe)
+        found.setdefault((row.target, kin, row.low > TOLD), ([], row))[0].append(WORDS[row.probe])
+    order = sorted(found.values(), key=lambda item: item[1].target == "source")
+    return [_finding(row, names) for names, row in order]
+
+
+def _finding(row: pd.Series, names: list[str]) -> Finding:
+    remedy = "take both classes from the same cameras and software, or judge the model on another source too"
+    interval = f"with AUROC {row.auroc:.2f} [{row.low:.2f}, {row.high:.2f}]"
+    counts = f" ({row.told})" if row.told else ""
+    also = f"; so {'does' if len(names) == 2 else 'do'} {' and '.join(names[1:])}" if len(names) > 1 else ""
+    severity = "info"
+    if row.high < CHANCE:
+        message = f"{names[0]} alone predicts the {row.target} worse than chance, {interval}{counts}: "
+        message += "they are related, but not alike in all parts of the data"
+        severity = "warning" if row.high < 1 - TOLD and row.target == "label" else "info"
+    elif row.target == "source":
+        message = f"{names[0]} alone tells the sources apart {interval}{also}: a model can know where an image is from"
+    else:
+        message = f"{names[0]} alone tells abnormal from normal {interval}{counts}{also}: "
+        if row.target == NAMED:
+            message += "no model sees it, but the classes were collected or numbered apart"
         else:
-            message = f"{WORDS[row.probe]} alone tells abnormal from normal {told}: "
             message += "a model may learn it instead of the disease"
-            severity = "warning" if row.low > limit else "info"
-            found.append(Finding("shortcut", severity, row.n, "all images", message, remedy))
-    return found
+            severity = "warning" if row.low > (TOLD_BY_PIXELS if row.probe in PIXELS else TOLD) else "info"
+    return Finding("shortcut", severity, row.n, "all images", message, remedy)
 
 
 def source_balance(case: Case) -> list[Finding]:
@@ -83,8 +108,9 @@ SHORTCUT_CHECKS: dict[str, Callable[[Case], list[Finding]]] = {
 }
 
 
-COLUMNS = ["target", "probe", "features", "n", "groups", "auroc", "low", "high", "skipped"]
+COLUMNS = ["target", "probe", "features", "n", "groups", "auroc", "low", "high", "skipped", "model", "told"]
 FOLDS = 5
+DEPTH = 3  # of the tree: enough for a range and a step
 FEWEST = 20  # groups of a class; with fewer, an interval is too wide to tell anything
 
 
@@ -97,9 +123,10 @@ def probe_all(index: pd.DataFrame, looks: Mapping[str, Look | str], clusters: Ma
         clusters: each image's cluster, by content id.
 
     Returns:
-        `COLUMNS`, a row per probe, the same ones for any data: what is told (label or source), from what, number of
-        features, images, independent groups, out-of-fold AUROC (of sources: the mean of each against the rest) with
-        its 95 % interval, and why it was not tried ("" where it was).
+        `COLUMNS`, a row per probe, the same ones for any data: what is told (label, label by name, or source), from
+        what, number of features, images, independent groups, out-of-fold AUROC (of sources: the mean of each against
+        the rest) with its 95 % interval, why it was not tried ("" where it was), which model tells it better (linear:
+        a slope; tree: steps and ranges), and the trait of most images of one class in words, with counts.
     """
     seen = [image for image, look in looks.items() if isinstance(look, Look)]
     files = index[index["image"].isin(seen)].drop_duplicates("path")
@@ -111,38 +138,20 @@ def probe_all(index: pd.DataFrame, looks: Mapping[str, Look | str], clusters: Ma
     sources = images["source"].to_numpy() if "source" in images else np.full(len(images), "")
     traits = traits_of(images, [looks[image] for image in images["image"]], sources)
     label = {"abnormal": abnormal, "normal": ~abnormal}
-    rows = [("label", name, *_probe(values, label, groups)) for name, values in traits.items()]
+    rows = []
+    for name, trait in traits.items():
+        cells = _probe(trait, label, groups)
+        told = "" if trait is None or cells[-2] else in_words(trait, abnormal)
+        rows.append((NAMED if name in BY_NAME else "label", name, *cells, told))
     each = {name: sources == name for name in sorted(set(sources))}
     told = _probe(traits["thumbnail"] if len(each) > 1 else None, each, groups)
-    return pd.DataFrame([*rows, ("source", "thumbnail", *told)], columns=COLUMNS)
+    return pd.DataFrame([*rows, ("source", "thumbnail", *told, "")], columns=COLUMNS)
 
 
-def traits_of(images: pd.DataFrame, looks: list[Look], sources: np.ndarray) -> dict[str, np.ndarray | None]:
-    """What each probe sees: float64, (images, features); None where the data do not have it."""
-    if not looks:
-        names = ("width", "height", "aspect", "file_size", "jpeg_quality", "border", "colour", "thumbnail", "source")
-        return dict.fromkeys(names)
-    width, height = (images[side].to_numpy(dtype=float)[:, None] for side in ("width", "height"))
-    jpeg = np.array([one.jpeg for one in looks])[:, None]
-    thumbnails = np.stack([one.thumbnail for one in looks]).astype(float)
-    names = sorted(set(sources))
-    return {
-        "width": width,
-        "height": height,
-        "aspect": width / height,
-        "file_size": np.array([one.bytes for one in looks], dtype=float)[:, None],
-        # Which files are no JPEGs is a trait as well
-        "jpeg_quality": None if np.isnan(jpeg).all() else np.hstack([np.nan_to_num(jpeg), np.isnan(jpeg)]),
-        "border": np.array([one.quality.border for one in looks])[:, None],
-        "colour": thumbnails.mean(axis=(1, 2)),
-        "thumbnail": thumbnails.reshape(len(looks), -1),
-        "source": (sources[:, None] == np.array(names)).astype(float) if len(names) > 1 else None,
-    }
-
-
-def _probe(features: np.ndarray | None, classes: Mapping[str, np.ndarray], groups: np.ndarray) -> tuple:
-    """The last seven cells of a row; of `classes`, bool arrays, each is told from all others."""
+def _probe(trait: Trait | None, classes: Mapping[str, np.ndarray], groups: np.ndarray) -> tuple:
+    """The cells of a row but the first two and the last; of `classes`, bool arrays, each is told from all others."""
     count, distinct = len(groups), len(set(groups))
+    features = None if trait is None else trait.values
     width = 0 if features is None else int((features.std(axis=0) > 0).sum())
     sizes = {name: len(set(groups[members])) for name, members in classes.items()}
     few = [f"{size} of {name or 'no known source'}" for name, size in sizes.items() if size < FEWEST]
@@ -154,20 +163,29 @@ def _probe(features: np.ndarray | None, classes: Mapping[str, np.ndarray], group
     elif not width:
         why = "all images are the same in it"
     if why:
-        return width, count, distinct, np.nan, np.nan, np.nan, why
+        return width, count, distinct, np.nan, np.nan, np.nan, why, ""
     # Of two classes, one told from the other is the other told from it
     told = list(classes.values())[: 1 if len(classes) == 2 else None]
-    found = [_told(features, members, groups) for members in told]
-    return width, count, distinct, *(round(float(value), 4) for value in np.mean(found, axis=0)), ""
+    each = {model: np.mean([_told(model, features, members, groups) for members in told], axis=0) for model in MODELS}
+    model = max(each, key=lambda name: each[name][0])
+    return width, count, distinct, *(round(float(value), 4) for value in each[model]), "", model
 
 
-def _told(features: np.ndarray, members: np.ndarray, groups: np.ndarray) -> tuple[float, float, float]:
+MODELS = {
+    "linear": make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)),
+    "tree": DecisionTreeClassifier(max_depth=DEPTH, min_samples_leaf=LEAF, random_state=0),
+}
+
+
+def _told(name: str, features: np.ndarray, members: np.ndarray, groups: np.ndarray) -> tuple[float, float, float]:
     """Out-of-fold AUROC and its interval, in which the images of a group count as one.
 
-    Rows are in the order of content ids, which is random but always the same: no seed is needed.
+    The better of two models is reported: its interval is as wide as for two looks (Bonferroni). Rows are in the order
+    of content ids, which is random but always the same: no seed is needed.
     """
-    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+    method = "decision_function" if name == "linear" else "predict_proba"
     parts = StratifiedGroupKFold(FOLDS)
-    scores = cross_val_predict(model, features, members, groups=groups, cv=parts, method="decision_function")
-    auroc = float(roc_auc_score(members, scores))
-    return auroc, *auroc_interval(auroc, len(set(groups[members])), len(set(groups[~members])))
+    scores = cross_val_predict(MODELS[name], features, members, groups=groups, cv=parts, method=method)
+    auroc = float(roc_auc_score(members, scores if scores.ndim == 1 else scores[:, 1]))
+    sizes = len(set(groups[members])), len(set(groups[~members]))
+    return auroc, *auroc_interval(auroc, *sizes, level=1 - 0.05 / len(MODELS))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
 from glaucoma.base import paths
+from glaucoma.base.errors import AuditError, many, shown
 from glaucoma.base.params import load_params
 from glaucoma.base.profiles import shipped_params
 
@@ -21,17 +23,20 @@ def add(commands: argparse._SubParsersAction) -> None:
         "--output", metavar="FOLDER", type=Path, default=Path("audit"), help="folder to write to (default: %(default)s)"
     )
     parser.add_argument("--params", metavar="FILE", help=f"parameters (default: {paths.PARAMS}, else the shipped ones)")
-    parser.set_defaults(work=lambda given: _audit(given.folder, given.output, given.params))
+    parser.add_argument("--json", action="store_true", help="print the findings as JSON: all of them, and counts")
+    parser.set_defaults(work=lambda given: _audit(given.folder, given.output, given.params, as_json=given.json))
 
 
-def _audit(folder: Path, output: Path, params_file: str | None) -> None:
+def _audit(folder: Path, output: Path, params_file: str | None, *, as_json: bool) -> int:
     """Write findings.csv, duplicates.csv, probes.csv, their pictures and audit.json; print the findings.
+
+    Returns:
+        Exit code: that of AuditError if there are errors, which are printed with the rest, once.
 
     Raises:
         DataError, ParamsError: the folder or params.yaml cannot be used.
-        AuditError: the audit found errors.
     """
-    from glaucoma.audit.gate import audit, gate, told, write
+    from glaucoma.audit.gate import audit, remedy, told, write
     from glaucoma.dataset.intake import build_index
     from glaucoma.report.audit_figures import write_found
 
@@ -44,6 +49,13 @@ def _audit(folder: Path, output: Path, params_file: str | None) -> None:
     findings = audit(index, folder, params)
     table_file = write(findings, output, output / "audit.json")
     write_found(index, folder, output, params.data.max_megapixels)
-    print(f"audit of {folder}:{told(findings, table_file)}")
-    print(findings.probes.to_string(index=False, na_rep="", float_format="{:.3f}".format))
-    gate(findings, table_file)
+    metrics = findings.metrics()
+    if as_json:
+        print(json.dumps({**metrics, "findings": findings.table().to_dict("records")}, indent=2))
+    else:
+        counts = f"{many(metrics['errors'], 'error')}, {many(metrics['warnings'], 'warning')}"
+        print(f"audit of {shown(folder)}: {counts}{told(findings, table_file)}")
+        print(f"tables and pictures: {shown(output)}")
+        if findings.errors:
+            print(f"what to do: {remedy(findings)}")
+    return AuditError.exit_code if findings.errors else 0

@@ -22,7 +22,10 @@ EDGE = SIDE // 20  # pixels at the rim that do not count: the filters see nothin
 REACH = SIDE // 8  # pixels that pictures are shifted at most before they are aligned
 STEPS = 8  # of alignment
 OVERLAP = 0.5  # share of a picture that has to lie within the other
-HOPELESS = 0.5  # correlation of coarse structure after alignment below which the fine one's is not looked for
+# Correlation of coarse structure after alignment below which the fine one's is not looked for: sharp rims alike, as
+# drawn discs have, make fine structure correlate by up to 0.80, coarse by 0.75; copies of real photographs that are
+# found at all had 0.87 or more in 98 of 100
+HOPELESS = 0.75
 
 
 def structure(pictures: np.ndarray, scales: tuple[float, float, float]) -> np.ndarray:

@@ -382,7 +382,7 @@ def _beside_shortcuts(low: float) -> list[str]:
     probes = frame(paths.PROBES)
     if isinstance(probes, Missing):
         return []
-    tried = probes[probes["target"] != "source"].dropna(subset=["auroc"])
+    tried = probes[~probes["target"].isin(["source", "label by name"])].dropna(subset=["auroc"])
     if tried.empty:
         return ["No shortcut could be tested; the reasons are below."]
     best = tried.loc[pd.to_numeric(tried["auroc"]).idxmax()]
