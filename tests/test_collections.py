@@ -129,7 +129,7 @@ def test_a_published_collection_is_recognised_and_labelled(tmp_path, shape):
     counts = listing.table["condition"].value_counts()
     (normal, abnormal, left_out), sources = SHAPES[shape]
     assert listing.layout == "collection"
-    assert (counts["normal"], counts["abnormal"], listing.unlabelled_images) == (normal, abnormal, left_out)
+    assert (counts["normal"], counts["abnormal"], listing.counts()["unlabelled"]) == (normal, abnormal, left_out)
     assert set(listing.table["source"]) == sources
 
 

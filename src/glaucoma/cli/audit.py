@@ -25,7 +25,7 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 
 def _audit(folder: Path, output: Path, params_file: str | None) -> None:
-    """Write findings.csv, duplicates.csv, probes.csv, their pictures and audit.json; print the findings.
+    """Write left_out.csv, findings.csv, duplicates.csv, probes.csv, their pictures and audit.json; print the findings.
 
     Raises:
         DataError, ParamsError: the folder or params.yaml cannot be used.
@@ -40,7 +40,16 @@ def _audit(folder: Path, output: Path, params_file: str | None) -> None:
     else:
         params = load_params(params_file or paths.PARAMS)
     classes = params.data.classes
-    index, _ = build_index(folder, layout="auto", classes=classes, n_folds=None, held_out=0, seed=params.seed)
+    index, _ = build_index(
+        folder,
+        layout="auto",
+        classes=classes,
+        n_folds=None,
+        held_out=0,
+        seed=params.seed,
+        patients=params.data.patients,
+        left_out=output / "left_out.csv",
+    )
     findings = audit(index, folder, params)
     table_file = write(findings, output, output / "audit.json")
     write_found(index, folder, output, params.data.max_megapixels)
