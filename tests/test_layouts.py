@@ -239,7 +239,7 @@ def test_all_faults_of_labels_csv_are_told_at_once(tmp_path):
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("", "has no column image and label"),
+        ("", "is empty, so it has no column image and label"),
         ("eyes,label\na.jpg,1\n", "has no column image (columns: eyes, label)"),
         ("image,label,label\na.jpg,1,1\n", "has two columns label"),
         ("image,label\n", "lists no images"),

@@ -53,6 +53,8 @@ def mask_looks(paths: Sequence[Path]) -> set[Path]:
     sizes = np.array([_bytes(path) for path in paths])
     large = SMALL * np.quantile(sizes, 0.9) if len(paths) else 0
     small = [p for p, size in zip(paths, sizes, strict=True) if size < large or p.suffix.lower() in UNPACKED]
+    if not small:
+        return set()
     return {path for path, flat in zip(small, in_threads(_is_flat, small, "look for masks"), strict=True) if flat}
 
 

@@ -67,7 +67,7 @@ COLLECTIONS = (
     Collection(
         "RIM-ONE DL",
         # r1_Im001, r2_Im001; r3_N-1-L_left_half names person and eye
-        _pattern(r"(?P<label>normal|glaucoma)/(?P<part>r[123])_(?:(?P<patient>[a-z]-\d+)-(?P<eye>[lr])\b)?[^/]*"),
+        _pattern(r"(?P<label>normal|glaucoma)/(?P<part>r[123])_(?:(?P<patient>[a-z]-\d+)-(?P<eye>[lr])(?=[_.]))?[^/]*"),
         {"normal": "normal", "glaucoma": "abnormal"},
         instead="partitioned_randomly",  # than partitioned_by_hospital; the same 485 images
     ),

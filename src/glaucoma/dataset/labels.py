@@ -166,7 +166,7 @@ def understand(path: Path, patients: str = "auto") -> Table:
         if not one.lacks:
             return one
         table = table if table.lacks else one  # the first row tells what is missing
-    table.lacks = table.lacks or "it is empty"
+    table.lacks = table.lacks or "is empty, so it has no column image and label"
     return table
 
 
