@@ -25,7 +25,7 @@ NAME = re.compile(
 )
 
 UNPACKED = (".bmp", ".tif", ".tiff")  # their size in bytes tells nothing
-SMALL = 0.25  # of the size in bytes of a large photograph; anything larger is not looked at
+SMALL = 0.5  # of the size in bytes of a large photograph; anything larger is not looked at
 PACKED = 0.12  # bytes a pixel; drawings take less, photographs of an eye rarely do
 LARGEST = 100e6  # pixels; nothing larger is decoded
 SAMPLES = 256  # pixels a side that are looked at
