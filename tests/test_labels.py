@@ -128,7 +128,7 @@ def drawing(path, shades, size=400, **options):
 
 
 def test_masks_are_left_out_by_name_by_folder_and_by_look(tmp_path):
-    root = class_tree(tmp_path, images=8, size=200)
+    root = class_tree(tmp_path, images=8, size=400)
     drawing(root / "normal/normal000_mask.png", (0, 255))
     drawing(root / "normal/overlay/normal001.png", (0, 255))
     drawing(root / "abnormal/abnormal000_x.png", (255, 128, 0))

@@ -25,8 +25,8 @@ NAME = re.compile(
 )
 
 UNPACKED = (".bmp", ".tif", ".tiff")  # their size in bytes tells nothing
-SMALL = 0.5  # of the size in bytes of a large photograph; anything larger is not looked at
-PACKED = 0.12  # bytes a pixel; drawings take less, photographs of an eye rarely do
+SMALL = 0.25  # of the size in bytes of a large photograph; anything larger is not looked at
+PACKED = 0.04  # bytes a pixel; drawings take less, photographs of an eye rarely do
 LARGEST = 100e6  # pixels; nothing larger is decoded
 SAMPLES = 256  # pixels a side that are looked at
 FLAT = 0.98  # share of a drawing's pixels that its few shades make up; edges of a JPEG blur
@@ -72,7 +72,7 @@ def _is_flat(path: Path) -> bool:
             packed = path.suffix.lower() not in UNPACKED and image.mode not in ("1", "P")
             if width * height > LARGEST or (packed and _bytes(path) > PACKED * width * height):
                 return False
-            image.draft("RGB", (2 * SAMPLES, 2 * SAMPLES))
+            image.draft("RGB", (SAMPLES, SAMPLES))
             pixels = np.asarray(image.convert("RGB"))
     except Exception:  # damaged files are told by the audit; a decoder may raise nearly anything
         return False
