@@ -22,6 +22,8 @@ def main(params: Params) -> None:
         seed=params.seed,
         max_megapixels=params.data.max_megapixels,
         kept=paths.LOOKS,
+        patients=params.data.patients,
+        left_out=paths.LEFT_OUT,
     )
     write_csv(paths.INDEX, index)
     write_csv(paths.FOLDS, folds_table(index))

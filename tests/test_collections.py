@@ -129,8 +129,39 @@ def test_a_published_collection_is_recognised_and_labelled(tmp_path, shape):
     counts = listing.table["condition"].value_counts()
     (normal, abnormal, left_out), sources = SHAPES[shape]
     assert listing.layout == "collection"
-    assert (counts["normal"], counts["abnormal"], listing.unlabelled_images) == (normal, abnormal, left_out)
+    assert (counts["normal"], counts["abnormal"], listing.counts()["unlabelled"]) == (normal, abnormal, left_out)
     assert set(listing.table["source"]) == sources
+
+
+def test_rim_one_has_all_three_releases_and_the_third_names_person_and_eye(tmp_path):
+    names = ["normal/r1_Im001.png", "glaucoma/r2_Im004.png", "normal/r3_N-7-L_x.png", "normal/r3_N-7-R_x.png"]
+    put(tmp_path, *(f"RIM-ONE_DL_images/partitioned_by_hospital/test_set/{name}" for name in names))
+    table = scan(tmp_path, "auto", CLASSES).table.sort_values("path")
+    assert table["source"].tolist() == ["RIM-ONE DL r2", "RIM-ONE DL r1", "RIM-ONE DL r3", "RIM-ONE DL r3"]
+    assert table["patient"].tolist() == ["", "", "N-7", "N-7"]
+    assert table["eye"].tolist() == ["", "", "OS", "OD"]
+
+
+def test_refuge_s_validation_images_may_lie_in_class_folders(tmp_path):
+    put(tmp_path, "Training400/Glaucoma/g0001.jpg", "Training400/Non-Glaucoma/n0001.jpg")
+    put(tmp_path, "Validation400/Glaucoma/V0001.jpg", "Validation400/Non-Glaucoma/V0002.jpg")
+    listing = scan(tmp_path, "auto", CLASSES)
+    assert set(listing.table["source"]) == {"REFUGE"}
+    assert listing.table["condition"].value_counts().to_dict() == {"normal": 2, "abnormal": 2}
+
+
+def test_smdg_s_patients_and_eyes_are_read(tmp_path):
+    names = ["PAPILA-1", "PAPILA-2", "BEH-3"]
+    put(tmp_path, *(f"full-fundus/{name}.png" for name in names))
+    rows = [
+        ["names", "types", "patient_id", "eye"],
+        [names[0], 0, 7, "OD"],
+        [names[1], 1, 7, "OS"],
+        [names[2], 0, "", ""],
+    ]
+    sheet(tmp_path / "metadata - standardized.csv", rows)
+    table = scan(tmp_path, "auto", CLASSES).table.sort_values("path")
+    assert table[["patient", "eye"]].to_numpy().tolist() == [["", ""], ["7", "OD"], ["7", "OS"]]
 
 
 def test_each_image_of_a_table_has_its_own_label(tmp_path):

@@ -42,8 +42,12 @@ def test_every_file_of_a_fold_tree_is_listed_once_and_known_by_its_bytes(tmp_pat
         "folds": 3,
         "normal": 6,
         "abnormal": 6,
+        "patients": None,
+        "both_eyes": None,
         "ignored_files": 0,
         "unlabelled_images": 0,
+        "ignored_images": 0,
+        "masks": 0,
     }
     row = index.iloc[17]
     assert row["image"] == hashlib.sha256((tmp_path / row["path"]).read_bytes()).hexdigest()

@@ -171,6 +171,7 @@ def test_paths_and_dvc_name_the_same_files():
         paths.SAMPLE,
         paths.INDEX,
         paths.FOLDS,
+        paths.LEFT_OUT,
         paths.PIXELS,
         paths.PIXELS_TABLE,
         paths.BACKBONE,

@@ -5,7 +5,8 @@ import pytest
 from trees import CLASSES, class_tree, fold_tree, jpeg, labelled, labels_tree, write_labels
 
 from glaucoma.base.errors import DataError
-from glaucoma.dataset.layouts import condition_of, scan
+from glaucoma.dataset.layouts import scan
+from glaucoma.dataset.spelling import condition_of
 
 
 def refusal(root, layout="auto", classes=CLASSES):
@@ -82,7 +83,7 @@ def test_junk_is_ignored_silently_and_other_files_are_counted(tmp_path):
     (root / "normal/notes.txt").write_text("x")
     (root / "readme.md").write_text("x")
     listing = scan(root, "auto", CLASSES)
-    assert (len(listing.table), listing.ignored_files) == (8, 2)
+    assert (len(listing.table), listing.counts()["file"]) == (8, 2)
 
 
 def test_a_fold_tree_may_hold_other_files_and_folders(tmp_path):
@@ -93,14 +94,14 @@ def test_a_fold_tree_may_hold_other_files_and_folders(tmp_path):
     (root / "extra/eye.jpg").write_bytes(jpeg(1))
     (root / "Fold0/train/eye.jpg").write_bytes(jpeg(1))
     listing = scan(root, "auto", CLASSES)
-    assert (len(listing.table), listing.ignored_files) == (36, 4)
+    assert (len(listing.table), listing.counts()["file"]) == (36, 4)
 
 
 def test_images_without_a_label_are_counted(tmp_path):
     root = labels_tree(tmp_path, labelled(6))
     (root / "images/new.jpg").write_bytes(jpeg(77))
     listing = scan(root, "auto", CLASSES)
-    assert (len(listing.table), listing.unlabelled_images, listing.ignored_files) == (6, 1, 0)
+    assert (len(listing.table), dict(listing.counts())) == (6, {"unlabelled": 1})
 
 
 def test_a_missing_root_says_where_it_was_looked_for(tmp_path, monkeypatch):
@@ -161,9 +162,17 @@ def test_a_class_folder_of_another_name_is_named_with_the_known_ones(tmp_path):
     assert "suspect" in refusal(class_tree(tmp_path / "classes", names=("normal", "suspect")))
 
 
-def test_a_folder_too_many_around_the_layout_is_recognised(tmp_path):
-    fold_tree(tmp_path / "archive")
-    assert f"set data.root to {tmp_path / 'archive'}" in refusal(tmp_path)
+def test_a_layout_is_found_below_folders_that_an_archive_brings(tmp_path):
+    fold_tree(tmp_path / "a/archive")
+    listing = scan(tmp_path / "a", "auto", CLASSES)
+    assert (listing.layout, len(listing.table)) == ("folds", 36)
+    for part in ("train", "test"):  # a folder twice, as archives have it
+        class_tree(tmp_path / "b/archive/Dataset" / part / part, images=8, names=("Non Glaucoma", "1_glaucoma"))
+    (tmp_path / "b/readme.txt").write_text("x")
+    listing = scan(tmp_path / "b", "auto", CLASSES)
+    assert (listing.layout, len(listing.table), dict(listing.counts())) == ("sources", 16, {"file": 1})
+    assert "source" not in listing.table
+    assert all((tmp_path / "b" / path).is_file() for path in listing.table["path"])
 
 
 def test_a_class_without_images_is_named_with_its_place(tmp_path):
@@ -230,8 +239,8 @@ def test_all_faults_of_labels_csv_are_told_at_once(tmp_path):
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("", "has no column image and label"),
-        ("file,label\na.jpg,1\n", "has no column image (columns: file, label)"),
+        ("", "is empty, so it has no column image and label"),
+        ("eyes,label\na.jpg,1\n", "has no column image (columns: eyes, label)"),
         ("image,label,label\na.jpg,1,1\n", "has two columns label"),
         ("image,label\n", "lists no images"),
         ("image,label\na.jpg,1,1\n", "more cells than the header"),

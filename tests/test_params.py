@@ -88,6 +88,7 @@ def test_a_missing_key_is_named(edited, key: str):
         ("optimizer", "adamw", "optimizer is 'adamw'"),
         ("data.image_size", 31, "data.image_size is 31"),
         ("data.layout", "folder", "data.layout is 'folder'"),
+        ("data.patients", "", "data.patients is ''"),
         ("data.classes", {"RG": "glaucoma", "NRG": "normal"}, "data.classes.RG is 'glaucoma'"),
         ("head.dropout", 1.0, "head.dropout is 1.0"),
         ("search.metric", "loss", "search.metric is 'loss'"),

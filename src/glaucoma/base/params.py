@@ -117,7 +117,6 @@ Score = Literal[
     "ece",
     "cost",
 ]
-Condition = Literal["normal", "abnormal"]
 VIEWS = ("none", "retina", "disc", "wide")  # parts of a photograph that a network may see
 
 
@@ -165,7 +164,8 @@ class Data(Section):
     layout: Literal["auto", "folds", "labels", "classes", "collection", "sources"]
     image_size: Annotated[int, Field(ge=32, le=1024)]
     crop: Annotated[str, AfterValidator(_known_crop)]
-    classes: Annotated[dict[str, Condition], Field(min_length=2)]
+    classes: Annotated[dict[str, Literal["normal", "abnormal", "ignore"]], Field(min_length=2)]
+    patients: Annotated[str, Field(min_length=1)]
     unreadable: Literal["stop", "drop"]
     max_megapixels: Positive
 

@@ -11,6 +11,7 @@ TRUTH = "truth.csv"  # beside them: the measures of each eye, exactly
 
 INDEX = Path("data/index.csv")  # one row per listed file
 FOLDS = Path("data/folds.csv")  # the split of each image in each fold; beside the photographs, it freezes them
+LEFT_OUT = Path("data/left_out.csv")  # every file below data.root that the index does not list, and why
 PIXELS = Path("data/pixels.npy")  # uint8, (images, size, size, 3), one row per distinct image
 PIXELS_TABLE = Path("data/pixels.csv")  # image id of each row of PIXELS
 CROPS = Path("data/crops.csv")  # box of each image of PIXELS where data.crop asks for one

@@ -38,7 +38,10 @@ __all__ = [
 PROFILES = Path("profiles")
 SHIPPED = "shipped"  # name of the shipped parameters
 PREVIOUS = PROFILES / "previous.yaml"  # params.yaml before the last profile, whole
-KEPT = ("data.root", "data.layout", "data.classes", "data.unreadable", "data.max_megapixels", "audit.waive")
+KEPT = (
+    *("data.root", "data.layout", "data.classes", "data.patients", "data.unreadable", "data.max_megapixels"),
+    "audit.waive",
+)
 
 
 def shipped() -> str:

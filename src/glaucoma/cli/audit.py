@@ -28,7 +28,7 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 
 def _audit(folder: Path, output: Path, params_file: str | None, *, as_json: bool) -> int:
-    """Write findings.csv, duplicates.csv, probes.csv, their pictures and audit.json; print the findings.
+    """Write left_out.csv, findings.csv, duplicates.csv, probes.csv, their pictures and audit.json; print the findings.
 
     Returns:
         Exit code: that of AuditError if there are errors, which are printed with the rest, once.
@@ -45,7 +45,16 @@ def _audit(folder: Path, output: Path, params_file: str | None, *, as_json: bool
     else:
         params = load_params(params_file or paths.PARAMS)
     classes = params.data.classes
-    index, _ = build_index(folder, layout="auto", classes=classes, n_folds=None, held_out=0, seed=params.seed)
+    index, _ = build_index(
+        folder,
+        layout="auto",
+        classes=classes,
+        n_folds=None,
+        held_out=0,
+        seed=params.seed,
+        patients=params.data.patients,
+        left_out=output / "left_out.csv",
+    )
     findings = audit(index, folder, params)
     table_file = write(findings, output, output / "audit.json")
     write_found(index, folder, output, params.data.max_megapixels)

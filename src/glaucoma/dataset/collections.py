@@ -15,15 +15,13 @@ from pathlib import Path
 import pandas as pd
 
 from glaucoma.base.errors import DataError, listed, shown
-from glaucoma.dataset.labels import read_rows
+from glaucoma.dataset.beside import VARIANTS, is_mask_folder
+from glaucoma.dataset.spelling import IGNORE, condition_of, eye_of
+from glaucoma.dataset.tables import read_rows
 from glaucoma.dataset.walk import Found
 
 __all__ = ["COLLECTIONS", "Collection", "read_collection", "recognise"]
 
-# Masks, outlines and second, cropped copies of the photographs, which most archives bring along
-BESIDE = re.compile(
-    r"mask|segment|annotation|ground.?truth|^gt$|contour|optic-(cup|disc)|artery|^vein|vessel|_(cropped|square)$", re.I
-)
 UNSURE = {"2", "-1", "suspect"}  # suspected glaucoma (PAPILA, SMDG-19): neither class, left out and counted
 
 
@@ -68,7 +66,8 @@ COLLECTIONS = (
     Collection("ACRIMA", _pattern(r"im\d+(?P<label>_g)?_acrima"), {"_g": "abnormal", "": "normal"}),
     Collection(
         "RIM-ONE DL",
-        _pattern(r"(?P<label>normal|glaucoma)/(?P<part>r[123])_im\d+"),
+        # r1_Im001, r2_Im001; r3_N-1-L_left_half names person and eye
+        _pattern(r"(?P<label>normal|glaucoma)/(?P<part>r[123])_(?:(?P<patient>[a-z]-\d+)-(?P<eye>[lr])(?=[_.]))?[^/]*"),
         {"normal": "normal", "glaucoma": "abnormal"},
         instead="partitioned_randomly",  # than partitioned_by_hospital; the same 485 images
     ),
@@ -109,7 +108,7 @@ COLLECTIONS = (
         _pattern(r"full-fundus/[^/]+"),
         {"0": "normal", "1": "abnormal"},
         table=re.compile(r"metadata.*\.csv", re.I),
-        columns={"image": "names", "label": "types"},
+        columns={"image": "names", "label": "types", "patient": "patient_id", "eye": "eye|laterality"},
         key=lambda cell, table: cell,
         source=lambda key: key.rpartition("-")[0] or key,  # PAPILA-12 is of PAPILA
     ),
@@ -128,51 +127,71 @@ def recognise(root: Path, found: Found) -> Collection | None:
     return None
 
 
-def read_collection(one: Collection, root: Path, found: Found) -> tuple[pd.DataFrame, int]:
+def read_collection(
+    one: Collection, root: Path, found: Found, classes: Mapping[str, str], patients: str = "auto"
+) -> tuple[pd.DataFrame, list[tuple[Path, str, str]]]:
     """Label the images of a collection.
 
+    Args:
+        one: the collection.
+        root: its folder.
+        found: a walk of it.
+        classes: of folders (data.classes), where neither name nor table tells the label: REFUGE's validation images
+            in class folders.
+        patients: data.patients; a column of this name is read in place of the collection's own.
+
     Returns:
-        `path`, `condition`, `source` and, where known, `patient`, `eye`, one row per labelled image; and how many
-        photographs have no label or only a suspicion.
+        `path`, `condition`, `source` and, where known, `patient`, `eye`, one row per labelled image; and the images
+        that are left out, as `Listing.left_out` has them.
 
     Raises:
         DataError: a table cannot be read, or labels are unknown.
     """
-    known = _known(one, root, found)
-    rows, without, strange = [], 0, []
+    known = _known(one, root, found, patients)
+    rows, strange = [], []
+    left_out = [(path, "mask", "beside the photographs, by its folder") for path in found.images if _beside(path, root)]
     inside = [path for path in found.images if not _beside(path, root)]
     if one.instead and any(one.instead not in path.parts for path in inside):
+        left_out += [(path, "file", f"again in {one.instead}") for path in inside if one.instead in path.parts]
         inside = [path for path in inside if one.instead not in path.parts]
     for path in inside:
-        match = one.image.search(path.relative_to(root).as_posix())
-        if not match:
-            without += 1
-            continue
-        groups = match.groupdict()
+        name = path.relative_to(root)
+        match = one.image.search(name.as_posix())
+        groups = match.groupdict() if match else {}
         told = {**groups, **known.get(path.stem.lower(), {})}
         label = (told.get("label") or "").lower().removesuffix(".0")  # as a spreadsheet may write 1
-        if (one.table and not label) or label in UNSURE:
-            without += 1
-        elif label not in one.labels:
-            strange.append(f"{shown(path.relative_to(root))} is {shown(label)!r}")
+        folder = next(filter(None, (condition_of(part, classes) for part in reversed(name.parts[:-1]))), None)
+        if folder == IGNORE:
+            left_out.append((path, "ignored", "in a folder that data.classes leaves out"))
+        elif label in UNSURE:
+            left_out.append((path, "unlabelled", f"only suspected ({label})"))
+        elif not match or (one.table and not label and folder is None):
+            left_out.append((path, "unlabelled", f"no label in {one.name}'s names and tables"))
+        elif label not in one.labels and not (one.table and not label):
+            strange.append(f"{shown(name)} is {shown(label)!r}")
         else:
             source = one.source(path.stem) if one.source else f"{one.name} {told.get('part') or ''}".strip()
-            row = {"path": path, "condition": one.labels[label], "source": source}
-            rows.append({**row, **{name: told[name].upper() for name in ("patient", "eye") if told.get(name)}})
+            row = {"path": path, "condition": one.labels.get(label, folder), "source": source}
+            if eye := told.get("eye"):
+                row["eye"] = eye_of(eye) or eye.upper()
+            rows.append({**row, **({"patient": told["patient"].upper()} if told.get("patient") else {})})
     if strange:
         labels = ", ".join(one.labels)
         remedy = "mend the table, or list the images in a labels.csv"
         raise DataError(f"{one.name} has labels other than {labels}:{listed(strange)}", remedy)
     table = pd.DataFrame(rows, columns=["path", "condition", "source", "patient", "eye"]).fillna("")
-    return table.drop(columns=[name for name in ("patient", "eye") if not (table[name] != "").any()]), without
+    return table.drop(columns=[name for name in ("patient", "eye") if not (table[name] != "").any()]), left_out
 
 
-def _known(one: Collection, root: Path, found: Found) -> dict[str, dict[str, str]]:
+def _known(one: Collection, root: Path, found: Found, patients: str) -> dict[str, dict[str, str]]:
     """What the collection's tables tell of each image, by the image's key in lower case."""
     known: dict[str, dict[str, str]] = {}
+    columns = dict(one.columns or {})
+    if patients not in ("auto", "none"):
+        columns["patient"] = patients.lower()
     for path in found.tables:
         if one.table and one.table.fullmatch(path.name):
-            for row in read_rows(path, one.columns or {}):
+            for row in read_rows(path, columns):
                 key = one.key(row.pop("image"), path.name).lower()
                 if key:
                     known.setdefault(key, {}).update({name: cell for name, cell in row.items() if cell})
@@ -180,4 +199,4 @@ def _known(one: Collection, root: Path, found: Found) -> dict[str, dict[str, str
 
 
 def _beside(path: Path, root: Path) -> bool:
-    return any(BESIDE.search(part) for part in path.relative_to(root).parts[:-1])
+    return any(is_mask_folder(part) or VARIANTS.search(part) for part in path.relative_to(root).parts[:-1])

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from glaucoma.base.errors import many, shown
+from glaucoma.base.files import write_csv
 from glaucoma.base.index import COLUMNS, CONDITIONS
 from glaucoma.base.progress import say
 from glaucoma.base.workers import in_threads
@@ -18,6 +19,13 @@ from glaucoma.photos.images import Unreadable, read_header
 from glaucoma.photos.looks import clusters, look_at
 
 __all__ = ["build_index"]
+
+LEFT_OUT = (  # what is told of each kind
+    ("ignored_files", "file", "being no images or outside the layout"),
+    ("unlabelled_images", "image", "having no label, or only a suspicion"),
+    ("ignored_images", "image", "of a class that is none of ours"),
+    ("masks", "image", "being masks or drawings"),
+)
 
 
 def build_index(
@@ -30,7 +38,9 @@ def build_index(
     seed: int,
     max_megapixels: float = 100.0,
     kept: Path | None = None,
-) -> tuple[pd.DataFrame, dict[str, int | str]]:
+    patients: str = "auto",
+    left_out: Path | None = None,
+) -> tuple[pd.DataFrame, dict[str, int | str | None]]:
     """List a folder of labelled images, identify each file by its bytes, and draw folds where there are none.
 
     Folds come from the layout, else from a frozen file beside the images, else from a draw.
@@ -44,6 +54,8 @@ def build_index(
         seed: of the draw, which leaves a patient's images, and copies of one photograph, in one split.
         max_megapixels: larger images are compared with none.
         kept: file in which looks at images are kept, as `look_at` has it.
+        patients: auto, none, or the column of label tables that names patients (data.patients).
+        left_out: file to which every file that is not in the index is written, with the reason: path, kind, reason.
 
     Returns:
         The index, as `read_index` gives it, and its metrics (flat).
@@ -51,7 +63,7 @@ def build_index(
     Raises:
         DataError: what does not fit the layout; files that cannot be opened; too few images for the folds.
     """
-    listing = scan(root, layout, classes)
+    listing = scan(root, layout, classes, patients)
     table = listing.table.sort_values("path", ignore_index=True)
     table["image"] = content_ids(root, table["path"])
     table[["width", "height"]] = _sizes(root, table)
@@ -60,7 +72,7 @@ def build_index(
         if frozen:
             say(f"index: folds as they are frozen in {shown(frozen)}")
             table = apply_folds(table, frozen)
-            listing.ignored_files -= 1
+            listing.left_out = [one for one in listing.left_out if one[0] != frozen]
         elif n_folds is None:
             table = table.assign(fold=0, split="train")
         else:
@@ -71,21 +83,44 @@ def build_index(
     table = table[[*COLUMNS, *extra, "width", "height"]]
     table = table.sort_values(["fold", "split", "condition", "path"], ignore_index=True).astype({"fold": "int64"})
     metrics = _metrics(table, listing)
-    _tell(metrics)
+    if left_out:
+        write_csv(left_out, _left_out(listing, root))
+    _tell(metrics, left_out)
     return table, metrics
 
 
-def _metrics(index: pd.DataFrame, listing: Listing) -> dict[str, int | str]:
-    """Counts of an index: files, distinct images in all and of each class, folds, and what was left out."""
+def _metrics(index: pd.DataFrame, listing: Listing) -> dict[str, int | str | None]:
+    """Counts of an index: files, distinct images in all and of each class, folds, people, and what was left out."""
+    counts = listing.counts()
     return {
         "layout": listing.layout,
         "files": index["path"].nunique(),
         "images": index["image"].nunique(),
         "folds": index["fold"].nunique(),
         **{name: index.loc[index["condition"] == name, "image"].nunique() for name in CONDITIONS},
-        "ignored_files": listing.ignored_files,
-        "unlabelled_images": listing.unlabelled_images,
+        **_people(index),
+        "ignored_files": counts["file"],
+        "unlabelled_images": counts["unlabelled"],
+        "ignored_images": counts["ignored"],
+        "masks": counts["mask"],
     }
+
+
+def _people(index: pd.DataFrame) -> dict[str, int | None]:
+    """How many people are known, and how many of them with images of both eyes; None where none is known."""
+    if "patient" not in index:
+        return {"patients": None, "both_eyes": None}
+    known = index[index["patient"] != ""]
+    if "eye" not in index:
+        return {"patients": known["patient"].nunique(), "both_eyes": None}
+    eyes = known[known["eye"].isin(["OD", "OS"])].groupby("patient")["eye"].nunique()
+    return {"patients": known["patient"].nunique(), "both_eyes": int((eyes > 1).sum())}
+
+
+def _left_out(listing: Listing, root: Path) -> pd.DataFrame:
+    """What a listing leaves out, by path."""
+    rows = [(path.relative_to(root).as_posix(), kind, reason) for path, kind, reason in listing.left_out]
+    return pd.DataFrame(sorted(set(rows)), columns=["path", "kind", "reason"])
 
 
 def _sizes(root: Path, table: pd.DataFrame) -> pd.DataFrame:
@@ -103,11 +138,10 @@ def _sizes(root: Path, table: pd.DataFrame) -> pd.DataFrame:
     return known.loc[table["image"]].set_index(table.index)
 
 
-def _tell(metrics: Mapping[str, int | str]) -> None:
+def _tell(metrics: Mapping[str, int | str | None], left_out: Path | None) -> None:
     files, images, folds = (many(metrics[f"{name}s"], name) for name in ("file", "image", "fold"))
     balance = f"{metrics['normal']} normal, {metrics['abnormal']} abnormal"
     say(f"index: {files}, which are {images} ({balance}), in {folds}; layout {metrics['layout']}")
-    if metrics["ignored_files"]:
-        say(f"index: {many(metrics['ignored_files'], 'file')} ignored, being no images or outside the layout")
-    if metrics["unlabelled_images"]:
-        say(f"index: {many(metrics['unlabelled_images'], 'image')} left out, having no label, or only a suspicion")
+    told = [f"{many(metrics[key], noun)} {why}" for key, noun, why in LEFT_OUT if metrics[key]]
+    if told:
+        say(f"index: left out: {'; '.join(told)}" + (f"; each is in {left_out}" if left_out else ""))

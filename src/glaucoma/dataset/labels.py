@@ -1,23 +1,34 @@
-"""labels.csv: which image is of which class, and, where known, of which patient and source."""
+"""Label tables, whatever they are called: which image is of which class and, where known, of which patient and source.
+
+labels.csv in the folder is taken as it is meant; of other tables those that name images and classes.
+"""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
 
 from glaucoma.base.errors import DataError, listed, many, shown
+from glaucoma.base.index import ABNORMAL, CONDITIONS
+from glaucoma.dataset.beside import is_mask_name
+from glaucoma.dataset.spelling import ANSWERS, COLUMNS, IGNORE, LETTERS, condition_of, eye_of, plain
+from glaucoma.dataset.tables import read_cells
 from glaucoma.dataset.walk import is_image_name
 from glaucoma.photos.images import SUFFIXES
 
-__all__ = ["find_labels", "read_labels", "read_rows"]
+__all__ = ["UNUSED", "Labels", "Table", "find_labels", "find_tables", "read_labels", "understand"]
 
-REQUIRED, OPTIONAL = ("image", "label"), ("patient", "eye", "source")
+TITLE = 10  # rows in which the header is looked for
+OPTIONAL = ("patient", "eye", "source")
+UNUSED = "columns that are not used"
+NOT_AN_IMAGE = f"another suffix than {' '.join(sorted(SUFFIXES))}"
 
 
 def find_labels(root: Path) -> Path | None:
@@ -25,153 +36,279 @@ def find_labels(root: Path) -> Path | None:
     return next((path for path in sorted(root.iterdir()) if path.name.lower() == "labels.csv"), None)
 
 
-def read_labels(
-    path: Path, root: Path, condition_of: Callable[[str], str | None], known: Sequence[str]
-) -> pd.DataFrame:
-    """Read and check labels.csv.
+@dataclass
+class Table:
+    """A table whose columns are understood, or what it lacks.
 
-    Columns are found by name in any order; comma, semicolon and tab separate them; images are named relative to `root`
-    or absolutely, and lie within it.
+    Attributes:
+        path: the file.
+        places: column of `image`, `label` or `yes` (0/1 for glaucoma), and of what else is known.
+        hot: column → class, where each class has a column of its own.
+        rows: line number and cells, below the header.
+        header: names of the columns, as they stand.
+        lacks: why it is no label table, or "".
+    """
+
+    path: Path
+    places: dict[str, int] = field(default_factory=dict)
+    hot: dict[int, str] = field(default_factory=dict)
+    rows: list[tuple[int, list[str]]] = field(default_factory=list)
+    header: list[str] = field(default_factory=list)
+    lacks: str = ""
+
+    def cell(self, row: list[str], name: str) -> str:
+        """A row's cell of a column of ours, "" where there is none."""
+        at = self.places.get(name, len(row))
+        return row[at] if at < len(row) else ""
+
+
+@dataclass
+class Labels:
+    """What label tables say.
+
+    Attributes:
+        table: one row per image: `path` (below the root), `condition` and, where the columns exist, `patient`, `eye`,
+            `source`.
+        left_out: images of no class of ours, with the reason.
+        unused: for each table, one sentence on the columns that are not used; only where there are some.
+    """
+
+    table: pd.DataFrame
+    left_out: list[tuple[Path, str]]
+    unused: list[str]
+
+
+class Finder:
+    """Finds the image that a cell names: relative to the root, absolute, without folder or suffix, in any case."""
+
+    def __init__(self, root: Path, images: Sequence[Path]):
+        self.root = root
+        # Not resolve(): a link within the root may lead out of it, a name may not
+        self.starts = (os.path.abspath(root), os.path.realpath(root))  # noqa: PTH100
+        self.by_name: dict[str, list[Path]] = defaultdict(list)
+        for path in images:
+            for key in {_key(path.name), _key(path.stem)}:
+                self.by_name[key].append(path)
+
+    def find(self, cell: str) -> tuple[Path | None, str]:
+        """The file, or None and what is wrong; a file may still be missing, and its name be that of no image."""
+        if "\0" in cell:
+            return None, "is not on disk"  # no file system has such a name
+        below = None
+        for spelling in (cell, cell.strip(), cell.strip().replace("\\", "/")):  # as it stands; padded; from Windows
+            for start in self.starts:
+                inside = Path(os.path.relpath(os.path.join(start, spelling), start))  # noqa: PTH118
+                if os.pardir not in inside.parts:
+                    below = below or self.root / inside
+                    if (self.root / inside).is_file():
+                        return self.root / inside, ""
+        fitting = self._fitting(cell.strip().replace("\\", "/"))
+        if len(fitting) == 1:
+            return fitting[0], ""
+        if fitting:
+            return None, "has a name that several files have; give its folder"
+        return None, "is not on disk" if below else "lies outside data.root"
+
+    def _fitting(self, cell: str) -> list[Path]:
+        """Files with the name, narrowed by folders as far as these agree; masks only where nothing else is there."""
+        try:
+            latin = cell.encode("utf-8", "surrogateescape").decode("cp1252")  # as Excel saves CSV
+        except UnicodeDecodeError:
+            latin = cell
+        for spelling in (cell, latin, cell.removesuffix(".0")):
+            parts = [_key(part) for part in spelling.split("/") if part]
+            fitting = self.by_name.get(parts[-1], []) if parts else []
+            fitting = [path for path in fitting if not is_mask_name(path)] or fitting
+            for part_count in range(2, len(parts) + 1):
+                deeper = [p for p in fitting if [_key(x) for x in p.parts[-part_count:-1]] == parts[-part_count:-1]]
+                fitting = deeper or fitting
+            if fitting:
+                return fitting
+        return []
+
+
+def _key(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def find_tables(root: Path, tables: Sequence[Path], images: Sequence[Path], patients: str) -> list[Table]:
+    """The tables below a folder, those that say the class of most images first; then those that lack something."""
+    finder = Finder(root, images)
+    told = [(understand(path, patients), path) for path in tables if path.name.lower() != "folds.csv"]
+    counts = {}
+    for table, path in told:
+        if not table.lacks:
+            _choose_image(table, finder)
+            counts[path] = sum(finder.find(table.cell(row, "image"))[0] is not None for _, row in table.rows)
+            if not counts[path]:
+                names = shown(table.cell(table.rows[0][1], "image"))
+                table.lacks = (
+                    f"its column {shown(table.header[table.places['image']])} names no image here, as {names!r}"
+                )
+    return [table for table, path in sorted(told, key=lambda one: (bool(one[0].lacks), -counts.get(one[1], 0)))]
+
+
+def understand(path: Path, patients: str = "auto") -> Table:
+    """Read a table and find its columns; `lacks` says what is missing.
 
     Args:
         path: the file.
-        root: the folder of images.
-        condition_of: class of a label, or None.
-        known: label names, for messages.
-
-    Returns:
-        One row per image: `path` (below `root`), `condition` and, where the columns exist, `patient`, `eye`, `source`.
-
-    Raises:
-        DataError: with all rows that cannot be used, by kind.
+        patients: data.patients: auto, none, or the column.
     """
-    rows = _read_rows(path)
-    problems: dict[str, list[str]] = {}
-    first_line: dict[Path, int] = {}
-    kept = []
-    for line, row in rows:
-
-        def problem(kind: str, what: str = "", line: int = line) -> None:
-            problems.setdefault(kind, []).append(f"line {line}" + (f": {what}" if what else ""))
-
-        name, label = row["image"], row["label"]
-        image = _locate(name, root)
-        condition = condition_of(label)
-        if row["extra"]:
-            problem("with more cells than the header; quote names that hold the separator", shown(name))
-        elif not name:
-            problem("without an image")
-        elif image is None:
-            problem("whose image lies outside data.root", shown(name))
-        elif not image.is_file():
-            problem("whose image is not on disk", shown(name))
-        elif not is_image_name(image.name):
-            problem(f"whose image has another suffix than {' '.join(sorted(SUFFIXES))}", shown(name))
-        elif first_line.setdefault(image, line) != line:
-            problem("whose image is listed before", f"{shown(name)} (line {first_line[image]})")
-        elif not label:
-            problem("without a label", shown(name))
-        elif condition is None:
-            names = ", ".join(map(shown, known))
-            problem(f"with an unknown label (known: {names})", f"{shown(name)} is {shown(label)!r}")
-        else:
-            kept.append({"path": image, "condition": condition, **{key: row[key] for key in OPTIONAL if key in row}})
-    if problems:
-        kinds = [f"\n  {many(len(lines), 'row')} {kind}:{listed(lines)}" for kind, lines in problems.items()]
-        remedy = f"mend {shown(path.name)}; further label names go under data.classes in params.yaml"
-        raise DataError(f"{shown(path)} cannot be used:" + "".join(kinds), remedy)
-    return pd.DataFrame(kept)
-
-
-def _read_rows(path: Path) -> list[tuple[int, dict[str, str]]]:
-    """Line number and cells by column name (`extra`: cells beyond the header) of each row that is not blank."""
-    content = path.read_bytes()
-    utf16 = content.startswith((b"\xff\xfe", b"\xfe\xff"))  # Excel's "Unicode text"
-    # Names of files can hold bytes that are no valid text; they pass through to the file system as they are
-    text = content.decode("utf-16" if utf16 else "utf-8-sig", "replace" if utf16 else "surrogateescape")
-    header = text.partition("\n")[0]
-    delimiter = max(",;\t|", key=header.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    table = Table(path)
     try:
-        columns = [cell.strip().lower() for cell in next(reader, [])]
-        wanted = (*REQUIRED, *OPTIONAL)
-        missing = [name for name in REQUIRED if name not in columns]
-        twice = [name for name in wanted if columns.count(name) > 1]
-        if missing or twice:
-            fault = f"has no column {' and '.join(missing)}" if missing else f"has two columns {twice[0]}"
-            there = ", ".join(map(shown, columns)) or "none"
-            remedy = "its first line is to be image,label[,patient,eye,source]"
-            raise DataError(f"{shown(path)} {fault} (columns: {there})", remedy)
-        rows = []
-        for cells in reader:
-            if any(cell.strip() for cell in cells):
-                cells += [""] * (len(columns) - len(cells))
-                row = {name: cells[columns.index(name)] for name in wanted if name in columns}
-                row = {name: cell if name == "image" else cell.strip() for name, cell in row.items()}
-                rows.append((reader.line_num, {**row, "extra": "".join(cells[len(columns) :])}))
-    except csv.Error as error:
-        raise DataError(f"{shown(path)}, line {reader.line_num}: {error}", "save it as UTF-8 CSV") from error
-    if not rows:
-        raise DataError(f"{shown(path)} lists no images", "add a line per image: image,label")
-    return rows
+        cells = read_cells(path)
+    except DataError as error:
+        table.lacks = error.found
+        return table
+    for at, (_, row) in enumerate(cells[:TITLE]):
+        one = _columns(Table(path, header=[cell.strip() for cell in row], rows=cells[at + 1 :]), patients)
+        if not one.lacks:
+            return one
+        table = table if table.lacks else one  # the first row tells what is missing
+    table.lacks = table.lacks or "is empty, so it has no column image and label"
+    return table
 
 
-def _locate(name: str, root: Path) -> Path | None:
-    """The file a cell names, as a path below `root`; None where it leaves it."""
-    if "\0" in name:
-        return root / "\ufffd"  # no file system has such a name: reported as not on disk
-    # Not resolve(): a link within the root may lead out of it, a name may not
-    starts = (os.path.abspath(root), os.path.realpath(root))  # noqa: PTH100
-    below = None
-    for spelling in (name, name.strip(), name.strip().replace("\\", "/")):  # as it stands; padded; from Windows
-        for start in starts:
-            inside = Path(os.path.relpath(os.path.join(start, spelling), start))  # noqa: PTH118
-            if os.pardir not in inside.parts:
-                below = below or root / inside
-                if (root / inside).is_file():
-                    return root / inside
-    return below
+def _columns(table: Table, patients: str) -> Table:
+    names = [plain(cell) for cell in table.header]
+    for ours, theirs in COLUMNS.items():
+        exact = [at for at, cell in enumerate(table.header) if cell.lower() == ours]
+        if len(exact) > 1:
+            table.lacks = f"has two columns {ours}"
+            return table
+        known = [names.index(name) for name in theirs.split() if name in names]
+        if exact or known:
+            table.places[ours] = (exact or known)[0]
+    if patients != "auto":
+        table.places.pop("patient", None)
+        if patients != "none" and plain(patients) in names:
+            table.places["patient"] = names.index(plain(patients))
+    if {"label", "yes"} <= table.places.keys() and table.header[table.places["label"]].lower() != "label":
+        del table.places["yes" if _says_classes(table) else "label"]
+    hot = {at: LETTERS.get(names[at]) or condition_of(cell, {}) for at, cell in enumerate(table.header)}
+    hot = {at: condition for at, condition in hot.items() if condition}
+    if set(hot.values()) == set(CONDITIONS) and not _says_classes(table):
+        table.hot = hot
+        for ours in [ours for ours, at in table.places.items() if at in hot or ours in ("label", "yes")]:
+            del table.places[ours]
+    missing = [] if "image" in table.places else ["image"]
+    missing += [] if table.hot or {"label", "yes"} & table.places.keys() else ["label"]
+    if missing:
+        there = ", ".join(map(shown, table.header)) or "none"
+        table.lacks = f"has no column {' and '.join(missing)} (columns: {there})"
+    elif not table.rows:
+        table.lacks = "lists no images"
+    return table
 
 
-TITLE = 10  # rows in which the header is looked for
+def _says_classes(table: Table) -> bool:
+    """Whether the column of labels holds names of classes."""
+    labels = {_clean(table.cell(row, "label")) for _, row in table.rows}
+    return any(condition_of(label, {}) or label.lower() in LETTERS for label in labels)
 
 
-def read_rows(path: Path, columns: Mapping[str, str]) -> list[dict[str, str]]:
-    """The rows of a table whose image and label are filled in.
+def _choose_image(table: Table, finder: Finder) -> None:
+    """Of several columns that could name images, take the first whose cells do."""
+    names = [plain(cell) for cell in table.header]
+    for name in COLUMNS["image"].split():
+        if name in names:
+            at = names.index(name)
+            cells = [row[at] for _, row in table.rows[:50] if at < len(row)]
+            if any(cell.strip() and finder.find(cell)[0] for cell in cells):
+                table.places["image"] = at
+                return
+
+
+def _clean(label: str) -> str:
+    """A label without what spreadsheets and lists put around it: `1.0` → 1, `['G']` → G."""
+    return re.sub(r"^(-?\d+)\.0+$", r"\1", label.strip().strip("[]'\" "))
+
+
+def read_labels(tables: Sequence[Table], root: Path, images: Sequence[Path], classes: Mapping[str, str]) -> Labels:
+    """Read and check label tables.
+
+    Columns are found by name in any order; comma, semicolon and tab separate them; images are named relative to `root`
+    or absolutely, and lie within it, or by a name that one file alone has.
 
     Args:
-        path: .csv, .xlsx or .json (a mapping of records).
-        columns: our name of each column → its names there in lower case, apart by `|` ("" is a nameless first column).
-            `image` and `label` have to be there.
+        tables: as `understand` or `find_tables` gives them, the most complete first; of the others,
+            images that are new.
+        root: the folder of images.
+        images: all of them, for names without folder or suffix.
+        classes: class of each label.
 
     Raises:
-        DataError: it cannot be read, or no row of its first ten names the columns.
+        DataError: with all rows that cannot be used, by kind, or what a table lacks.
     """
-    try:
-        if path.suffix.lower() == ".json":
-            frame = pd.DataFrame(json.loads(path.read_bytes()).values()).astype(str)
-            cells = [list(frame.columns), *frame.to_numpy().tolist()]
-        else:
-            options = {"header": None, "dtype": str, "keep_default_na": False}
-            excel = path.suffix.lower() == ".xlsx"
-            frame = pd.read_excel(path, **options) if excel else pd.read_csv(path, encoding_errors="replace", **options)
-            cells = frame.fillna("").astype(str).to_numpy().tolist()
-    except Exception as error:  # a damaged archive inside .xlsx can raise nearly anything
-        reason = str(error).partition("\n")[0]
-        raise DataError(f"{shown(path)} cannot be read as a table: {reason}", "unpack the archive again") from error
-    for number, header in enumerate(cells[:TITLE]):
-        names = [str(cell).strip().lower() for cell in header]
-        places = {ours: _place(names, theirs) for ours, theirs in columns.items()}
-        if all(places[name] is not None for name in ("image", "label")):
-            there = {ours: at for ours, at in places.items() if at is not None}
-            rows = [{ours: str(row[at]).strip() for ours, at in there.items()} for row in cells[number + 1 :]]
-            return [row for row in rows if row["image"] and row["label"]]
-    wanted = " and ".join(repr(columns[name]) for name in ("image", "label"))
-    raise DataError(f"{shown(path)} has no columns {wanted}", "unpack the archive again, or write a labels.csv")
+    finder = Finder(root, images)
+    problems: dict[str, list[str]] = {}
+    first: dict[Path, tuple[Table, int]] = {}
+    kept, left_out, unused = [], [], []
+    for table in tables:
+        if table.lacks:
+            remedy = "its first line is to be image,label[,patient,eye,source]"
+            raise DataError(f"{shown(table.path)} {table.lacks}", remedy)
+        for line, row in table.rows:
+            where = f"line {line}" if len(tables) == 1 else f"{shown(table.path.name)}, line {line}"
+
+            def problem(kind: str, what: str = "", where: str = where) -> None:
+                problems.setdefault(kind, []).append(where + (f": {what}" if what else ""))
+
+            name = table.cell(row, "image")
+            image, fault = finder.find(name) if name.strip() else (None, "")
+            label, condition = _condition(table, row, classes)
+            if any(cell.strip() for cell in row[len(table.header) :]):
+                problem("with more cells than the header; quote names that hold the separator", shown(name))
+            elif not name.strip():
+                problem("without an image")
+            elif image is None:
+                problem(f"whose image {fault}", shown(name))
+            elif not is_image_name(image.name):
+                problem(f"whose image has {NOT_AN_IMAGE}", shown(name))
+            elif first.setdefault(image, (table, line)) != (table, line):
+                if first[image][0] is table:
+                    problem("whose image is listed before", f"{shown(name)} (line {first[image][1]})")
+            elif condition == IGNORE:
+                left_out.append((image, f"label {shown(label)}, which data.classes leaves out"))
+            elif table.hot and not label:
+                left_out.append((image, "of neither class"))
+            elif not label:
+                problem("without a label", shown(name))
+            elif condition is None:
+                names = ", ".join(map(shown, sorted(classes)))
+                problem(f"with an unknown label (known: {names})", f"{shown(name)} is {shown(label)!r}")
+            else:
+                more = {key: table.cell(row, key).strip() for key in OPTIONAL if key in table.places}
+                if "eye" in more:
+                    more["eye"] = eye_of(more["eye"]) or more["eye"]
+                kept.append({"path": image, "condition": condition, **more})
+        used = {*table.places.values(), *table.hot}
+        if rest := [shown(cell) for at, cell in enumerate(table.header) if cell and at not in used]:
+            unused.append(f"{shown(table.path.name)}: {UNUSED}: {', '.join(rest)}")
+    if problems:
+        kinds = [f"\n  {many(len(lines), 'row')} {kind}:{listed(lines)}" for kind, lines in problems.items()]
+        names = " and ".join(shown(table.path.name) for table in tables)
+        remedy = f"mend {names}"
+        if any("unknown label" in kind for kind in problems):
+            remedy += "; further label names go under data.classes in params.yaml, as normal, abnormal or ignore"
+        whose = " and ".join(shown(table.path) for table in tables)
+        raise DataError(f"{whose} cannot be used:" + "".join(kinds), remedy)
+    return Labels(pd.DataFrame(kept, columns=_names(kept)), left_out, unused)
 
 
-def _place(names: list[str], theirs: str) -> int | None:
-    for name in theirs.split("|"):
-        if name in names and (name or names[0] == ""):
-            return names.index(name)
-    return None
+def _names(rows: Sequence[Mapping[str, object]]) -> list[str]:
+    return ["path", "condition", *(name for name in OPTIONAL if any(name in row for row in rows))]
+
+
+def _condition(table: Table, row: list[str], classes: Mapping[str, str]) -> tuple[str, str | None]:
+    """The label of a row as it stands, and its class."""
+    if table.hot:
+        on = [at for at in table.hot if at < len(row) and ANSWERS.get(plain(_clean(row[at]))) == ABNORMAL]
+        conditions = {table.hot[at] for at in on}
+        return " and ".join(table.header[at] for at in on), conditions.pop() if len(conditions) == 1 else None
+    label = _clean(table.cell(row, "label") if "label" in table.places else table.cell(row, "yes"))
+    condition = condition_of(label, classes) or LETTERS.get(label.lower())
+    if condition is None and "label" not in table.places:
+        condition = ANSWERS.get(plain(label))
+    return label, condition

@@ -1,8 +1,9 @@
 """The ways a folder of labelled photographs can be laid out, read into one listing.
 
-Layout `folds` is FoldK/{train,test,valid}/CLASS/**; it brings its folds. `labels` is labels.csv beside images, and
-`classes` is CLASS/**, `collection` is a published one (glaucoma.dataset.collections), `sources` is a folder per source,
-each in any of these three; folds are drawn for all four (glaucoma.dataset.folds).
+Layout `folds` is FoldK/{train,test,valid}/CLASS/**; it brings its folds. `labels` is labels.csv, or another table that
+names images and classes, `classes` is CLASS/**, `collection` is a published one (glaucoma.dataset.collections),
+`sources` is a folder per source, each in any of these three; folds are drawn for all four (glaucoma.dataset.folds).
+Any of them may lie deeper, as archives unpack: archive/Dataset/….
 """
 
 from __future__ import annotations
@@ -13,26 +14,28 @@ from pathlib import Path
 
 import pandas as pd
 
-from glaucoma.base.errors import DataError, shown
+from glaucoma.base.errors import DataError, many, shown
 from glaucoma.base.index import CONDITIONS, SPLITS
 from glaucoma.base.progress import say
+from glaucoma.dataset.beside import is_mask_folder, is_mask_name, mask_looks
 from glaucoma.dataset.collections import COLLECTIONS, read_collection, recognise
-from glaucoma.dataset.labels import find_labels, read_labels
-from glaucoma.dataset.listing import FOLD, Listing, class_folders, complain, condition_of
-from glaucoma.dataset.walk import Found, entries, folders, walk
+from glaucoma.dataset.labels import UNUSED, Table, find_labels, find_tables, read_labels, understand
+from glaucoma.dataset.listing import FOLD, Listing, class_folders, complain, set_masks_aside
+from glaucoma.dataset.people import with_people
+from glaucoma.dataset.spelling import IGNORE, PART, condition_of
+from glaucoma.dataset.walk import entries, folders, walk
 
-__all__ = ["Listing", "condition_of", "scan"]
-
-PARTS = frozenset({"train", "training", "test", "testing", "valid", "validation", "val", "dev"})
+__all__ = ["Listing", "scan"]
 
 
-def scan(root: Path, layout: str, classes: Mapping[str, str]) -> Listing:
+def scan(root: Path, layout: str, classes: Mapping[str, str], patients: str = "auto") -> Listing:
     """List the labelled images of a folder.
 
     Args:
         root: the folder (data.root).
         layout: auto, folds, labels, classes, collection or sources (data.layout).
-        classes: class of each folder or label name (data.classes).
+        classes: class of each folder or label name, or `ignore` (data.classes).
+        patients: auto, none, or the column of label tables that names patients (data.patients).
 
     Raises:
         DataError: the folder is missing, empty or no folder, or does not fit its layout: all that is wrong at once.
@@ -47,45 +50,109 @@ def scan(root: Path, layout: str, classes: Mapping[str, str]) -> Listing:
         raise DataError(f"data.root, {shown(root)}, cannot be opened: {error.strerror}", "set another") from error
     if not entries(root):
         raise DataError(f"data.root, {shown(root)}, is empty", "put the images there, or set data.root to their folder")
-    listing = READERS[_detect(root, classes) if layout == "auto" else layout](root, classes)
+    found = _detect(root, classes, patients)
+    if layout == "auto":
+        layout, at = found or ("classes", _complain_early(root))
+    else:
+        at = found[1] if found and found[0] == layout else root
+    listing = READERS[layout](at, classes, patients)
+    if layout != "labels":  # a table that lists an image means it
+        set_masks_aside(listing, filter(is_mask_name, listing.table["path"]), "mask or drawing, by its name")
+        set_masks_aside(listing, mask_looks(list(listing.table["path"])), "mask, by its look")
+    if at != root:
+        listing.notes.append(f"the photographs are in {shown(at.relative_to(root))}")
+        inside = walk(at)
+        apart = {*inside.images, *inside.others}
+        whole = walk(root)
+        listing.leave_out([path for path in whole.images if path not in apart], "file", "outside the layout")
+        listing.leave_out([path for path in whole.others if path not in apart], "file", "no image")
     listing.table["path"] = [path.relative_to(root).as_posix() for path in listing.table["path"]]
+    _tell_people(listing, patients, root)
+    for note in listing.notes:
+        say(f"index: {note}")
     return listing
 
 
-def _detect(root: Path, classes: Mapping[str, str]) -> str:
-    if any(FOLD.fullmatch(name) for name in folders(root)):
-        return "folds"
-    if find_labels(root):
-        return "labels"
+def _tell_people(listing: Listing, patients: str, root: Path) -> None:
+    """Add the people that names tell, where `data.patients` lets them."""
+    if patients == "none":
+        listing.table = listing.table.drop(columns="patient", errors="ignore")
+    elif patients == "auto":
+        listing.table, people, both = with_people(listing.table)
+        if people:
+            listing.patients, listing.both_eyes = people, both
+            how = (
+                "folds keep each together" if "fold" not in listing.table else "the audit looks for each in two splits"
+            )
+            listing.notes.append(
+                f"file names tell {many(people, 'person', 'people')}, {both} with both eyes; {how} "
+                "(data.patients: none, if they are no people)"
+            )
+    elif "patient" not in listing.table:
+        columns = "".join(f"; {note}" for note in listing.notes if UNUSED in note)
+        problem = f"no label table of {shown(root)} has data.patients' column, {shown(patients)}{columns}"
+        raise DataError(problem, "set data.patients to auto, none, or a column of a label table")
+
+
+def _detect(root: Path, classes: Mapping[str, str], patients: str) -> tuple[str, Path] | None:
+    """The layout of a folder, and the folder below it that has it; None where there is none."""
     names = folders(root)
+    if any(FOLD.fullmatch(name) for name in names):
+        return "folds", root
+    if find_labels(root):
+        return "labels", root
     if {condition_of(name, classes) for name in names} >= set(CONDITIONS):
-        return "classes"
-    one = recognise(root, walk(root))
-    if len(names) > 1 and all(_holds_a_source(root / name, classes) for name in names):
+        return "classes", root
+    found = walk(root)
+    one = recognise(root, found)
+    inner = _inner(root, classes)
+    if len(inner) > 1 and all(_detect(root / name, classes, patients) for name in inner):
         # A collection may be unpacked in parts; among other sources it must not swallow them, even where it is most
-        parts = one and all(recognise(root / name, walk(root / name)) is one for name in names)
-        return "collection" if parts else "sources"
+        parts = one and all(PART.fullmatch(name) or recognise(root / name, walk(root / name)) is one for name in inner)
+        return ("collection" if parts else "sources"), root
     if one:
-        return "collection"
-    if names:
-        return "classes"
+        return "collection", root
+    if found.images and any(not table.lacks for table in find_tables(root, found.tables, found.images, patients)):
+        return "labels", root
+    if len(inner) == 1 and not walk(root, below=False).images:
+        return _detect(root / inner[0], classes, patients)
+    return None
+
+
+def _inner(root: Path, classes: Mapping[str, str]) -> list[str]:
+    """The folders in a folder that hold photographs, as far as names tell."""
+    names = [name for name in folders(root) if not is_mask_folder(name) and condition_of(name, classes) != IGNORE]
+    return [name for name in names if walk(root / name).images]
+
+
+def _complain_early(root: Path) -> Path:
+    """The folder whose class folders are to be complained of: the innermost one, where archives nest.
+
+    Raises:
+        DataError: there are no folders at all.
+    """
+    while len(folders(root)) == 1 and not walk(root, below=False).images and folders(root / folders(root)[0]):
+        root = root / folders(root)[0]
+    if folders(root):
+        return root
     found = walk(root, below=False)
+    lacking = [f"; {table.path.name} {table.lacks}" for table in find_tables(root, found.tables, found.images, "auto")]
     raise DataError(
         f"data.root, {shown(root)}, has neither FoldK folders nor labels.csv nor class folders "
-        f"({len(found.images)} images, {found.others} other files)",
+        f"({many(len(found.images), 'image')}, {many(len(found.others), 'other file')}){''.join(map(shown, lacking))}",
         "sort the images into a folder per class, or add a labels.csv with the columns image,label",
     )
 
 
-def _read_folds(root: Path, classes: Mapping[str, str]) -> Listing:
-    ignored, numbered = Found(), defaultdict(list)
-    ignored.ignore(walk(root, below=False))
+def _read_folds(root: Path, classes: Mapping[str, str], patients: str) -> Listing:
+    listing, numbered = Listing("folds", pd.DataFrame()), defaultdict(list)
+    listing.leave_out_all(walk(root, below=False))
     for name in folders(root):
         match = FOLD.fullmatch(name)
         if match:
             numbered[int(match[1])].append(name)
         else:
-            ignored.ignore(walk(root / name))
+            listing.leave_out_all(walk(root / name))
     if not numbered:
         raise DataError(f"data.root, {shown(root)}, holds no folder named Fold0, Fold1 …", "set data.layout to auto")
     twice = [" and ".join(map(shown, names)) for names in numbered.values() if len(names) > 1]
@@ -95,10 +162,10 @@ def _read_folds(root: Path, classes: Mapping[str, str]) -> Listing:
     rows, missing, unknown, empty = [], [], [], []
     for fold, (name,) in sorted(numbered.items()):
         inside = folders(root / name)
-        ignored.ignore(walk(root / name, below=False))
+        listing.leave_out_all(walk(root / name, below=False))
         for other in inside:
             if other.lower() not in SPLITS:
-                ignored.ignore(walk(root / name / other))
+                listing.leave_out_all(walk(root / name / other))
         for split in SPLITS:
             matches = [root / name / found for found in inside if found.lower() == split]
             if len(matches) != 1:
@@ -107,67 +174,103 @@ def _read_folds(root: Path, classes: Mapping[str, str]) -> Listing:
                     f"{shown(name)} has {'two folders' if matches else 'no folder'} {split} (there: {there})"
                 )
                 continue
-            members, strange = class_folders(matches[0], classes, ignored)
+            members, strange = class_folders(matches[0], classes, listing)
             unknown += strange
             rows += [(path, condition, fold, split) for path, condition in members]
             without = set(CONDITIONS) - {condition for _, condition in members}
             empty += [f"{shown(matches[0].relative_to(root))}: {condition}" for condition in sorted(without)]
     if missing or unknown or empty:
         complain(root, classes, missing, unknown, empty)
-    table = pd.DataFrame(rows, columns=["path", "condition", "fold", "split"])
-    return Listing("folds", table, ignored_files=ignored.others)
+    listing.table = pd.DataFrame(rows, columns=["path", "condition", "fold", "split"])
+    return listing
 
 
-def _read_classes(root: Path, classes: Mapping[str, str]) -> Listing:
-    ignored = Found()
-    members, unknown = class_folders(root, classes, ignored)
+def _read_classes(root: Path, classes: Mapping[str, str], patients: str) -> Listing:
+    listing = Listing("classes", pd.DataFrame())
+    members, unknown = class_folders(root, classes, listing)
     without = set(CONDITIONS) - {condition for _, condition in members}
     if unknown or without:
-        complain(root, classes, [], unknown, [f"{shown(root)}: {condition}" for condition in sorted(without)])
-    return Listing("classes", pd.DataFrame(members, columns=["path", "condition"]), ignored_files=ignored.others)
+        found = walk(root)
+        tables = find_tables(root, found.tables, found.images, patients)
+        lacking = [f"{shown(table.path)}: {table.lacks}" for table in tables if table.lacks]
+        complain(root, classes, [], unknown, [f"{shown(root)}: {condition}" for condition in sorted(without)], lacking)
+    listing.table = pd.DataFrame(members, columns=["path", "condition"])
+    return listing
 
 
-def _read_labels(root: Path, classes: Mapping[str, str]) -> Listing:
-    path = find_labels(root)
-    if path is None:
+def _read_labels(root: Path, classes: Mapping[str, str], patients: str) -> Listing:
+    found, path = walk(root), find_labels(root)
+    tables = [understand(path, patients)] if path else find_tables(root, found.tables, found.images, patients)
+    if not path:
+        tables = [table for table in tables if not table.lacks] or tables[:1]
+    if not tables:
         raise DataError(f"data.root, {shown(root)}, holds no labels.csv", "add it, or set data.layout to auto")
-    found = walk(root)
-    table = read_labels(path, root, lambda label: condition_of(label, classes), sorted(classes))
-    without = set(CONDITIONS) - set(table["condition"])
+    told = read_labels(tables, root, found.images, classes)
+    without = set(CONDITIONS) - set(told.table["condition"])
     if without:
-        complain(root, classes, [], [], [f"{shown(path)}: {condition}" for condition in sorted(without)])
-    unlabelled = len(set(found.images) - set(table["path"]))
-    return Listing("labels", table, ignored_files=found.others - 1, unlabelled_images=unlabelled)  # - 1: labels.csv
+        whose = " and ".join(shown(table.path) for table in tables)
+        complain(root, classes, [], [], [f"{whose}: {condition}" for condition in sorted(without)])
+    listing = Listing("labels", told.table, notes=told.unused)
+    _note_tables(listing, tables, path)
+    for image, reason in told.left_out:
+        listing.leave_out([image], "ignored", reason)
+    known = {*told.table["path"], *(image for image, _ in told.left_out)}
+    rest = [image for image in found.images if image not in known]
+    masks = {p for p in rest if is_mask_name(p) or any(map(is_mask_folder, p.relative_to(root).parts[:-1]))}
+    listing.leave_out(sorted(masks), "mask", "mask or drawing, by its name")
+    listing.leave_out([image for image in rest if image not in masks], "unlabelled", "in no label table")
+    listing.leave_out([p for p in found.others if p not in {table.path for table in tables}], "file", "no image")
+    return listing
 
 
-def _read_collection(root: Path, classes: Mapping[str, str]) -> Listing:
+def _note_tables(listing: Listing, tables: list[Table], path: Path | None) -> None:
+    """Say which tables were taken, where none is called labels.csv."""
+    if path is None:
+        names = " and ".join(shown(table.path.name) for table in tables)
+        first = tables[0]
+        columns = {"label" if name == "yes" else name: first.header[at] for name, at in first.places.items()}
+        said = [f"{name} from {shown(column)}" for name, column in columns.items()]
+        said += [f"label from {', '.join(shown(first.header[at]) for at in first.hot)}"] if first.hot else []
+        listing.notes.insert(0, f"labels are those of {names} ({', '.join(said)})")
+
+
+def _read_collection(root: Path, classes: Mapping[str, str], patients: str) -> Listing:
     found = walk(root)
     one = recognise(root, found)
     if one is None:
         known = ", ".join(one.name for one in COLLECTIONS)
         problem = f"data.root, {shown(root)}, is none of the collections known ({known})"
         raise DataError(problem, "set data.layout to auto")
-    table, unlabelled = read_collection(one, root, found)
+    table, left_out = read_collection(one, root, found, classes, patients)
     without = set(CONDITIONS) - set(table["condition"])
     if without:
         complain(root, classes, [], [], [f"{shown(root)} ({one.name}): {name}" for name in sorted(without)])
-    return Listing("collection", table, ignored_files=found.others, unlabelled_images=unlabelled)
+    listing = Listing("collection", table, left_out)
+    listing.leave_out(found.others, "file", "no image")
+    return listing
 
 
-def _read_sources(root: Path, classes: Mapping[str, str]) -> Listing:
+def _read_sources(root: Path, classes: Mapping[str, str], patients: str) -> Listing:
     """A folder per source, each laid out in a way that brings no folds; `source` is the folder's name where none is."""
     whole = Listing("sources", pd.DataFrame())
-    whole.ignored_files = walk(root, below=False).others + len(walk(root, below=False).images)
+    whole.leave_out_all(walk(root, below=False))
     tables, parts = [], []
+    inner = _inner(root, classes)
     for name in folders(root):
-        layout = _detect(root / name, classes)
-        if layout in ("folds", "sources"):
+        if name not in inner:
+            found = walk(root / name)
+            kind = "ignored" if condition_of(name, classes) == IGNORE else "mask"
+            whole.leave_out(found.images, kind, f"by the name of folder {shown(name)}")
+            whole.leave_out(found.others, "file", "no image")
+            continue
+        layout, at = _detect(root / name, classes, patients) or ("classes", root / name)
+        if layout == "folds":
             remedy = "take it out, or lay it out as class folders: folds are drawn over all sources together"
             raise DataError(f"{shown(root / name)} has {layout} of its own, which cannot be merged", remedy)
-        part = READERS[layout](root / name, classes)
+        part = READERS[layout](at, classes, patients)
         if "source" not in part.table:
             part.table["source"] = ""
-        if name.lower() in PARTS:  # somebody's split of one source: it is none of its own, and patients may be in two
+        if PART.fullmatch(name):  # somebody's split of one source: it is none of its own, and patients may be in two
             parts.append(name)
         else:
             part.table["source"] = part.table["source"].where(part.table["source"] != "", name)
@@ -175,24 +278,19 @@ def _read_sources(root: Path, classes: Mapping[str, str]) -> Listing:
                 known = part.table["patient"] != ""
                 part.table["patient"] = (name + "/" + part.table["patient"]).where(known, "")
         tables.append(part.table)
-        whole.ignored_files += part.ignored_files
-        whole.unlabelled_images += part.unlabelled_images
+        whole.left_out += part.left_out
+        whole.notes += part.notes
     if not tables:
         raise DataError(f"data.root, {shown(root)}, holds no folder", "give it a folder per source")
     if parts:
-        say(f"index: {' and '.join(parts)} are read as parts of one source; folds are drawn over all of their images")
+        names = " and ".join(parts)
+        whole.notes.append(f"{names} are read as parts of one source; folds are drawn over all of their images")
     whole.table = pd.concat(tables, ignore_index=True)
     if not (whole.table["source"] != "").any():
         whole.table = whole.table.drop(columns="source")
     extra = [name for name in ("patient", "eye") if name in whole.table]
     whole.table[extra] = whole.table[extra].fillna("")
     return whole
-
-
-def _holds_a_source(folder: Path, classes: Mapping[str, str]) -> bool:
-    """Whether a folder is laid out in one of the ways that `sources` merges."""
-    known = {condition_of(name, classes) for name in folders(folder)} >= set(CONDITIONS)
-    return bool(known or find_labels(folder) or recognise(folder, walk(folder)))
 
 
 READERS = {

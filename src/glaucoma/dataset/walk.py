@@ -15,7 +15,7 @@ __all__ = ["Found", "entries", "folders", "is_image_name", "walk"]
 # What operating systems and file servers leave behind; hidden files (.DS_Store, ._x.jpg) need no naming
 JUNK = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin", "lost+found"})
 
-TABLES = (".csv", ".xlsx", ".json")
+TABLES = (".csv", ".tsv", ".xlsx", ".xls", ".json")
 
 
 @dataclass
@@ -24,17 +24,13 @@ class Found:
 
     Attributes:
         images: files with an image's suffix.
-        others: how many files were neither images nor junk.
+        others: files that are neither images nor junk.
         tables: those of them that could hold labels, by suffix.
     """
 
     images: list[Path] = field(default_factory=list)
-    others: int = 0
+    others: list[Path] = field(default_factory=list)
     tables: list[Path] = field(default_factory=list)
-
-    def ignore(self, more: Found) -> None:
-        """Count all that another walk met as files outside the layout."""
-        self.others += more.others + len(more.images)
 
 
 def is_image_name(name: str) -> bool:
@@ -85,11 +81,11 @@ def walk(top: Path, *, below: bool = True, strict: bool = True) -> Found:
                 if is_image_name(entry.name):
                     (broken if strict else found.images).append(path)
                 else:
-                    found.others += 1
+                    found.others.append(path)
             elif is_image_name(entry.name):
                 found.images.append(path)
             else:
-                found.others += 1
+                found.others.append(path)
                 if entry.name.lower().endswith(TABLES):
                     found.tables.append(path)
     if broken:

@@ -126,7 +126,7 @@ def look_into(root: Path, params: Params) -> Folder:
     Raises:
         DataError: the folder does not fit its layout, has no photograph that can be read, or too few of a class.
     """
-    listing = scan(root, params.data.layout, params.data.classes)
+    listing = scan(root, params.data.layout, params.data.classes, params.data.patients)
     table = listing.table.sort_values("path", ignore_index=True)
     folds, drawn = _folds(root, table, params)
     if "fold" in table:  # each fold lists all images
