@@ -21,7 +21,6 @@ from glaucoma.model.likeness import learn
 from glaucoma.model.network import CLASSES, build_network
 from glaucoma.model.runtime import describe, fresh, keras, ready_to_predict
 from glaucoma.model.scorer import log_odds, scorer
-from glaucoma.train.grid import expand, fit_of
 from glaucoma.train.outputs import images_per_second, write_rungs, write_training
 from glaucoma.train.pool import choose
 from glaucoma.train.ranking import rank, timings
@@ -90,7 +89,7 @@ def search_stage(
     splits = dataset().fold(params.search.fold)
     splits = {split: splits[split] for split in ("train", "test")}
     files = paths.search_files(name)
-    trials = expand(getattr(params, name).grid, fit_of(params))
+    trials = params.trials(name)
     searcher = Searcher(
         cut(network),
         dataset().pixels,
@@ -111,7 +110,7 @@ def search_stage(
     write_csv(files["table"], table)
     write_csv(files["timing"], timings(trials, finished))
     write_csv(files["report"] / "top5.csv", table.head(TOP))
-    what, stops = f"best of {len(trials)} trials ({best})", best.fit.early_stopping > 0
+    what, stops = f"best of {len(trials)} trials ({best})", best.early_stopping > 0
     found = write_training(winner, splits["train"], {"test": test}, files["report"], name, what, stops=stops)
     result = {"best": best.as_dict(), "test": scores(test.abnormal, log_odds=winner.log_odds["test"])}
     counts = {"trials": len(trials), "failed": len(trials) - len(finished), "warnings": len(found)}
