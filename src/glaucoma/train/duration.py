@@ -19,7 +19,7 @@ import numpy as np
 from glaucoma.base.params import Augment, Params, Trial, group, views_of
 from glaucoma.dataset.splits import Split
 from glaucoma.model.backbones import build_backbone
-from glaucoma.model.cut import Cut, cut_all, cut_head, cut_last
+from glaucoma.model.cut import Cut, cut_all, cut_of
 from glaucoma.model.network import build_network
 from glaucoma.model.regression import FLIPS
 from glaucoma.model.runtime import fresh, keras, ready_to_predict
@@ -70,10 +70,7 @@ def measure(params: Params) -> Speed:
     every = _step(cut_all(network), [pixels], params, params.augment)
     start = time.perf_counter() - begin - 2 * every * images
     predict = _predict(network, pixels, batch)
-    head, last = (
-        _frozen(cut, pixels, params, predict)
-        for cut in (cut_head(network), cut_last(network, params.stage2.unfreeze_last))
-    )
+    head, last = (_frozen(cut_of(stage, network, params), pixels, params, predict) for stage in ("stage1", "stage2"))
     fresh(params.seed)
     return Speed(max(start, 0.0), predict, head, last, every)
 

@@ -18,7 +18,7 @@ from glaucoma.dataset.folds import inner_splits
 from glaucoma.dataset.splits import Dataset, Split, contamination, read_clusters
 from glaucoma.evaluate.scores import scores
 from glaucoma.model.artifacts import load_model, save_model
-from glaucoma.model.cut import Cut, cut_all, cut_head, cut_last
+from glaucoma.model.cut import Cut, cut_all, cut_of
 from glaucoma.model.runtime import fresh, keras
 from glaucoma.train.logistic import fit_regression
 from glaucoma.train.outputs import images_per_second, write_rungs, write_training
@@ -64,6 +64,8 @@ def train_fold(params: Params, fold: int) -> None:
     about |= {"model": params.crossval.model, "warm_start": params.crossval.warm_start}
     about |= {"nested": params.search.nested, **likeness(splits["train"])}
     about["warnings"] = [asdict(symptom) for symptom in found]
+    if params.crossval.warm_start != "none":  # else no stage 2 came before
+        about["unfreeze_last"] = params.stage2.unfreeze_last
     save_model(network, files["model"], model_card(params, about, params.crossval.model))
     rate = images_per_second(network, trainer.data.pixels, splits["valid"].rows)
     timing = {"seconds": sum(trainer.seconds), "final_seconds": snapshot.seconds, "images_per_second": rate}
@@ -129,7 +131,9 @@ class _FoldTrainer:
             return network, None
         self.winners = self._nested() if params.search.nested else {stage: _winner(stage) for stage in STAGES}
         for stage, winner in self.winners.items():  # `valid` is predicted at the end, and decides nothing
-            searcher, snapshot = self.train(self._cut(stage, network), winner, self.splits, f"warm start, {stage}")
+            searcher, snapshot = self.train(
+                cut_of(stage, network, self.params), winner, self.splits, f"warm start, {stage}"
+            )
             searcher.take(snapshot)
             self.rungs[stage] = snapshot
         return network, self.splits["train"]
@@ -163,7 +167,7 @@ class _FoldTrainer:
         winners = {}
         for stage in STAGES:
             trials = self.params.trials(stage)
-            searcher = self._searcher(self._cut(stage, network), inner, f"selection, {stage}")
+            searcher = self._searcher(cut_of(stage, network, self.params), inner, f"selection, {stage}")
             finished = searcher.train(trials)
             _, best = rank(trials, finished, searcher.errors, inner["test"], search.metric, search.miss_cost)
             searcher.take(finished[best])
@@ -174,9 +178,6 @@ class _FoldTrainer:
 
     def _untrained(self) -> keras.Model:
         return with_head(load_model(paths.BACKBONE), self.params.head, self.params.seed)
-
-    def _cut(self, stage: str, network: keras.Model) -> Cut:
-        return cut_head(network) if stage == "stage1" else cut_last(network, self.params.stage2.unfreeze_last)
 
     def train(self, cut: Cut, trial: Trial, splits: dict[str, Split], what: str) -> tuple[Searcher, Snapshot]:
         """Train one configuration on the fold, or take it from the journal."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict
 
 from glaucoma.base import paths
@@ -16,7 +15,7 @@ from glaucoma.evaluate.scores import scores
 from glaucoma.model.artifacts import load_model, save_model
 from glaucoma.model.backbones import build_backbone
 from glaucoma.model.batches import Batches
-from glaucoma.model.cut import Cut, cut_all, cut_head, cut_last
+from glaucoma.model.cut import cut_of
 from glaucoma.model.likeness import learn
 from glaucoma.model.network import CLASSES, build_network
 from glaucoma.model.runtime import describe, fresh, keras, ready_to_predict
@@ -48,7 +47,7 @@ def stage1(params: Params, jobs: int | None = None) -> None:
     """Search with all of the backbone frozen; only the head learns."""
     fresh(params.seed)
     network = with_head(load_model(paths.BACKBONE), params.head, params.seed)
-    search_stage("stage1", params, network, cut_head, jobs)
+    search_stage("stage1", params, network, jobs)
 
 
 @held()
@@ -56,7 +55,7 @@ def stage2(params: Params, jobs: int | None = None) -> None:
     """Search with the last layers of the backbone trained too, from stage 1's winner."""
     fresh(params.seed)
     network = load_model(paths.search_files("stage1")["model"])
-    search_stage("stage2", params, network, lambda whole: cut_last(whole, params.stage2.unfreeze_last), jobs)
+    search_stage("stage2", params, network, jobs)
 
 
 @held()
@@ -64,7 +63,7 @@ def stage3(params: Params, jobs: int | None = None) -> None:
     """Search with every layer trained, from stage 2's winner."""
     fresh(params.seed)
     network = load_model(paths.search_files("stage2")["model"])
-    search_stage("stage3", params, network, cut_all, jobs)
+    search_stage("stage3", params, network, jobs)
 
 
 def with_head(backbone: keras.Model, head: Head, seed: int) -> keras.Model:
@@ -72,9 +71,7 @@ def with_head(backbone: keras.Model, head: Head, seed: int) -> keras.Model:
     return build_network(backbone, dropout=head.dropout, blocks=head.blocks, seed=seed)
 
 
-def search_stage(
-    name: str, params: Params, network: keras.Model, cut: Callable[[keras.Model], Cut], jobs: int | None = None
-) -> Snapshot:
+def search_stage(name: str, params: Params, network: keras.Model, jobs: int | None = None) -> Snapshot:
     """Train the grid of stage `name` from `network`, and write its model, metrics, tables, figures and timings.
 
     How many runs are trained at a time changes no result; None leaves it to the environment (`search.pool`).
@@ -91,7 +88,7 @@ def search_stage(
     files = paths.search_files(name)
     trials = params.trials(name)
     searcher = Searcher(
-        cut(network),
+        cut_of(name, network, params),
         dataset().pixels,
         splits,
         seed=params.seed,
@@ -116,6 +113,8 @@ def search_stage(
     counts = {"trials": len(trials), "failed": len(trials) - len(finished), "warnings": len(found)}
     write_json(files["metrics"], {**result, **counts})
     about = {"stage": name, "fold": params.search.fold, **result, **likeness(splits["train"])}
+    if name in ("stage2", "stage3"):  # which starts from stage 2's winner
+        about["unfreeze_last"] = params.stage2.unfreeze_last
     about["warnings"] = [asdict(symptom) for symptom in found]
     save_model(network, files["model"], model_card(params, about, name))
     shown = [
@@ -177,7 +176,7 @@ def free_model(params: Params, model: str, jobs: int | None = None) -> None:
         WeightsError: the weights cannot be had or do not fit.
     """
     network = free_network(params, model)
-    winner = search_stage(model, params, network, cut_all, jobs)
+    winner = search_stage(model, params, network, jobs)
     data = dataset()
     splits = data.fold(params.search.fold)
     scored = scorer(network)
