@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from glaucoma.base.backbone_table import in_block
 from glaucoma.base.errors import ParamsError
 from glaucoma.base.params import Params
 from glaucoma.model.keras_internals import inputs_of, source
@@ -115,9 +116,9 @@ def _split(network: keras.Model, first: int, frozen: set[str]) -> Cut:
 
 
 def _block(layers: list[keras.Layer], block: str) -> int:
-    """Where a block begins: its first layer is named by it."""
+    """Where a block begins."""
     for i, layer in enumerate(layers):
-        if layer.name == block or layer.name.startswith(f"{block}_"):
+        if in_block(layer.name, block):
             return i
     raise ParamsError(
         f"stage2.unfreeze_last is {block}, and the backbone has no such block",

@@ -64,8 +64,6 @@ def train_fold(params: Params, fold: int) -> None:
     about |= {"model": params.crossval.model, "warm_start": params.crossval.warm_start}
     about |= {"nested": params.search.nested, **likeness(splits["train"])}
     about["warnings"] = [asdict(symptom) for symptom in found]
-    if params.crossval.warm_start != "none":  # else no stage 2 came before
-        about["unfreeze_last"] = params.stage2.unfreeze_last
     save_model(network, files["model"], model_card(params, about, params.crossval.model))
     rate = images_per_second(network, trainer.data.pixels, splits["valid"].rows)
     timing = {"seconds": sum(trainer.seconds), "final_seconds": snapshot.seconds, "images_per_second": rate}

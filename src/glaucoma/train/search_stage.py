@@ -113,8 +113,6 @@ def search_stage(name: str, params: Params, network: keras.Model, jobs: int | No
     counts = {"trials": len(trials), "failed": len(trials) - len(finished), "warnings": len(found)}
     write_json(files["metrics"], {**result, **counts})
     about = {"stage": name, "fold": params.search.fold, **result, **likeness(splits["train"])}
-    if name in ("stage2", "stage3"):  # which starts from stage 2's winner
-        about["unfreeze_last"] = params.stage2.unfreeze_last
     about["warnings"] = [asdict(symptom) for symptom in found]
     save_model(network, files["model"], model_card(params, about, name))
     shown = [
@@ -146,6 +144,7 @@ def likeness(train: Split) -> dict:
 def model_card(params: Params, about: dict, model: str = "final") -> dict:
     """What must be known beside a model's weights to use it and to make it again; `model4` and `model5` differ."""
     section = getattr(params, model) if model in paths.FREE else params
+    after_stage2 = about.get("stage") in ("stage2", "stage3") or about.get("warm_start", "none") != "none"
     return {
         "classes": list(CLASSES),
         "positive": "abnormal",
@@ -157,6 +156,7 @@ def model_card(params: Params, about: dict, model: str = "final") -> dict:
             if model == "regression"
             else {"head": section.head.model_dump()}
         ),
+        **({"unfreeze_last": params.stage2.unfreeze_last} if after_stage2 else {}),
         "seed": params.seed,
         "versions": describe(),
         **about,
