@@ -23,10 +23,10 @@ def plain(folder: Path, scale: Scale) -> dict[str, Any]:
     from material import network, pixels, splits
     from obvious import train
 
+    from glaucoma.base.params import Trial
     from glaucoma.model.cut import cut_all
-    from glaucoma.train.grid import Trial
 
-    parts, trial = splits(scale, short=True), Trial(0.0001, "adam", BATCH, EPOCHS)
+    parts, trial = splits(scale, short=True), Trial(lr=0.0001, optimizer="adam", batch_size=BATCH, epochs=EPOCHS)
     ended = train(lambda: cut_all(network(scale)), pixels(folder, scale), parts, trial)
     np.savez(folder / "obvious.npz", *ended.weights, probability=ended.probability)
     return {"plain": (len(parts["train"]) + len(parts["test"])) / sum(steady(ended.epochs).values())}
@@ -39,16 +39,16 @@ def both(folder: Path, scale: Scale) -> dict[str, Any]:
     from material import network, pixels, splits
     from obvious import difference
 
+    from glaucoma.base.params import Trial
     from glaucoma.model.batch_norm import BatchStatistics
     from glaucoma.model.batches import Batches
     from glaucoma.model.cut import cut_all
     from glaucoma.model.runtime import keras
     from glaucoma.train.fitting import statistics_rows
-    from glaucoma.train.grid import Trial
     from glaucoma.train.search import Searcher
 
     images, parts = pixels(folder, scale), splits(scale, short=True)
-    trial, whole = Trial(0.0001, "adam", BATCH, EPOCHS), cut_all(network(scale))
+    trial, whole = Trial(lr=0.0001, optimizer="adam", batch_size=BATCH, epochs=EPOCHS), cut_all(network(scale))
     searcher = Searcher(whole, images, parts, seed=SEED, state=folder / "state", title="fold")
     with clocked(Clock()) as clock:
         ended = searcher.train([trial])[trial]

@@ -24,10 +24,10 @@ def turns(folder: Path, scale: Scale) -> dict[str, Any]:
     from clock import Clock, clocked
     from material import network, pixels, splits
 
+    from glaucoma.base.params import Trial
     from glaucoma.model.batches import Batches
     from glaucoma.model.cut import cut_all
     from glaucoma.model.runtime import keras
-    from glaucoma.train.grid import Trial
     from glaucoma.train.search import Searcher
 
     images, parts = pixels(folder, scale), splits(scale, short=True)
@@ -51,7 +51,7 @@ def turns(folder: Path, scale: Scale) -> dict[str, Any]:
         whole = cut_all(network(scale, backbone=name))
         searcher = Searcher(whole, images, parts, seed=SEED, state=folder / name, title=name)
         with clocked(Clock()) as clock:  # what a fold compiles is what is timed
-            searcher.train([Trial(0.0001, "adam", BATCH, 1)])
+            searcher.train([Trial(lr=0.0001, optimizer="adam", batch_size=BATCH, epochs=1)])
         models[name] = clock.model
         models[name].make_predict_function()
     took: dict[str, list[float]] = {f"{name} {what}": [] for name in NAMES for what in ("train", "predict")}

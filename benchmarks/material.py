@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 from measuring import ROOT, SEED, Scale
 
+from glaucoma.base.params import Trial
 from glaucoma.base.profiles import load_profile
 from glaucoma.dataset.splits import Split
 from glaucoma.model.backbones import build_backbone
 from glaucoma.model.network import build_network, reseed
 from glaucoma.model.runtime import fresh, keras
-from glaucoma.train.grid import Trial, expand
 
 __all__ = ["network", "pixels", "splits", "trials"]
 
@@ -62,10 +62,10 @@ def network(
 
 def trials(stage: str, scale: Scale) -> list[Trial]:
     """The published grid of a stage; its first trials, shortened, where the scale is tiny."""
-    grid = expand(getattr(load_profile(ROOT / "profiles/published.yaml"), stage).grid)
+    grid = load_profile(ROOT / "profiles/published.yaml").trials(stage)
     if not scale.tiny:
         return grid
-    return [Trial(trial.lr, trial.optimizer, trial.batch_size, trial.epochs // 10) for trial in grid[:4]]
+    return [trial.model_copy(update={"epochs": trial.epochs // 10}) for trial in grid[:4]]
 
 
 def _tiny(size: int) -> keras.Model:

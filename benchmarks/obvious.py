@@ -18,12 +18,12 @@ from clock import Clock, clocked, steady
 from material import network, pixels, splits
 from measuring import SEED, Scale
 
+from glaucoma.base.params import Trial
 from glaucoma.dataset.splits import Split
 from glaucoma.model.batches import Batches
 from glaucoma.model.cut import Cut, through_trunk
 from glaucoma.model.network import CLASSES
 from glaucoma.model.runtime import keras
-from glaucoma.train.grid import Trial
 from glaucoma.train.trainer import values
 
 __all__ = ["EPOCHS", "PLAIN", "Ended", "difference", "measure_short", "train", "whole_grid"]
@@ -88,7 +88,7 @@ def measure_short(cut: Callable[[Any], Cut], chosen: Sequence[Trial], folder: Pa
     images, parts = pixels(folder, scale), splits(scale, short=True)
     costs, compared = {}, short_trial(chosen)
     for size in sorted({trial.batch_size for trial in chosen}):
-        trial = Trial(compared.lr, compared.optimizer, size, compared.epochs)
+        trial = compared.model_copy(update={"batch_size": size})
         ended = train(lambda: cut(network(scale)), images, parts, trial)
         if trial == compared:
             np.savez(folder / "obvious.npz", *ended.weights, probability=ended.probability)
@@ -103,7 +103,8 @@ def measure_short(cut: Callable[[Any], Cut], chosen: Sequence[Trial], folder: Pa
 
 def short_trial(chosen: Sequence[Trial]) -> Trial:
     """The trial that both ways train: some epochs of Adam on the short splits, in the grid's smallest batches."""
-    return Trial(max(trial.lr for trial in chosen), "adam", min(trial.batch_size for trial in chosen), EPOCHS)
+    lr, size = max(trial.lr for trial in chosen), min(trial.batch_size for trial in chosen)
+    return Trial(lr=lr, optimizer="adam", batch_size=size, epochs=EPOCHS)
 
 
 def whole_grid(costs: Mapping[str, Mapping[str, float]], chosen: Sequence[Trial], scale: Scale) -> float:

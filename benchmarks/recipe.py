@@ -21,7 +21,7 @@ from measuring import ROOT, SEED, machine
 
 from glaucoma.base.files import atomic_path
 from glaucoma.base.index import distinct
-from glaucoma.base.params import load_params, views_of
+from glaucoma.base.params import Trial, load_params, views_of
 from glaucoma.dataset.intake import build_index
 from glaucoma.dataset.splits import Dataset
 from glaucoma.evaluate.over_folds import mean_differences
@@ -35,7 +35,6 @@ from glaucoma.model.regression import feature_trunk
 from glaucoma.model.runtime import fresh, keras
 from glaucoma.photos.crop import load_cropped
 from glaucoma.train.activations import activations
-from glaucoma.train.grid import Fit, Trial
 from glaucoma.train.logistic import fit_features
 from glaucoma.train.search import Searcher
 
@@ -131,9 +130,13 @@ def thumbnail(material: Material) -> Predictions:
 def networks(material: Material, crop: str, size: int, **fit: Any) -> Iterator[tuple[str, Predictions]]:
     """Linear probe, then the last 20 layers, then all of them, each from the one before; predictions after each."""
     plans = [
-        ("head", cut_head, Trial(1e-3, "adam", 16, 20, Fit(**fit))),
-        ("last 20 layers", lambda network: cut_last(network, 20), Trial(1e-4, "adam", 16, 10, Fit(**fit))),
-        ("every layer", cut_all, Trial(1e-4, "adam", 16, 3, Fit(**fit))),
+        ("head", cut_head, Trial(lr=1e-3, optimizer="adam", batch_size=16, epochs=20, **fit)),
+        (
+            "last 20 layers",
+            lambda network: cut_last(network, 20),
+            Trial(lr=1e-4, optimizer="adam", batch_size=16, epochs=10, **fit),
+        ),
+        ("every layer", cut_all, Trial(lr=1e-4, optimizer="adam", batch_size=16, epochs=3, **fit)),
     ]
     pixels = material.pixels(crop, size)
     found: dict[str, dict[int, dict]] = {name: {} for name, _, _ in plans}

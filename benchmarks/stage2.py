@@ -13,7 +13,6 @@ from __future__ import annotations
 import heapq
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +47,7 @@ def ours(folder: Path, scale: Scale) -> dict[str, Any]:
     from material import network, pixels, splits, trials
     from obvious import difference, short_trial
 
-    from glaucoma.train.grid import group
+    from glaucoma.base.params import group
     from glaucoma.train.search import Searcher
 
     grid, images, state = trials("stage2", scale), pixels(folder, scale), folder / "state"
@@ -58,7 +57,7 @@ def ours(folder: Path, scale: Scale) -> dict[str, Any]:
     with clocked(Clock()) as clock:
         found = Searcher(cut, images, splits(scale), seed=SEED, state=state, title="stage 2").train(chosen)
     seconds = time.perf_counter() - begin
-    epochs = {(run.optimizer, run.batch_size): fit for run, fit in zip(group(chosen), clock.fits, strict=True)}
+    epochs = {_unit(run[-1]): fit for run, fit in zip(group(chosen), clock.fits, strict=True)}
     if not scale.full:
         seconds += sum(_left(runs, *found) for found in epochs.items())
     tail = {str(unit[1]): scale.train / steady(fit)["train"] for unit, fit in epochs.items() if unit[0] == "adam"}
@@ -75,13 +74,13 @@ def two(folder: Path, scale: Scale) -> dict[str, Any]:
     """Seconds of the grid with two workers, from an empty cache."""
     from material import network, pixels, splits, trials
 
-    from glaucoma.train.grid import group
+    from glaucoma.base.params import group
     from glaucoma.train.pool import Processes
     from glaucoma.train.search import Searcher
 
     grid = trials("stage2", scale)
     chosen = _chosen(grid, scale)
-    parts = {trial: [replace(trial, epochs=epochs) for epochs in BESIDE] for trial in chosen}
+    parts = {trial: [trial.model_copy(update={"epochs": epochs}) for epochs in BESIDE] for trial in chosen}
     asked = chosen if scale.full else [part for three in parts.values() for part in three]
     cut, images = cut_end(network(scale)), pixels(folder, scale)
     searcher = Searcher(
@@ -92,8 +91,8 @@ def two(folder: Path, scale: Scale) -> dict[str, Any]:
     seconds = time.perf_counter() - begin
     if not scale.full:
         took = {trial: [found[part].seconds for part in parts[trial]] for trial in chosen}
-        units = {(trial.optimizer, trial.batch_size): _beyond(*told) for trial, told in took.items()}
-        runs = [units[run.optimizer, run.batch_size](run.epochs) for run in group(grid)]
+        units = {_unit(trial): _beyond(*told) for trial, told in took.items()}
+        runs = [units[_unit(run[-1])]([trial.epochs for trial in run]) for run in group(grid)]
         seconds += _side_by_side(runs) - _side_by_side(told[-1] for told in took.values())
     return {"seconds": seconds, "weights": _weights({trial: found[trial] for trial in chosen})}
 
@@ -121,10 +120,14 @@ def measure(folder: Path, scale: Scale) -> list[Row]:
 
 def _chosen(grid: list[Any], scale: Scale) -> list[Any]:
     """What is trained: the grid, or of each optimizer and batch size one trial of a few epochs."""
-    from glaucoma.train.grid import Trial, group
+    from glaucoma.base.params import group
 
-    units = {(run.optimizer, run.batch_size): run for run in group(grid)}  # a second learning rate compiles nothing
-    return grid if scale.full else [Trial(run.lr, *unit, MEASURED) for unit, run in units.items()]
+    units = {_unit(run[-1]): run[-1] for run in group(grid)}  # a second learning rate compiles nothing
+    return grid if scale.full else [trial.model_copy(update={"epochs": MEASURED}) for trial in units.values()]
+
+
+def _unit(trial: Any) -> tuple[str, int]:
+    return trial.optimizer, trial.batch_size
 
 
 def _weights(found: dict[Any, Any]) -> str:
@@ -133,7 +136,7 @@ def _weights(found: dict[Any, Any]) -> str:
     return hash_arrays(array for one in found.values() for array in one.weights)
 
 
-def _beyond(first: float, later: float, last: float) -> Callable[[tuple[int, ...]], float]:
+def _beyond(first: float, later: float, last: float) -> Callable[[list[int]], float]:
     """What a run with snapshots at `epochs` takes, from seconds at the snapshots that were measured.
 
     Between the first two are some epochs and a snapshot, between the last two one of each.
@@ -155,9 +158,9 @@ def _left(runs: list[Any], unit: tuple[str, int], fit: list[dict[str, float]]) -
     """Seconds that all runs of an optimizer and batch size would take beyond the one that was measured."""
     from clock import steady
 
-    those = [run for run in runs if (run.optimizer, run.batch_size) == unit]
-    epochs = sum(run.epochs[-1] for run in those) - MEASURED
-    snapshots = sum(len(run.epochs) for run in those) - 1
+    those = [run for run in runs if _unit(run[-1]) == unit]
+    epochs = sum(run[-1].epochs for run in those) - MEASURED
+    snapshots = sum(len(run) for run in those) - 1
     *plain, last = fit  # only the last one has a snapshot
     epoch = steady(plain) | {"train": steady(fit)["train"]}
     return epochs * sum(epoch.values()) + snapshots * max(0.0, last["rest"] - epoch["rest"])

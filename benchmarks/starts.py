@@ -38,15 +38,15 @@ def ours(folder: Path, scale: Scale) -> dict[str, Any]:
     from material import network, pixels, splits
 
     import glaucoma.train.fold_stage  # noqa: F401 - what the stage imports
+    from glaucoma.base.params import Trial
     from glaucoma.model.cut import cut_all
-    from glaucoma.train.grid import Trial
     from glaucoma.train.search import Searcher
 
     scale = _small(scale)
     images, parts = pixels(folder, scale), splits(scale)
     searcher = Searcher(cut_all(network(scale)), images, parts, seed=SEED, state=folder / "state", title="first step")
     with clocked(Clock(steps=True)) as clock:
-        searcher.train([Trial(0.0001, "adam", BATCH, 1)])
+        searcher.train([Trial(lr=0.0001, optimizer="adam", batch_size=BATCH, epochs=1)])
     return {"ended": clock.first_step}
 
 

@@ -42,8 +42,8 @@ def _seconds(folder: Path, scale: Scale, jobs: int, name: str) -> dict[str, Any]
     from material import network, pixels, splits
 
     from glaucoma.base.files import hash_arrays
+    from glaucoma.base.params import Trial
     from glaucoma.train.activations import activations
-    from glaucoma.train.grid import Trial
     from glaucoma.train.pool import Processes
     from glaucoma.train.search import Searcher
 
@@ -53,7 +53,10 @@ def _seconds(folder: Path, scale: Scale, jobs: int, name: str) -> dict[str, Any]
     (folder / "activations").mkdir(exist_ok=True)
     (state / "activations").symlink_to(folder / "activations")
     activations(cut.trunk, images, state / "activations")
-    trials = [Trial(1e-3 / 2**i, "adam", 16, 2 if scale.tiny else EPOCHS) for i in range(2 if scale.tiny else TRIALS)]
+    trials = [
+        Trial(lr=1e-3 / 2**i, optimizer="adam", batch_size=16, epochs=2 if scale.tiny else EPOCHS)
+        for i in range(2 if scale.tiny else TRIALS)
+    ]
     given = splits(scale, short=True)
     searcher = Searcher(cut, images, given, seed=SEED, state=state, title=name, pool=Processes(jobs))
     begin = time.perf_counter()

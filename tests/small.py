@@ -8,12 +8,12 @@ from functools import cache
 
 import numpy as np
 
+from glaucoma.base.params import Trial
 from glaucoma.dataset.splits import Split
 from glaucoma.model.backbones import build_backbone
 from glaucoma.model.network import build_network, reseed
 from glaucoma.model.runtime import fresh, keras
-from glaucoma.train.grid import Run
-from glaucoma.train.trainer import Follower, Snapshot
+from glaucoma.train.trainer import Follower, Run, Snapshot
 
 fresh(0)  # deterministic kernels, as every stage has them
 
@@ -97,13 +97,19 @@ def efficientnet() -> keras.Model:
     return network
 
 
+def run(lr: float, optimizer: str, batch_size: int, epochs: Iterable[int], **options: object) -> Run:
+    """Trials that differ only in epochs, given in ascending order."""
+    return tuple(Trial(lr=lr, optimizer=optimizer, batch_size=batch_size, epochs=n, **options) for n in epochs)
+
+
 def trained(trainer, runs: Sequence[Run], on: dict[str, Split]) -> tuple[dict[tuple[Run, int], Snapshot], dict]:
     """Train runs, each in the order given; the snapshots by run and epoch, and the failures by run."""
     snapshots: dict[tuple[Run, int], Snapshot] = {}
     failures: dict[Run, Exception] = {}
+    owner = {trial: run for run in runs for trial in run}
     follower = Follower(
         epoch=lambda run, row: None,
-        snapshot=lambda run, reached: snapshots.__setitem__((run, reached.epochs), reached),
+        snapshot=lambda trial, reached: snapshots.__setitem__((owner[trial], reached.epochs), reached),
         failure=failures.__setitem__,
     )
     trainer.train(runs, on, follower)

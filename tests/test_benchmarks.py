@@ -80,10 +80,10 @@ import sys
 sys.path.insert(0, {str(FOLDER)!r})
 from measuring import Row, Scale
 from obvious import whole_grid
-from glaucoma.train.grid import Trial
+from glaucoma.base.params import Trial
 
 costs = {{"16": {{"setup": 5, "train": 0.01, "test": 0.001}}, "32": {{"setup": 7, "train": 0.02, "test": 0.002}}}}
-chosen = [Trial(0.1, "adam", 16, 10), Trial(0.1, "sgd", 32, 50)]
+chosen = [Trial(lr=0.1, optimizer=o, batch_size=b, epochs=e) for o, b, e in (("adam", 16, 10), ("sgd", 32, 50))]
 assert whole_grid(costs, chosen, Scale(train=100, test=10)) == 5 + 10 * 1.01 + 7 + 50 * 2.02
 row = lambda **aims: Row("", "s", 1000.0, 10.0, "", **aims).reached
 assert (row(), row(ratio_aim=100), row(ratio_aim=101)) == (None, True, False)

@@ -5,7 +5,6 @@ import small
 from glaucoma.model.cut import Cut, cut_all, cut_head, cut_last, through_trunk
 from glaucoma.model.network import HEAD, build_network
 from glaucoma.model.runtime import keras
-from glaucoma.train.grid import Run
 from glaucoma.train.trainer import Trainer, values
 
 PIXELS, ABNORMAL = small.images()
@@ -123,7 +122,7 @@ def test_training_leaves_the_trunk_and_all_frozen_batch_statistics_as_they_were(
         else:
             model, arrays = through_trunk(cut), [PIXELS]
         start = values(cut.tail.trainable_variables)
-        run = Run(0.01, "adam", 16, (2,))
+        run = small.run(0.01, "adam", 16, (2,))
         snapshots, failures = small.trained(Trainer(model, cut.tail.variables, arrays, 7), [run], SPLITS)
         assert not failures
         for name, weights in frozen_part(network).items():
@@ -136,7 +135,7 @@ def test_training_leaves_the_trunk_and_all_frozen_batch_statistics_as_they_were(
 def test_training_the_end_of_efficientnet_from_pixels_or_from_stored_activations_is_the_same():
     network = small.efficientnet()
     start = network.get_weights()
-    run = Run(0.001, "adam", 16, (1,))
+    run = small.run(0.001, "adam", 16, (1,))
     try:
         cut = cut_last(network, 20)
         before = frozen_part(network)

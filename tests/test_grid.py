@@ -2,9 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from glaucoma.base.params import Grid
+from glaucoma.base.params import Grid, Trial, expand, group
 from glaucoma.base.profiles import load_profile
-from glaucoma.train.grid import Run, Trial, expand, group
 
 PUBLISHED = Path(__file__).parents[1] / "profiles" / "published.yaml"
 
@@ -18,8 +17,8 @@ def test_the_published_grids_are_32_and_36_trials_in_16_and_12_runs(stage, trial
 
 def test_the_reports_winners_are_among_the_published_trials():
     params = load_profile(PUBLISHED)
-    assert Trial(0.001, "adam", 32, 10) in expand(params.stage1.grid)
-    assert Trial(0.0001, "adam", 64, 100) in expand(params.stage2.grid)
+    assert Trial(lr=0.001, optimizer="adam", batch_size=32, epochs=10) in expand(params.stage1.grid)
+    assert Trial(lr=0.0001, optimizer="adam", batch_size=64, epochs=100) in expand(params.stage2.grid)
 
 
 def test_a_grid_expands_with_epochs_fastest():
@@ -32,9 +31,9 @@ def test_a_grid_expands_with_epochs_fastest():
 def test_runs_hold_every_trial_once_and_epochs_ascending():
     trials = expand(Grid(lr=[0.2, 0.1], optimizer=["sgd", "adam"], batch_size=[8, 4], epochs=[50, 10, 100]))
     runs = group(trials)
-    covered = [run.trial(epochs) for run in runs for epochs in run.epochs]
+    covered = [trial for run in runs for trial in run]
     assert sorted(covered, key=str) == sorted(trials, key=str)
-    assert all(run.epochs == (10, 50, 100) for run in runs)
+    assert all([trial.epochs for trial in run] == [10, 50, 100] for run in runs)
 
 
 def test_runs_do_not_depend_on_the_order_of_the_trials():
@@ -44,9 +43,10 @@ def test_runs_do_not_depend_on_the_order_of_the_trials():
 
 def test_runs_of_an_optimizer_follow_each_other():
     trials = expand(Grid(lr=[0.2, 0.1], optimizer=["sgd", "adam"], batch_size=[8, 4], epochs=[1]))
-    optimizers = [run.optimizer for run in group(trials)]
+    optimizers = [run[-1].optimizer for run in group(trials)]
     assert optimizers == sorted(optimizers)
 
 
 def test_a_run_of_what_is_left_ends_where_its_longest_trial_does():
-    assert group([Trial(0.1, "sgd", 8, 50), Trial(0.1, "sgd", 8, 10)]) == [Run(0.1, "sgd", 8, (10, 50))]
+    ten, fifty = (Trial(lr=0.1, optimizer="sgd", batch_size=8, epochs=epochs) for epochs in (10, 50))
+    assert group([fifty, ten]) == [(ten, fifty)]

@@ -8,13 +8,13 @@ import pytest
 import small
 
 from glaucoma.base.errors import ParamsError
+from glaucoma.base.params import Trial
 from glaucoma.dataset.splits import Split
 from glaucoma.model.artifacts import load_model, save_model
 from glaucoma.model.cut import cut_all, cut_head, cut_last
 from glaucoma.model.network import reseed
 from glaucoma.model.runtime import keras
 from glaucoma.train import identity, journal
-from glaucoma.train.grid import Trial
 from glaucoma.train.identity import hash_model
 from glaucoma.train.journal import Journal
 from glaucoma.train.search import Searcher
@@ -22,7 +22,7 @@ from glaucoma.train.trainer import Snapshot
 
 PIXELS, ABNORMAL = small.images()
 SPLITS = small.splits(ABNORMAL)
-TRIAL = Trial(0.001, "adam", 16, 10)
+TRIAL = Trial(lr=0.001, optimizer="adam", batch_size=16, epochs=10)
 
 
 def snapshot(seed: int = 0, floats: int = 30) -> Snapshot:
@@ -137,11 +137,11 @@ def test_equal_circumstances_give_equal_identities(known, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "other", [Trial(0.01, "adam", 16, 10), Trial(0.001, "sgd", 16, 10), Trial(0.001, "adam", 8, 10)]
+    "other", [TRIAL.model_copy(update=change) for change in ({"lr": 0.01}, {"optimizer": "sgd"}, {"batch_size": 8})]
 )
 def test_every_hyperparameter_is_part_of_the_identity(other, known, tmp_path):
     assert searcher(tmp_path).identity(other) != known
-    longer = Trial(TRIAL.lr, TRIAL.optimizer, TRIAL.batch_size, 11)
+    longer = TRIAL.model_copy(update={"epochs": 11})
     assert searcher(tmp_path).identity(longer) != known
 
 

@@ -75,7 +75,26 @@ def test_one_module_alone_imports_tensorflow_and_one_layer_alone_keras():
     direct = {name(file) for file in MODULES if any(module.split(".")[0] == "tensorflow" for module in imports(file))}
     assert len(direct) <= 1
     keras = {name(file) for file in MODULES if any(module.split(".")[0] == "keras" for module in imports(file))}
-    assert keras | direct <= {"src/glaucoma/model/runtime.py"}
+    assert keras | direct <= {"src/glaucoma/model/runtime.py", "src/glaucoma/model/keras_internals.py"}
+
+
+def test_one_module_alone_uses_private_names_of_keras():
+    from glaucoma.model.runtime import keras
+
+    given, layer = keras.Input((2,)), keras.layers.BatchNormalization()
+    tensor = layer(given)
+    model, optimizer = keras.Model(given, tensor), keras.optimizers.Adam()
+    kinds = (layer, tensor, model, optimizer, keras.utils.PyDataset(), keras.Variable(0.0), layer._inbound_nodes[0])
+    private = {name for each in kinds for name in dir(each) if name.startswith("_") and not name.startswith("__")}
+    assert {"_keras_history", "_inbound_nodes", "_flatten_layers", "_reduction_axes", "_backend_update_step"} <= private
+    found = set()
+    for file in MODULES:
+        used = {node.attr for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Attribute)}
+        if "glaucoma.model.runtime" in imports(file) and used & private:
+            found.add(file.stem)
+        if any(module.startswith("keras.src") for module in imports(file)):
+            found.add(file.stem)
+    assert found == {"keras_internals"}
 
 
 def test_what_needs_no_network_loads_without_tensorflow_and_the_intake_without_matplotlib():

@@ -25,7 +25,6 @@ from glaucoma.model.runtime import keras
 from glaucoma.model.scorer import log_odds, scorer, with_log_odds
 from glaucoma.predict.conversion import export_model
 from glaucoma.predict.inference import load_classifier, predict_files
-from glaucoma.train.grid import Run
 from glaucoma.train.outputs import write_training
 from glaucoma.train.search import Searcher
 from glaucoma.train.trainer import Snapshot, Trainer
@@ -110,19 +109,19 @@ def test_networks_of_other_programs_are_scored_by_what_they_end_in():
 
 def test_training_keeps_the_ranks_of_a_sure_network_in_snapshot_and_journal(tmp_path):
     network, parts = sure(), small.splits(ABNORMAL, train=24)
-    run = Run(1e-9, "sgd", 8, (1,))
+    run = small.run(1e-9, "sgd", 8, (1,))
     reached, failed = small.trained(Trainer(network, network.variables, [PIXELS], 0), [run], parts)
     assert not failed
     snapshot = reached[run, 1]
     assert len(np.unique(snapshot.log_odds["test"])) == len(parts["test"])
     assert len(np.unique(snapshot.probability["test"].astype("float32"))) == 1
     # images are scored as a searcher's heads score them, side by side
-    finished = Searcher(cut_head(sure()), PIXELS, parts, seed=0, state=tmp_path).train([run.trial(1)])
+    finished = Searcher(cut_head(sure()), PIXELS, parts, seed=0, state=tmp_path).train([run[0]])
     (side_by_side,) = finished.values()
     # batch statistics of the head move a little in an epoch
     assert np.corrcoef(side_by_side.log_odds["test"], snapshot.log_odds["test"])[0, 1] > 0.99
-    again = Searcher(cut_head(sure()), PIXELS, parts, seed=0, state=tmp_path).train([run.trial(1)])
-    small.same(again[run.trial(1)], side_by_side)
+    again = Searcher(cut_head(sure()), PIXELS, parts, seed=0, state=tmp_path).train([run[0]])
+    small.same(again[run[0]], side_by_side)
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import small
 from glaucoma.base.errors import TrainingError
 from glaucoma.dataset.splits import Split
 from glaucoma.model.runtime import keras
-from glaucoma.train.grid import Run
 from glaucoma.train.memory import check_memory, least_memory, memory_there
 from glaucoma.train.trainer import Trainer
 
@@ -39,7 +38,7 @@ def test_trials_too_large_for_memory_fail_one_by_one_before_they_start():
     few = np.arange(4)
     split = Split(("",) * count, np.arange(count), np.arange(count) % 2 == 0)
     test = Split(("",) * 4, few, few % 2 == 0)
-    large, larger = Run(0.001, "sgd", count, (1,)), Run(0.002, "sgd", count + 1, (1,))
+    large, larger = small.run(0.001, "sgd", count, (1,)), small.run(0.002, "sgd", count + 1, (1,))
     trainer = Trainer(network, network.variables, [features], 1)
     snapshots, failures = small.trained(trainer, [large, larger], {"train": split, "test": test})
     assert not snapshots

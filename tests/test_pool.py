@@ -16,15 +16,19 @@ import pytest
 from small import images, same, splits, tiny_network
 
 from glaucoma.base.errors import DataError, ParamsError, TrainingError
+from glaucoma.base.params import Trial
 from glaucoma.model.cut import cut_all, cut_head, cut_last
-from glaucoma.train.grid import Fit, Run, Trial
 from glaucoma.train.pool import Cluster, Processes, choose, cpu_count, share
 from glaucoma.train.search import Searcher, pack, unpack
 from glaucoma.train.trainer import Follower
 
 # Twice as many runs as workers: when the first one is finished, every worker is in the middle of another
-FITS = {1e-1: Fit(), 1e-2: Fit(precise_bn=True), 1e-3: Fit(), 1e-4: Fit(precise_bn=True)}  # by learning rate
-TRIALS = [Trial(lr, "adam", 8, epochs, fit) for lr, fit in FITS.items() for epochs in (1, 25)]
+PRECISE = {1e-1: False, 1e-2: True, 1e-3: False, 1e-4: True}  # by learning rate
+TRIALS = [
+    Trial(lr=lr, optimizer="adam", batch_size=8, epochs=epochs, precise_bn=precise)
+    for lr, precise in PRECISE.items()
+    for epochs in (1, 25)
+]
 needs_proc = pytest.mark.skipif(not Path("/proc").is_dir(), reason="this system does not list processes in /proc")
 
 
@@ -102,16 +106,20 @@ def test_a_network_that_travelled_ends_as_one_that_stayed(cut, cached, tmp_path)
     searcher = Searcher(cut(tiny_network()), pixels, splits(abnormal), seed=4, state=tmp_path, cached=cached)
     settings = {"seed": 4, "cached": cached, "together": searcher._heads_only, "augment": None}
     packed, found = pack(searcher.cut, settings), []  # before training changes it
-    here = searcher.train([Trial(1e-2, "adam", 8, 2)])
+    here = searcher.train([Trial(lr=1e-2, optimizer="adam", batch_size=8, epochs=2)])
     trainer, _ = unpack(packed, searcher._arrays())
-    follower = Follower(lambda run, row: None, lambda run, reached: found.append(reached), None)
-    trainer.train([Run(1e-2, "adam", 8, (2,))], searcher.splits, follower)
+    follower = Follower(lambda run, row: None, lambda trial, reached: found.append(reached), None)
+    trainer.train([list(here)], searcher.splits, follower)
     same(*found, *here.values())
 
 
 def test_an_error_that_is_no_runs_own_ends_the_search_and_its_workers(tmp_path):
     with pytest.raises(KeyError, match="nosuch"):
-        search(tmp_path, Processes(2), trials=[Trial(lr, "nosuch", 8, 1) for lr in (1e-2, 1e-3)])
+        search(
+            tmp_path,
+            Processes(2),
+            trials=[Trial.model_construct(lr=lr, optimizer="nosuch", batch_size=8, epochs=1) for lr in (1e-2, 1e-3)],
+        )
     assert workers_of(os.getpid()) == []
 
 

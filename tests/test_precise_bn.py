@@ -13,7 +13,7 @@ import pytest
 import small
 
 from glaucoma.base.errors import TrainingError
-from glaucoma.base.params import Augment
+from glaucoma.base.params import Augment, Trial, columns
 from glaucoma.dataset.splits import Split
 from glaucoma.evaluate.scores import scores
 from glaucoma.model.batch_norm import BatchStatistics, one_kernel
@@ -21,15 +21,14 @@ from glaucoma.model.batches import Batches
 from glaucoma.model.cut import cut_all, cut_head, cut_last
 from glaucoma.model.runtime import keras
 from glaucoma.train.fitting import statistics_rows
-from glaucoma.train.grid import Fit, Run, Trial, columns
 from glaucoma.train.search import Searcher
 from glaucoma.train.trainer import Trainer, values
 
 PIXELS, ABNORMAL = small.images()
 FEATURES = small.features(PIXELS)
 SPLITS = small.splits(ABNORMAL)
-PRECISE = Fit(precise_bn=True)
-RUN = Run(0.01, "adam", 8, (1, 3), PRECISE)
+PRECISE = {"precise_bn": True}
+RUN = small.run(0.01, "adam", 8, (1, 3), **PRECISE)
 TURNED = Augment(flip="both", rotation=0.0, zoom=0.0, brightness=0.1, contrast=0.0, colour=0.0)
 
 
@@ -147,7 +146,7 @@ def test_they_come_from_train_alone_from_half_of_it_or_all_and_from_2000_images_
 def test_a_trial_ends_with_those_of_its_own_weights_and_plain_images_and_frozen_layers_keep_theirs(
     cut, options, tmp_path
 ):
-    trial = Trial(0.01, "adam", 8, 2, PRECISE)
+    trial = Trial(lr=0.01, optimizer="adam", batch_size=8, epochs=2, **PRECISE)
     search = searcher(tmp_path, cut, **options)
     before = moving(search.cut.network)
     snapshot = search.train([trial])[trial]
@@ -172,11 +171,11 @@ def test_a_trial_ends_with_those_of_its_own_weights_and_plain_images_and_frozen_
 
 def test_training_itself_knows_nothing_of_them_and_does_not_depend_on_when_it_is_looked_at(undisturbed):
     trainer = head_trainer()
-    plain, short = replace(RUN, fit=Fit()), replace(RUN, epochs=RUN.epochs[:1])
+    plain, short = small.run(0.01, "adam", 8, (1, 3)), RUN[:1]
     snapshots, failures = small.trained(trainer, [short, plain, RUN], SPLITS)
     assert not failures
-    small.same(snapshots[short, short.epochs[0]], undisturbed[RUN, short.epochs[0]])
-    for epochs in RUN.epochs:
+    small.same(snapshots[short, short[0].epochs], undisturbed[RUN, short[0].epochs])
+    for epochs in (trial.epochs for trial in RUN):
         precise, other = snapshots[RUN, epochs], snapshots[plain, epochs]
         for variable, one, two in zip(trainer.variables, precise.weights, other.weights, strict=True):
             assert np.array_equal(one, two) is ("moving" not in variable.name), variable.path
@@ -193,27 +192,31 @@ def test_the_last_row_of_a_history_is_what_the_snapshot_predicts(undisturbed):
 
 
 def test_heads_side_by_side_end_as_each_alone_whatever_the_others_ask_for(tmp_path):
-    kinds = ((0.01, 2, Fit()), (0.01, 3, PRECISE), (0.1, 2, PRECISE), (0.1, 3, Fit()))
-    trials = [Trial(lr, "adam", 8, epochs, fit) for lr, epochs, fit in kinds]
+    kinds = ((0.01, 2, False), (0.01, 3, True), (0.1, 2, True), (0.1, 3, False))
+    trials = [
+        Trial(lr=lr, optimizer="adam", batch_size=8, epochs=epochs, precise_bn=precise) for lr, epochs, precise in kinds
+    ]
     together = searcher(tmp_path, cut_head).train(trials)
     assert [row["precise_bn"] for row in columns(trials)] == [False, True, True, False]
     search = searcher(tmp_path / "alone", cut_head)
     trainer = Trainer(search.cut.tail, search.cut.tail.variables, search._arrays(), 7)
     for trial in trials:
-        run = Run(trial.lr, trial.optimizer, trial.batch_size, (trial.epochs,), trial.fit)
-        small.same(together[trial], small.trained(trainer, [run], SPLITS)[0][run, trial.epochs])
+        small.same(together[trial], small.trained(trainer, [(trial,)], SPLITS)[0][(trial,), trial.epochs])
 
 
 def test_they_are_part_of_a_trials_identity_and_of_its_name_only_where_they_are_asked_for(tmp_path):
-    trial, plain = Trial(0.01, "adam", 8, 2, PRECISE), Trial(0.01, "adam", 8, 2)
+    trial, plain = (
+        Trial(lr=0.01, optimizer="adam", batch_size=8, epochs=2, **PRECISE),
+        Trial(lr=0.01, optimizer="adam", batch_size=8, epochs=2),
+    )
     search = searcher(tmp_path)
     assert search.identity(trial) != search.identity(plain)
     assert trial.as_dict() == plain.as_dict() | {"precise_bn": True}
-    assert Trial.of(trial.as_dict()) == trial
+    assert Trial(**trial.as_dict()) == trial
 
 
 def test_a_run_that_diverges_is_still_told_with_its_reason(undisturbed):
-    exploding = Run(1e38, "sgd", 16, (2, 3), PRECISE)
+    exploding = small.run(1e38, "sgd", 16, (2, 3), **PRECISE)
     snapshots, failures = small.trained(head_trainer(), [exploding, RUN], SPLITS)
     assert list(failures) == [exploding]
     assert isinstance(failures[exploding], TrainingError)
@@ -223,7 +226,10 @@ def test_a_run_that_diverges_is_still_told_with_its_reason(undisturbed):
 
 def test_a_network_that_ten_steps_leave_with_the_statistics_of_its_start_is_mended(tmp_path):
     """It has learnt to tell the classes apart, and with moving averages answers the same for every image."""
-    trials = [Trial(0.03, "adam", 8, 2), Trial(0.03, "adam", 8, 2, PRECISE)]
+    trials = [
+        Trial(lr=0.03, optimizer="adam", batch_size=8, epochs=2),
+        Trial(lr=0.03, optimizer="adam", batch_size=8, epochs=2, **PRECISE),
+    ]
     found = searcher(tmp_path).train(trials)
     broken, mended = ({name: found[trial].probability[name] >= 0.5 for name in SPLITS} for trial in trials)
     for name, split in SPLITS.items():

@@ -13,10 +13,9 @@ from conftest import ROOT, run_glaucoma
 from PIL import Image, ImageDraw
 
 from glaucoma.base.errors import ParamsError
-from glaucoma.base.params import check_params
+from glaucoma.base.params import check_params, expand
 from glaucoma.base.profiles import load_profile, merge, nested, read_profile, rewrite, shipped
 from glaucoma.base.yaml12 import parse_yaml, read_yaml
-from glaucoma.train.grid import expand
 from glaucoma.train.recommend import RULES, take_auto_out
 
 FILES = sorted(file for file in (ROOT / "profiles").glob("*.yaml") if file.stem != "previous")

@@ -3,9 +3,9 @@ import pandas as pd
 import pytest
 
 from glaucoma.base.errors import DataError
+from glaucoma.base.params import Trial
 from glaucoma.dataset.splits import Split
 from glaucoma.evaluate.scores import SCORES
-from glaucoma.train.grid import Trial
 from glaucoma.train.ranking import rank, timings
 from glaucoma.train.trainer import Snapshot
 
@@ -20,7 +20,7 @@ def snapshot(wrong: list[int], epochs: int = 1, seconds: float = 1.0) -> Snapsho
 
 
 def trial(lr: float, epochs: int = 1) -> Trial:
-    return Trial(lr, "adam", 16, epochs)
+    return Trial(lr=lr, optimizer="adam", batch_size=16, epochs=epochs)
 
 
 A, B, C, D = (trial(lr) for lr in (0.1, 0.2, 0.3, 0.4))

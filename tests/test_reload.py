@@ -9,15 +9,15 @@ import pytest
 import small
 from test_backbones import NAME, PIXELS, accept, imagenet  # noqa: F401 - a fixture
 
+from glaucoma.base.params import Trial
 from glaucoma.model.artifacts import load_model, save_model
 from glaucoma.model.backbones import build_backbone
 from glaucoma.model.cut import cut_all, cut_head, cut_last
 from glaucoma.model.network import build_network
 from glaucoma.model.runtime import keras
-from glaucoma.train.grid import Trial
 from glaucoma.train.search import Searcher
 
-TRIAL = Trial(0.01, "sgd", 20, 1)  # in two batches, with little to trace
+TRIAL = Trial(lr=0.01, optimizer="sgd", batch_size=20, epochs=1)  # in two batches, with little to trace
 STAGES = {"stage1": cut_head, "stage2": lambda network: cut_last(network, 4), "stage3": cut_all}
 
 

@@ -3,9 +3,9 @@ import pytest
 import small
 
 from glaucoma.base.errors import TrainingError
+from glaucoma.base.params import Trial
 from glaucoma.model.artifacts import load_model, save_model
 from glaucoma.model.cut import cut_all, cut_head, cut_last
-from glaucoma.train.grid import Trial
 from glaucoma.train.ranking import rank
 from glaucoma.train.search import Searcher
 from glaucoma.train.trainer import values
@@ -13,8 +13,13 @@ from glaucoma.train.trainer import values
 PIXELS, ABNORMAL = small.images()
 SPLITS = small.splits(ABNORMAL)
 
-TRIALS = [Trial(lr, name, 16, epochs) for lr in (0.01, 0.001) for name in ("adam", "sgd") for epochs in (1, 3)]
-EXPLODING = [Trial(1e38, "sgd", 16, epochs) for epochs in (2, 3)]
+TRIALS = [
+    Trial(lr=lr, optimizer=name, batch_size=16, epochs=epochs)
+    for lr in (0.01, 0.001)
+    for name in ("adam", "sgd")
+    for epochs in (1, 3)
+]
+EXPLODING = [Trial(lr=1e38, optimizer="sgd", batch_size=16, epochs=epochs) for epochs in (2, 3)]
 
 
 def searcher(state, network=None, cut=cut_head, **options) -> Searcher:
@@ -54,7 +59,12 @@ def test_training_from_pixels_gives_the_same(searched, tmp_path):
 
 
 def test_a_trial_ends_as_it_would_in_other_company_and_in_any_order(searched, tmp_path):
-    mixed = [*TRIALS[::-1], Trial(0.01, "adam", 38, 1), Trial(0.5, "adadelta", 16, 2), Trial(0.1, "adagrad", 16, 1)]
+    mixed = [
+        *TRIALS[::-1],
+        Trial(lr=0.01, optimizer="adam", batch_size=38, epochs=1),
+        Trial(lr=0.5, optimizer="adadelta", batch_size=16, epochs=2),
+        Trial(lr=0.1, optimizer="adagrad", batch_size=16, epochs=1),
+    ]
     found = searcher(tmp_path).train(mixed)
     assert list(found) == mixed
     all_same({trial: found[trial] for trial in TRIALS}, searched[0])
@@ -115,7 +125,7 @@ def test_the_network_predicts_what_the_trial_did_once_its_weights_are_taken(sear
 
 @pytest.mark.parametrize("cut", [cut_head, lambda network: cut_last(network, 3), cut_all])
 def test_a_trial_that_diverges_is_ranked_last_with_its_reason_and_the_others_go_on(cut, tmp_path):
-    trials = [*EXPLODING, Trial(0.001, "adam", 16, 2)]
+    trials = [*EXPLODING, Trial(lr=0.001, optimizer="adam", batch_size=16, epochs=2)]
     search = searcher(tmp_path, cut=cut)
     finished = search.train(trials)
     assert list(finished) == trials[2:]
@@ -138,7 +148,7 @@ def test_a_search_of_which_no_trial_survives_is_an_error_that_says_why(tmp_path)
 
 def test_what_came_before_the_divergence_is_kept(tmp_path):
     """Weights overflow in the second epoch or later; the trial that ends before is whole."""
-    trials = [Trial(3e18, "sgd", 38, epochs) for epochs in (1, 30)]
+    trials = [Trial(lr=3e18, optimizer="sgd", batch_size=38, epochs=epochs) for epochs in (1, 30)]
     search = searcher(tmp_path)
     finished = search.train(trials)
     if trials[1] in finished:
@@ -150,5 +160,5 @@ def test_what_came_before_the_divergence_is_kept(tmp_path):
 def test_a_bug_is_no_failed_trial(tmp_path):
     search = searcher(tmp_path)
     with pytest.raises(KeyError):
-        search.train([Trial(0.001, "rmsprop", 16, 1)])
+        search.train([Trial.model_construct(lr=0.001, optimizer="rmsprop", batch_size=16, epochs=1)])
     assert not search.errors

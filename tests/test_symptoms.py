@@ -17,7 +17,6 @@ from glaucoma.base.files import write_csv
 from glaucoma.model.artifacts import save_model
 from glaucoma.model.runtime import keras
 from glaucoma.model.symptoms import FILE, Symptom, first_line, read_symptoms, symptoms, symptoms_of, symptoms_table
-from glaucoma.train.grid import Run
 from glaucoma.train.outputs import write_training
 from glaucoma.train.trainer import Trainer
 
@@ -97,7 +96,7 @@ def trained(pixels, epochs: int, lr: float, folder: Path, momentum: float = 0.9)
     for layer in network.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = momentum
-    run = Run(lr, "adam", 8, (epochs,))
+    run = small.run(lr, "adam", 8, (epochs,))
     reached, failed = small.trained(Trainer(network, network.variables, [images], 0), [run], parts)
     assert not failed
     held_out = {name: parts[name] for name in ("test", "valid")}

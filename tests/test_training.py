@@ -4,18 +4,17 @@ import small
 
 from glaucoma.base.errors import TrainingError
 from glaucoma.evaluate.scores import scores
-from glaucoma.train.grid import Run
 from glaucoma.train.trainer import Trainer, values
 
 PIXELS, ABNORMAL = small.images()
 FEATURES = small.features(PIXELS)
 SPLITS = small.splits(ABNORMAL)
 
-ADAM = Run(0.01, "adam", 16, (1, 3))
-SLOW = Run(0.0005, "adam", 16, (2,))
-LARGE = Run(0.01, "adam", 38, (2,))
-SGD = Run(0.05, "sgd", 16, (1,))
-EXPLODING = Run(1e38, "sgd", 16, (2, 3))
+ADAM = small.run(0.01, "adam", 16, (1, 3))
+SLOW = small.run(0.0005, "adam", 16, (2,))
+LARGE = small.run(0.01, "adam", 38, (2,))
+SGD = small.run(0.05, "sgd", 16, (1,))
+EXPLODING = small.run(1e38, "sgd", 16, (2, 3))
 
 
 def trainer() -> Trainer:
@@ -24,7 +23,7 @@ def trainer() -> Trainer:
     return Trainer(network, network.variables, [FEATURES], seed=7)
 
 
-def alone(run: Run):
+def alone(run: tuple):
     snapshots, failures = small.trained(trainer(), [run], SPLITS)
     assert not failures
     return {epochs: snapshot for (_, epochs), snapshot in snapshots.items()}
@@ -38,10 +37,9 @@ def fresh() -> dict:
 
 def test_a_snapshot_on_the_way_is_what_a_short_run_ends_with(fresh):
     again = trainer()
-    for epochs in ADAM.epochs:
-        short = Run(ADAM.lr, ADAM.optimizer, ADAM.batch_size, (epochs,))
-        snapshots, _ = small.trained(again, [short], SPLITS)
-        small.same(fresh[ADAM, epochs], snapshots[short, epochs])
+    for trial in ADAM:
+        snapshots, _ = small.trained(again, [(trial,)], SPLITS)
+        small.same(fresh[ADAM, trial.epochs], snapshots[(trial,), trial.epochs])
 
 
 def test_a_trainer_used_again_ends_as_a_new_one_whatever_it_trained_before(fresh):
@@ -90,7 +88,7 @@ def test_a_snapshot_holds_history_predictions_and_weights_that_belong_together(f
 
 
 def test_training_learns_what_can_be_learnt():
-    snapshots, _ = small.trained(trainer(), [Run(0.03, "adam", 8, (20,))], SPLITS)
+    snapshots, _ = small.trained(trainer(), [small.run(0.03, "adam", 8, (20,))], SPLITS)
     (snapshot,) = snapshots.values()
     assert snapshot.history["accuracy"].iloc[-5:].min() > 0.8
     assert snapshot.history["loss"].iloc[-1] < snapshot.history["loss"].iloc[0] / 2

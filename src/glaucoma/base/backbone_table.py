@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-__all__ = ["BACKBONES", "BUNDLED_LICENCE", "Backbone", "Package", "nearest", "recognise", "weights_from"]
+__all__ = ["BACKBONES", "BUNDLED_LICENCE", "Backbone", "Package", "in_block", "nearest", "recognise", "weights_from"]
 
 GOOGLE = "https://storage.googleapis.com/"
 KERAS = f"{GOOGLE}tensorflow/keras-applications/"
@@ -81,12 +81,17 @@ def nearest(name: str) -> list[str]:
     return sorted(BACKBONES, key=lambda known: -likeness[known])
 
 
+def in_block(layer: str, block: str) -> bool:
+    """Whether a layer belongs to a block, by their names."""
+    return layer == block or layer.startswith(f"{block}_")
+
+
 def recognise(layers: Iterable[str]) -> list[str]:
     """The backbones whose blocks are all among the names of some layers; of several, those with the most blocks."""
     layers = list(layers)
 
     def has(block: str) -> bool:
-        return any(name == block or name.startswith(f"{block}_") for name in layers)
+        return any(in_block(name, block) for name in layers)
 
     excites = any("_se_" in name for name in layers)
     rows = {name: row for name, row in BACKBONES.items() if row.excites is excites}

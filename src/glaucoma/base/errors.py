@@ -23,6 +23,7 @@ __all__ = [
     "WeightsError",
     "listed",
     "many",
+    "one_line",
     "shown",
 ]
 
@@ -80,6 +81,11 @@ def shown(name: object) -> str:
     r"""A name as one printable word: line breaks, control and direction marks and stray bytes as \n, \u202e, \xe9."""
     text = str(name).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def one_line(error: Exception) -> str:
+    """The first line of another library's error, 200 characters at most; its type where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 def listed(items: Sequence[str], most: int = 10, rest: str = "") -> str:

@@ -7,10 +7,12 @@ the keys to users.
 from __future__ import annotations
 
 import difflib
+import itertools
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, ValidationError, create_model
 
 from glaucoma.base.backbone_table import BACKBONES, nearest
 from glaucoma.base.errors import ParamsError
@@ -29,8 +31,12 @@ __all__ = [
     "Positive",
     "Regression",
     "Section",
+    "Trial",
     "check_params",
+    "columns",
     "distinct",
+    "expand",
+    "group",
     "load_params",
     "refusals",
     "views_of",
@@ -61,15 +67,108 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-class Fit(Section):
-    """Training options, for grids that list no values of their own."""
+class Trial(Section):
+    """One training configuration. A field with a default is an option of `fit`; the default is the report's.
 
-    class_weight: ClassWeight
-    label_smoothing: Share
-    early_stopping: Number
-    schedule: Schedule
-    warmup: Number
-    precise_bn: bool
+    A new option is a field here, a key of params.yaml (and shipped.yaml), and the code that uses it: `Grid` and `Fit`
+    are derived from these fields.
+
+    Attributes:
+        lr: learning rate.
+        optimizer: its name.
+        batch_size: images.
+        epochs: passes over the train split.
+        class_weight: `none`, or `balanced`: images / (2 · images of the class).
+        label_smoothing: share of each label that is spread over both classes.
+        early_stopping: epochs without a lower test loss after which training stops, at the best epoch's weights; 0 not.
+        schedule: of the learning rate: `constant`, `cosine` or `plateau`.
+        warmup: epochs in which it rises first.
+        precise_bn: whether trained batch normalisation gets the train split's statistics in place of moving averages.
+    """
+
+    lr: Positive
+    optimizer: Optimizer
+    batch_size: Count
+    epochs: Count
+    class_weight: ClassWeight = "none"
+    label_smoothing: Share = 0.0
+    early_stopping: Number = 0
+    schedule: Schedule = "constant"
+    warmup: Number = 0
+    precise_bn: bool = False
+
+    def as_dict(self) -> dict[str, Any]:
+        """The configuration as plain values, in the report's order; of the options, those that differ from it."""
+        return self.model_dump(exclude_defaults=True)
+
+    def options(self) -> tuple:
+        """The values of all options, in the order of the fields."""
+        return tuple(getattr(self, name) for name in OPTIONS)
+
+    def knows_the_end(self) -> bool:
+        """Whether a training depends on how long it is meant to be, so that a shorter one is no part of a longer."""
+        return self.schedule == "cosine" or self.early_stopping > 0
+
+    def __str__(self) -> str:
+        own = f"{self.optimizer} lr {self.lr:g} batch {self.batch_size} epochs {self.epochs}"
+        return " ".join([own, *(f"{name} {value}" for name, value in self.as_dict().items() if name in OPTIONS)])
+
+
+_TYPES = get_type_hints(Trial, include_extras=True)
+OPTIONS = tuple(name for name, field in Trial.model_fields.items() if not field.is_required())
+
+Fit = create_model(
+    "Fit",
+    __base__=Section,
+    __doc__="Training options, for grids that list no values of their own.",
+    **{name: (_TYPES[name], ...) for name in OPTIONS},
+)
+
+
+def _values_of(name: str) -> tuple[Any, Any]:
+    """A grid's field: the values that it lists of a trial's; None leaves an option to `fit`."""
+    listed = list[_TYPES[name]]
+    kind = listed | None if name in OPTIONS else listed
+    return Annotated[kind, Field(min_length=1), AfterValidator(distinct)], None if name in OPTIONS else ...
+
+
+Grid = create_model(
+    "Grid",
+    __base__=Section,
+    __doc__="Values of each field of a trial; a grid is their product. Options it does not list are those of `fit`.",
+    **{name: _values_of(name) for name in Trial.model_fields},
+)
+
+
+def expand(grid: Grid, fit: Fit | None = None) -> list[Trial]:
+    """The product of a grid's values, learning rate slowest, epochs fastest; what it does not list is as in `fit`."""
+    rest = fit.model_dump() if fit else {}
+    listed = {name: values for name, values in grid if values}
+    names = [name for name in listed if name != "epochs"] + ["epochs"]
+    products = itertools.product(*(listed[name] for name in names))
+    return [Trial(**{**rest, **dict(zip(names, values, strict=True))}) for values in products]
+
+
+def columns(trials: Iterable[Trial]) -> list[dict[str, Any]]:
+    """`as_dict` of each trial, with the same keys for all: those that any of them has."""
+    trials = list(trials)
+    named = {name for trial in trials for name in trial.as_dict()}
+    shown = [name for name in OPTIONS if name in named]
+    return [trial.as_dict() | {name: getattr(trial, name) for name in shown} for trial in trials]
+
+
+def group(trials: Iterable[Trial]) -> list[tuple[Trial, ...]]:
+    """Runs: trials that differ only in epochs, ascending. The last is trained, the others are snapshots on its way.
+
+    Where a training knows its end, a run is one trial. Runs are ordered so that a compiled model serves as many in a
+    row as it can.
+    """
+    runs: dict[tuple, list[Trial]] = {}
+    for trial in trials:
+        alone = trial.epochs if trial.knows_the_end() else 0
+        key = trial.optimizer, trial.batch_size, trial.lr, trial.options(), alone
+        runs.setdefault(key, []).append(trial)
+    return [tuple(sorted(runs[key], key=lambda trial: trial.epochs)) for key in sorted(runs)]
 
 
 class Augment(Section):
@@ -85,21 +184,6 @@ class Augment(Section):
     def is_on(self) -> bool:
         """Whether any of it changes an image."""
         return any(value not in (0, "none") for value in self.model_dump().values())
-
-
-class Grid(Section):
-    """Values of each hyperparameter; a grid is their product. Options that it does not list are those of `fit`."""
-
-    lr: Annotated[list[Positive], Field(min_length=1), AfterValidator(distinct)]
-    optimizer: Annotated[list[Optimizer], Field(min_length=1), AfterValidator(distinct)]
-    batch_size: Annotated[list[Count], Field(min_length=1), AfterValidator(distinct)]
-    epochs: Annotated[list[Count], Field(min_length=1), AfterValidator(distinct)]
-    class_weight: Annotated[list[ClassWeight] | None, Field(min_length=1), AfterValidator(distinct)] = None
-    label_smoothing: Annotated[list[Share] | None, Field(min_length=1), AfterValidator(distinct)] = None
-    early_stopping: Annotated[list[Number] | None, Field(min_length=1), AfterValidator(distinct)] = None
-    schedule: Annotated[list[Schedule] | None, Field(min_length=1), AfterValidator(distinct)] = None
-    warmup: Annotated[list[Number] | None, Field(min_length=1), AfterValidator(distinct)] = None
-    precise_bn: Annotated[list[bool] | None, Field(min_length=1), AfterValidator(distinct)] = None
 
 
 Score = Literal[
@@ -287,6 +371,15 @@ class Params(Section):
     crossval: Crossval
     thresholds: Thresholds
     audit: Audit
+
+    def final(self) -> Trial:
+        """The configuration that every fold is trained with."""
+        own = {name: getattr(self, name) for name in Trial.model_fields if name not in OPTIONS}
+        return Trial(**own, **self.fit.model_dump())
+
+    def trials(self, name: str) -> list[Trial]:
+        """The trials of a search: of stage1, stage2, stage3, model4 or model5."""
+        return expand(getattr(self, name).grid, self.fit)
 
 
 def load_params(path: Path | str) -> Params:

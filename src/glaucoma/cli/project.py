@@ -8,12 +8,11 @@ from pathlib import Path
 from glaucoma.base import paths
 from glaucoma.base.errors import DataError, many
 from glaucoma.base.files import read_csv, read_json
-from glaucoma.base.params import load_params
+from glaucoma.base.params import Trial, group, load_params
 from glaucoma.evaluate.ladder import ladder_lines
 from glaucoma.evaluate.summary import read_folds, readable
 from glaucoma.model.symptoms import FILE, first_line, read_symptoms
 from glaucoma.train.crossval import crossval
-from glaucoma.train.grid import Trial, expand, fit_of, group
 
 __all__ = ["add"]
 
@@ -62,14 +61,14 @@ def _check() -> None:
         raise DataError(f"data.root is {params.data.root}, which {what} ({root.absolute()})", remedy)
     print(f"{paths.PARAMS} is valid; photographs: {params.data.root}, {params.data.image_size} px")
     for name in STAGES:
-        trials = expand(getattr(params, name).grid, fit_of(params))
+        trials = params.trials(name)
         runs = group(trials)
-        epochs = sum(run.epochs[-1] for run in runs)
+        epochs = sum(run[-1].epochs for run in runs)
         plan = f"{many(len(trials), 'trial')} in {many(len(runs), 'run')}, {many(epochs, 'epoch')}"
         print(f"{name}: {plan} on fold {params.search.fold}")
     for name in paths.FREE:
         section = getattr(params, name)
-        what = f"{many(len(expand(section.grid)), 'trial')} on {section.backbone.name}"
+        what = f"{many(len(params.trials(name)), 'trial')} on {section.backbone.name}"
         print(f"{name}: {what}, only by `dvc exp run -S 'free_models=[{name}]' extra/dvc.yaml`")
     final = f"{params.optimizer}, lr {params.lr:g}, batch {params.batch_size}, {params.epochs} epochs"
     folds = many(len(params.crossval.folds), "fold")
@@ -91,7 +90,7 @@ def _results() -> None:
         path = paths.search_files(name)["metrics"]
         if path.is_file():
             told = read_json(path)
-            what, test = Trial.of(told["best"]), told["test"]
+            what, test = Trial(**told["best"]), told["test"]
             print(f"{name}: best of {many(told['trials'], 'trial')} is {what}, macro F1 {test['f1_macro']:.3f}")
     found = read_folds(folds)
     columns = [f"{split}_{score}" for split in ("test", "valid") for score in SHOWN]

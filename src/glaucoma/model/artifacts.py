@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from glaucoma.base.errors import WeightsError
+from glaucoma.base.errors import WeightsError, one_line
 from glaucoma.base.files import atomic_path, sha256_file
 from glaucoma.model.contents import check_contents
 from glaucoma.model.runtime import keras
@@ -71,9 +71,8 @@ def _whole(path: Path) -> Iterator[Path]:
         check_contents(path)
         yield path
     except Exception as error:  # a damaged archive fails wherever the damage lies: zip, JSON, HDF5, Keras
-        line = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise WeightsError(
-            f"{path} is not a whole Keras model: {line}", "restore it, e.g. with `dvc checkout`"
+            f"{path} is not a whole Keras model: {one_line(error)}", "restore it, e.g. with `dvc checkout`"
         ) from None
 
 

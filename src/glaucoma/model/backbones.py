@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 
 from glaucoma.base.backbone_table import BACKBONES, Backbone, nearest, recognise
-from glaucoma.base.errors import ParamsError, WeightsError
+from glaucoma.base.errors import ParamsError, WeightsError, one_line
 from glaucoma.base.files import atomic_path, read_json, sha256_file, write_json
 from glaucoma.model.artifacts import load_model
 from glaucoma.model.efficientnet_lite import WIDTHS, build_lite, take_package
@@ -90,7 +90,7 @@ def _imagenet_file(row: Backbone) -> Path:
         )
     except Exception as error:  # whatever the download meets: no route, a proxy, a broken file
         raise WeightsError(
-            f"backbone.weights is imagenet, and {row.imagenet_url} could not be fetched: {_first_line(error)}",
+            f"backbone.weights is imagenet, and {row.imagenet_url} could not be fetched: {one_line(error)}",
             f"on a machine without internet put that file at {cache / 'models' / file}, set backbone.weights to a path "
             "or to none, or set backbone.name to EfficientNetLite0, whose ImageNet weights were installed with this",
         ) from None
@@ -109,11 +109,9 @@ def _take_file(name: str, backbone: keras.Model, path: Path) -> None:
     except WeightsError as error:
         raise WeightsError(f"backbone.weights: {error.found}", remedy) from None
     except OSError as error:
-        raise WeightsError(
-            f"backbone.weights: {path} is damaged or no HDF5 file: {_first_line(error)}", remedy
-        ) from None
+        raise WeightsError(f"backbone.weights: {path} is damaged or no HDF5 file: {one_line(error)}", remedy) from None
     except Exception as error:  # Keras' readers fail in many ways on a file that they were not made for
-        why = _what_it_is(name, held) or _first_line(error)
+        why = _what_it_is(name, held) or one_line(error)
         raise WeightsError(f"backbone.weights: {path} does not fit {name}: {why}", remedy) from None
     if not all(np.isfinite(values).all() for values in backbone.get_weights()):
         raise WeightsError(f"backbone.weights: {path} holds values that are no finite numbers", remedy)
@@ -179,10 +177,6 @@ def _fold(backbone: keras.Model, scale: np.ndarray) -> None:
     normalization.finalize_state()
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-
-
 BUNDLED = Path(__file__).parent / "weights" / "efficientnetb0_eyes.npz"  # its recipe and scores: the JSON beside it
 BUNDLED_BACKBONE = "EfficientNetB0"
 
@@ -233,5 +227,5 @@ def read_half(backbone: keras.Model, path: Path) -> None:
         with np.load(path, allow_pickle=False) as file:
             backbone.set_weights([file[name].astype("float32") for name in sorted(file.files)])
     except (ValueError, OSError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        line = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-        raise WeightsError(f"{path} does not fit: {line}", "restore it with `git checkout`, or make it anew") from None
+        what = f"{path} does not fit: {one_line(error)}"
+        raise WeightsError(what, "restore it with `git checkout`, or make it anew") from None

@@ -12,13 +12,13 @@ Johnson 2021, arXiv 2105.07576, section 3).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import numpy as np
 
+from glaucoma.model.keras_internals import all_layers, calling, reduction_axes
 from glaucoma.model.runtime import keras, ready_to_predict, tensorflow
 
 __all__ = ["BatchStatistics", "one_kernel"]
@@ -33,8 +33,8 @@ def one_kernel(model: keras.Model) -> Iterator[None]:
     The layers are those that the model has: its file, its weights and what it predicts know nothing of it. With JAX,
     whose compiler fuses by itself, and with torch nothing is changed.
     """
-    layers = [layer for layer in model._flatten_layers(include_self=False) if _fits(layer)]
-    with _calling(layers, _call):
+    layers = [layer for layer in all_layers(model) if _fits(layer)]
+    with calling(layers, _call):
         yield
 
 
@@ -111,7 +111,7 @@ class _Moments(keras.layers.Layer):
             scaled, *found[id(layer)] = _by_batch(layer, inputs)
             return scaled
 
-        with _calling(layers, by_batch):
+        with calling(layers, by_batch):
             self.model(inputs, training=False)
         images = keras.ops.shape(keras.tree.flatten(inputs)[0])[0]
         rows = [[keras.ops.cast(images, "float32")[None]], *zip(*(found[id(layer)] for layer in layers), strict=True)]
@@ -119,23 +119,7 @@ class _Moments(keras.layers.Layer):
 
 
 def _trained(model: keras.Model) -> list[Any]:
-    layers = model._flatten_layers(include_self=False)
-    return [layer for layer in layers if isinstance(layer, STOCK) and layer.trainable]
-
-
-@contextmanager
-def _calling(layers: Sequence[Any], call: Callable) -> Iterator[None]:
-    """Within, each layer is called as `call(layer, inputs, training, mask)`; then as before, which may be no less."""
-    before = [vars(layer).get("call") for layer in layers]
-    for layer in layers:
-        layer.call = partial(call, layer)
-    try:
-        yield
-    finally:
-        for layer, own in zip(layers, before, strict=True):
-            del layer.call
-            if own is not None:
-                layer.call = own
+    return [layer for layer in all_layers(model) if isinstance(layer, STOCK) and layer.trainable]
 
 
 def _fits(layer: Any) -> bool:
@@ -144,7 +128,7 @@ def _fits(layer: Any) -> bool:
         keras.backend.backend() == "tensorflow"
         and type(layer) is STOCK
         and layer.built
-        and layer._reduction_axes == [0, 1, 2]
+        and reduction_axes(layer) == [0, 1, 2]
         and layer.scale
         and layer.center
         and not (layer.renorm or layer.synchronized)
@@ -171,7 +155,7 @@ def _by_batch(layer: Any, inputs: Any) -> tuple[Any, Any, Any]:
         n = tf.cast(tf.size(inputs) // inputs.shape[-1], "float32")
         variance = variance * ((n - 1) / n)
     else:
-        mean, variance = keras.ops.moments(inputs, axes=layer._reduction_axes)
+        mean, variance = keras.ops.moments(inputs, axes=reduction_axes(layer))
         scaled = keras.ops.batch_normalization(
             inputs, mean, variance, layer.axis, offset=layer.beta, scale=layer.gamma, epsilon=layer.epsilon
         )

@@ -7,10 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from glaucoma.base import interrupts
+from glaucoma.model.keras_internals import leave_untuned
 from glaucoma.model.network import CLASSES
 from glaucoma.model.runtime import keras
 
 __all__ = ["Batches", "Stoppable", "one_hot"]
+
+leave_untuned()
 
 
 class Batches(keras.utils.PyDataset):
@@ -28,7 +31,7 @@ class Batches(keras.utils.PyDataset):
         outputs: how many outputs of the model the labels are for.
     """
 
-    autotune = False  # see glaucoma.model.runtime
+    autotune = False  # see `leave_untuned`
 
     def __init__(
         self,

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from glaucoma.base.backbone_table import in_block
 from glaucoma.base.errors import ParamsError
+from glaucoma.base.params import Params
+from glaucoma.model.keras_internals import inputs_of, source
 from glaucoma.model.network import HEAD
 from glaucoma.model.runtime import keras
 
-__all__ = ["Cut", "cut_all", "cut_head", "cut_last", "through_trunk"]
+__all__ = ["Cut", "cut_all", "cut_head", "cut_last", "cut_of", "through_trunk"]
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,17 @@ def cut_all(network: keras.Model) -> Cut:
     return Cut(network, None, network)
 
 
+def cut_of(stage: str, network: keras.Model, params: Params) -> Cut:
+    """What a search trains: stage 1 the head, stage 2 the end of the backbone too, every other the whole network.
+
+    Raises:
+        ParamsError: the backbone has no block `stage2.unfreeze_last`.
+    """
+    if stage == "stage1":
+        return cut_head(network)
+    return cut_last(network, params.stage2.unfreeze_last) if stage == "stage2" else cut_all(network)
+
+
 def through_trunk(cut: Cut) -> keras.Model:
     """The whole network as one model to train from pixels, with its trunk held in inference mode.
 
@@ -91,8 +105,8 @@ def _split(network: keras.Model, first: int, frozen: set[str]) -> Cut:
     inside = set(map(id, tail_layers))
     crossing = {}
     for layer in tail_layers:
-        for tensor in layer._inbound_nodes[0].input_tensors:
-            if id(tensor._keras_history.operation) not in inside:
+        for tensor in inputs_of(layer):
+            if id(source(tensor)) not in inside:
                 crossing[id(tensor)] = tensor
     if not crossing:
         return Cut(network, None, network)
@@ -102,9 +116,9 @@ def _split(network: keras.Model, first: int, frozen: set[str]) -> Cut:
 
 
 def _block(layers: list[keras.Layer], block: str) -> int:
-    """Where a block begins: its first layer is named by it."""
+    """Where a block begins."""
     for i, layer in enumerate(layers):
-        if layer.name == block or layer.name.startswith(f"{block}_"):
+        if in_block(layer.name, block):
             return i
     raise ParamsError(
         f"stage2.unfreeze_last is {block}, and the backbone has no such block",

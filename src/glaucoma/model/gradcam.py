@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from glaucoma.base.errors import WeightsError
+from glaucoma.model.keras_internals import inputs_of, source
 from glaucoma.model.network import CLASSES, HEAD
 from glaucoma.model.regression import FEATURES, FLIPS, LOGITS, pools_of
 from glaucoma.model.runtime import keras
@@ -165,8 +166,7 @@ def _block_before(pool: keras.Layer) -> list[keras.Layer]:
 
 def _inputs(layer: keras.Layer) -> list[keras.Layer]:
     """The layers whose outputs a layer takes."""
-    nodes = layer._inbound_nodes
-    return [tensor._keras_history.operation for tensor in nodes[0].input_tensors] if nodes else []
+    return [source(tensor) for tensor in inputs_of(layer)]
 
 
 def _array(variable: keras.Variable) -> np.ndarray:

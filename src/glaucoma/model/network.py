@@ -9,11 +9,12 @@ import zlib
 
 import numpy as np
 
+from glaucoma.base.index import CONDITIONS
 from glaucoma.model.runtime import keras
 
 __all__ = ["CLASSES", "HEAD", "build_network", "build_regression", "reseed"]
 
-CLASSES = ("normal", "abnormal")  # order of the softmax outputs; look columns up with CLASSES.index
+CLASSES = CONDITIONS  # order of the softmax outputs; look columns up with CLASSES.index
 HEAD = ("head_pool", "head_bn", "head_dropout", "head_softmax")
 TINY = 1e-12  # beside the variances, which the regression divides by as they are
 

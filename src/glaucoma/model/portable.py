@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from joblib import cpu_count
 
-from glaucoma.base.errors import GlaucomaError, WeightsError
+from glaucoma.base.errors import GlaucomaError, WeightsError, one_line
 
 __all__ = ["INSTALL", "LOG_ODDS", "SUFFIX", "Portable", "Runner"]
 
@@ -77,8 +77,7 @@ class Portable(Runner):
             )
             (taken,), (given_back, *others) = self._session.get_inputs(), self._session.get_outputs()
         except Exception as error:  # damaged in many ways: protobuf, graph, operators; or two inputs
-            line = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-            raise WeightsError(f"{path} is no ONNX file of a classifier: {line}", remedy) from None
+            raise WeightsError(f"{path} is no ONNX file of a classifier: {one_line(error)}", remedy) from None
         self._names = taken.name, given_back.name
         self._has_log_odds = LOG_ODDS in [one.name for one in others]  # not so in files of older releases
         self.input_shape, self.output_shape = (None, *taken.shape[1:]), (None, *given_back.shape[1:])

@@ -12,7 +12,7 @@ import re
 
 import numpy as np
 
-from glaucoma.base.backbone_table import BACKBONES
+from glaucoma.base.backbone_table import BACKBONES, in_block
 from glaucoma.model.network import CLASSES, HEAD
 from glaucoma.model.runtime import keras
 
@@ -113,4 +113,4 @@ def _blocks(name: str) -> list[str]:
 
 def _end(backbone: keras.Model, block: str) -> keras.KerasTensor:
     """The output of a block's last layer."""
-    return [layer for layer in backbone.layers if layer.name.startswith(f"{block}_")][-1].output
+    return [layer for layer in backbone.layers if in_block(layer.name, block)][-1].output

@@ -48,31 +48,6 @@ with _library_chatter_kept_back():
     import keras
 
 
-def _leave_untuned() -> None:
-    """Have TensorFlow not tune the data sets that Keras makes of those whose attribute `autotune` is false.
-
-    The tuner's thread sleeps in periods that double from 10 ms to 20 s, and each epoch and prediction waits, when it
-    is over, until the thread next wakes: up to as long again as its work took. Keras itself goes without the tuner
-    where a data set has several workers.
-    """
-    from keras.src.trainers.data_adapters.py_dataset_adapter import PyDatasetAdapter
-
-    stock = PyDatasetAdapter.get_tf_dataset
-
-    def get_tf_dataset(adapter: Any) -> Any:
-        dataset = stock(adapter)
-        if getattr(adapter.py_dataset, "autotune", True):
-            return dataset
-        options = tensorflow().data.Options()
-        options.autotune.enabled = False
-        return dataset.with_options(options)
-
-    PyDatasetAdapter.get_tf_dataset = get_tf_dataset
-
-
-if keras.backend.backend() == "tensorflow":
-    _leave_untuned()
-
 __all__ = ["describe", "fresh", "keras", "ready_to_predict", "tensorflow", "threads"]
 
 

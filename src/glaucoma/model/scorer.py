@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from glaucoma.model.keras_internals import inputs_to, source
 from glaucoma.model.network import CLASSES
 from glaucoma.model.runtime import keras
 
@@ -30,9 +31,7 @@ def scorer(network: keras.Model) -> keras.Model:
     Returns:
         Of the same inputs, float (batch, 2), columns as the network's.
     """
-    end = network.outputs[0]._keras_history
-    last = end.operation
-    before = last._inbound_nodes[end.node_index].input_tensors
+    last, before = source(network.outputs[0]), inputs_to(network.outputs[0])
     if isinstance(last, keras.Model):
         return keras.Model(network.inputs, scorer(last)(before if len(before) > 1 else before[0]))
     if isinstance(last, keras.layers.Dense) and last.activation is keras.activations.softmax:

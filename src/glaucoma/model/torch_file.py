@@ -20,6 +20,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from glaucoma.base.errors import one_line
+
 __all__ = ["read_pinned", "read_tensors"]
 
 MAGIC, VERSION = 0x1950A86A20F9469CFC6C, 1001
@@ -69,8 +71,7 @@ def read_tensors(content: bytes) -> dict[str, np.ndarray]:
         head = [_unpickled(file) for _ in range(3)]
         named, keys = _unpickled(file), _unpickled(file)
     except Exception as error:  # damaged pickles fail in every way there is
-        line = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-        raise ValueError(f"it is no whole file of PyTorch's weights: {line}") from None
+        raise ValueError(f"it is no whole file of PyTorch's weights: {one_line(error)}") from None
     if head[:2] != [MAGIC, VERSION] or not (isinstance(head[2], dict) and head[2].get("little_endian") is True):
         raise ValueError(f"it is no little-endian file of PyTorch's weights, version {VERSION}")
     if type(named) is not OrderedDict or not all(

@@ -13,7 +13,7 @@ import numpy as np
 
 from glaucoma import __version__
 from glaucoma.base import paths
-from glaucoma.base.errors import DataError, ParamsError, WeightsError, many, shown
+from glaucoma.base.errors import DataError, ParamsError, WeightsError, many, one_line, shown
 from glaucoma.base.files import atomic_path, sha256_file
 from glaucoma.dataset.walk import walk
 from glaucoma.model.formats import SUFFIXES, open_exported, prepare, write
@@ -93,8 +93,8 @@ def export_model(
         try:
             write(one.network, temporary, form, card)
         except Exception as error:  # whatever a converter meets: an operator it does not know, a version
-            line = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-            raise WeightsError(f"{shown(model)} cannot be written as {form}: {line}", "keep the .keras file") from error
+            what = f"{shown(model)} cannot be written as {form}: {one_line(error)}"
+            raise WeightsError(what, "keep the .keras file") from error
         found = _compare(one, open_exported(temporary, form, one.network.input_shape), check)
         if not found.difference <= TOLERANCE:  # NaN is no agreement either
             raise WeightsError(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from joblib import cpu_count
@@ -14,7 +14,8 @@ from PIL import Image
 
 from glaucoma.base import paths
 from glaucoma.base.errors import WeightsError, listed, shown
-from glaucoma.base.params import Condition, views_of
+from glaucoma.base.index import CONDITIONS
+from glaucoma.base.params import views_of
 from glaucoma.base.progress import Progress
 from glaucoma.model.likeness import Likeness, traits
 from glaucoma.model.log_odds import Threshold, averaged, expit
@@ -30,7 +31,7 @@ if TYPE_CHECKING:  # Keras starts where a model needs it: ONNX does not
 
 __all__ = ["Classifier", "Predictions", "find_models", "load_classifier", "predict_files", "warned"]
 
-CLASSES = get_args(Condition)
+CLASSES = CONDITIONS
 BATCH = 32  # images per inference step
 CHUNK = 8 * BATCH  # images that are decoded and held at a time
 DECODERS = 8  # threads at most; each may hold an image of `max_megapixels`

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from glaucoma.base import paths
-from glaucoma.base.errors import WeightsError, listed, shown
+from glaucoma.base.errors import WeightsError, listed, one_line, shown
 from glaucoma.base.files import atomic_path
 
 __all__ = ["fetch_models", "parse"]
@@ -57,7 +57,7 @@ def fetch_models(revision: str, name: str) -> Path:
         remedy = "see `git log --oneline`, `git tag` and `dvc exp show`; `git fetch` brings those of others"
         raise WeightsError(f"there is no revision {shown(revision)} here", remedy) from None
     except DvcException as error:  # a dvc.yaml of then that today's DVC cannot read
-        raise WeightsError(f"DVC cannot read revision {shown(revision)}: {_line(error)}", REMEDY) from None
+        raise WeightsError(f"DVC cannot read revision {shown(revision)}: {one_line(error)}", REMEDY) from None
 
 
 def _bring(dvc: Any, name: str, revision: str, folder: Path) -> Path:
@@ -80,9 +80,5 @@ def _bring(dvc: Any, name: str, revision: str, folder: Path) -> Path:
                 dvc.get_file(f"/{path}", str(temporary))
         except Exception as error:  # of any remote's client; of the cache: not found
             what = f"{path} of revision {shown(revision)} is neither in DVC's cache nor could be fetched"
-            raise WeightsError(f"{what}: {_line(error)}", REMEDY) from None
+            raise WeightsError(f"{what}: {one_line(error)}", REMEDY) from None
     return folder / (f"{stem}.keras" if f"{stem}.keras" in wanted else stem)
-
-
-def _line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from glaucoma.base.errors import many
+from glaucoma.base.index import SPLITS
 from glaucoma.base.workers import in_threads
 from glaucoma.photos.images import Unreadable, decode
 from glaucoma.report.style import (
@@ -43,7 +44,6 @@ __all__ = [
     "splits_chart",
 ]
 
-SPLITS = ("train", "test", "valid")  # as they are used
 MANY_FOLDS = 20  # beyond, bars are too narrow for a number each
 BINS = 30
 

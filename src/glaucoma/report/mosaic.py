@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 from glaucoma.base import paths
 from glaucoma.base.errors import many
 from glaucoma.base.files import read_csv
-from glaucoma.base.index import distinct
+from glaucoma.base.index import SPLITS, distinct
 from glaucoma.base.params import Params
 from glaucoma.photos.images import Unreadable, decode
 from glaucoma.report.explore import copies_note, named_sources, sources_chart
@@ -99,7 +99,7 @@ def mosaic_by(
     first = index["fold"].min()
     listed = index[index["fold"] == first] if by == "split" else index
     counts = listed[by].fillna("").value_counts().sort_index().sort_values(ascending=False, kind="stable")
-    groups = ("train", "test", "valid") if by == "split" else tuple(counts.index[:MOST_GROUPS])
+    groups = SPLITS if by == "split" else tuple(counts.index[:MOST_GROUPS])
     rows = [(condition, group) for group in groups for condition in CONDITION_COLOURS]
     figure = new_figure(12.0, 1.5 * len(rows) + 0.7)
     panels = figure.subplots(len(rows), IN_A_ROW)

@@ -12,20 +12,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from glaucoma.base.params import Augment, Params, views_of
+from glaucoma.base.params import Augment, Params, Trial, group, views_of
 from glaucoma.dataset.splits import Split
 from glaucoma.model.backbones import build_backbone
-from glaucoma.model.cut import Cut, cut_all, cut_head, cut_last
+from glaucoma.model.cut import Cut, cut_all, cut_of
 from glaucoma.model.network import build_network
 from glaucoma.model.regression import FLIPS
 from glaucoma.model.runtime import fresh, keras, ready_to_predict
-from glaucoma.train.grid import Run, Trial, expand, fit_of, group
 from glaucoma.train.outputs import MEASURED
-from glaucoma.train.trainer import Follower, Snapshot, Trainer
+from glaucoma.train.trainer import Follower, Run, Snapshot, Trainer
 
 __all__ = ["Speed", "estimate", "measure"]
 
@@ -71,10 +70,7 @@ def measure(params: Params) -> Speed:
     every = _step(cut_all(network), [pixels], params, params.augment)
     start = time.perf_counter() - begin - 2 * every * images
     predict = _predict(network, pixels, batch)
-    head, last = (
-        _frozen(cut, pixels, params, predict)
-        for cut in (cut_head(network), cut_last(network, params.stage2.unfreeze_last))
-    )
+    head, last = (_frozen(cut_of(stage, network, params), pixels, params, predict) for stage in ("stage1", "stage2"))
     fresh(params.seed)
     return Speed(max(start, 0.0), predict, head, last, every)
 
@@ -93,12 +89,11 @@ def estimate(params: Params, speed: Speed, images: int, reading: float) -> float
 
     def training(trials: Sequence[Trial], step: float) -> float:
         """Runs of a search, each as long as its longest trial, with the test split predicted after each epoch."""
-        epochs = sum(run.epochs[-1] for run in group(trials))
+        epochs = sum(run[-1].epochs for run in group(trials))
         following = min(speed.predict, step) * test
         return epochs * (train * step + following)
 
-    fit = fit_of(params)
-    grids = {name: expand(getattr(params, name).grid, fit) for name in ("stage1", "stage2", "stage3")}
+    grids = {name: params.trials(name) for name in ("stage1", "stage2", "stage3")}
     steps = {"stage1": speed.head, "stage2": speed.last, "stage3": speed.all}
     searches = {name: training(trials, steps[name]) for name, trials in grids.items()}
     if params.crossval.model == "regression":  # one pass of all images, and a timed one of some in each fold
@@ -122,8 +117,8 @@ def _network(
     held_out: float,
 ) -> float:
     """Seconds of a fold whose network is trained."""
-    steps, fit = {"stage1": speed.head, "stage2": speed.last}, fit_of(params)
-    final = training([Trial(params.lr, params.optimizer, params.batch_size, params.epochs, fit)], speed.all)
+    steps = {"stage1": speed.head, "stage2": speed.last}
+    final = training([params.final()], speed.all)
     fold = final + speed.predict * held_out
     if params.crossval.warm_start == "fold":
         for name in ("stage1", "stage2"):
@@ -134,7 +129,7 @@ def _network(
 
 def _step(cut: Cut, arrays: Sequence[np.ndarray], params: Params, augment: Augment | None) -> float:
     """Seconds per image of a training step, measured in the second of two epochs."""
-    images, batch = len(arrays[0]), params.batch_size
+    images = len(arrays[0])
     names = tuple(hashlib.sha256(bytes([i % 256, i // 256])).hexdigest() for i in range(images))
     whole = Split(names, np.arange(images), np.arange(images) % 2 == 0)
     splits = {"train": whole, "test": whole.take(range(min(2, images)))}
@@ -146,12 +141,12 @@ def _step(cut: Cut, arrays: Sequence[np.ndarray], params: Params, augment: Augme
     def failure(run: Run, error: Exception) -> None:
         raise error
 
-    def snapshot(run: Run, reached: Snapshot) -> None:
+    def snapshot(trial: Trial, reached: Snapshot) -> None:
         pass
 
-    fit = replace(fit_of(params), early_stopping=0)
+    trial = params.final().model_copy(update={"epochs": 2, "early_stopping": 0})
     trainer = Trainer(cut.tail, cut.tail.variables, arrays, params.seed, augment)
-    trainer.train([Run(params.lr, params.optimizer, batch, (2,), fit)], splits, Follower(epoch, snapshot, failure))
+    trainer.train([(trial,)], splits, Follower(epoch, snapshot, failure))
     return (ends[1] - ends[0]) / images
 
 

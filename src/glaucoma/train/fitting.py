@@ -1,4 +1,4 @@
-"""What a `Fit` asks of Keras: class weights, images for statistics, and callbacks that change or end the training.
+"""What a trial's options ask of Keras: class weights, images for statistics, callbacks that change or end training.
 
 What is followed is `test_loss`, the cross-entropy on the test split, which trials are selected on too. In a fold of the
 cross-validation, early stopping and `plateau` make the test scores optimistic by that much; valid is untouched.
@@ -14,11 +14,11 @@ import numpy as np
 from sklearn.utils.class_weight import compute_class_weight
 
 from glaucoma.base.errors import TrainingError
+from glaucoma.base.params import Trial
 from glaucoma.dataset.splits import Split
 from glaucoma.evaluate.scores import THRESHOLD, decided
 from glaucoma.model.network import CLASSES
 from glaucoma.model.runtime import keras
-from glaucoma.train.grid import Run
 
 __all__ = [
     "EpochEnd",
@@ -50,39 +50,37 @@ class EpochEnd(keras.callbacks.Callback):
         logs[FOLLOWED] = self.work(epoch, logs)
 
 
-def fit_callbacks(run: Run) -> list[keras.callbacks.Callback]:
-    """Keras' callbacks for a run's schedule and early stopping; none for the report's."""
-    fit, found = run.fit, []
-    if fit.schedule == "cosine" or fit.warmup:
-        found.append(keras.callbacks.LearningRateScheduler(lambda epoch, now: learning_rate(run, epoch, now)))
-    if fit.schedule == "plateau":
+def fit_callbacks(trial: Trial) -> list[keras.callbacks.Callback]:
+    """Keras' callbacks for a trial's schedule and early stopping; none for the report's."""
+    found, patience = [], trial.early_stopping
+    if trial.schedule == "cosine" or trial.warmup:
+        found.append(keras.callbacks.LearningRateScheduler(lambda epoch, now: learning_rate(trial, epoch, now)))
+    if trial.schedule == "plateau":
         found.append(keras.callbacks.ReduceLROnPlateau(FOLLOWED, FACTOR, PATIENCE, mode="min"))
-    if fit.early_stopping:
-        found.append(
-            keras.callbacks.EarlyStopping(FOLLOWED, patience=fit.early_stopping, mode="min", restore_best_weights=True)
-        )
+    if patience:
+        found.append(keras.callbacks.EarlyStopping(FOLLOWED, patience=patience, mode="min", restore_best_weights=True))
     return found
 
 
-def learning_rate(run: Run, epoch: int, now: float) -> float:
+def learning_rate(trial: Trial, epoch: int, now: float) -> float:
     """The learning rate of an epoch (from 0).
 
     With w epochs of warm-up, epoch e < w has lr · (e + 1) / (w + 1). `cosine` then falls by half a cosine wave over the
     epochs that are left, and would be 0 after the last one (Loshchilov and Hutter 2017, doi
     10.48550/arXiv.1608.03983, without restarts). Otherwise it stays, at `now` where a plateau has lowered it.
     """
-    warmup = run.fit.warmup
+    warmup = trial.warmup
     if epoch < warmup:
-        return run.lr * (epoch + 1) / (warmup + 1)
-    if run.fit.schedule == "cosine":
-        falling = keras.optimizers.schedules.CosineDecay(run.lr, max(run.epochs[-1] - warmup, 1))
+        return trial.lr * (epoch + 1) / (warmup + 1)
+    if trial.schedule == "cosine":
+        falling = keras.optimizers.schedules.CosineDecay(trial.lr, max(trial.epochs - warmup, 1))
         return float(keras.ops.convert_to_numpy(falling(epoch - warmup)))
-    return run.lr if epoch == warmup else now
+    return trial.lr if epoch == warmup else now
 
 
-def class_weights(run: Run, train: Split) -> dict[int, float] | None:
+def class_weights(trial: Trial, train: Split) -> dict[int, float] | None:
     """By column of the labels, how much an image of that class counts; None where all count alike."""
-    if run.fit.class_weight == "none":
+    if trial.class_weight == "none":
         return None
     present = np.unique(train.abnormal)
     weights = compute_class_weight("balanced", classes=present, y=train.abnormal)
@@ -135,12 +133,12 @@ def followed(split: Split, *, log_odds: np.ndarray) -> dict[str, float]:
     return {"loss": loss} | {name: found.get(name, np.nan) for name in ("accuracy", "f1_macro")}
 
 
-def check_finite(run: Run, row: Mapping[str, float]) -> None:
+def check_finite(trial: Trial, row: Mapping[str, float]) -> None:
     """Refuse to go on once a loss is NaN or infinite.
 
     Raises:
-        TrainingError: naming the run, the loss and the epoch.
+        TrainingError: naming the trial, the loss and the epoch.
     """
     if not np.isfinite([row["loss"], row["test_loss"]]).all():
-        found = f"{run}: diverged in epoch {row['epoch']}, train loss {row['loss']:g}, test loss {row['test_loss']:g}"
+        found = f"{trial}: diverged in epoch {row['epoch']}, train loss {row['loss']:g}, test loss {row['test_loss']:g}"
         raise TrainingError(found, "lower the learning rate")

@@ -12,15 +12,14 @@ from glaucoma.base import paths
 from glaucoma.base.errors import DataError
 from glaucoma.base.files import read_json, write_csv, write_json
 from glaucoma.base.interrupts import held
-from glaucoma.base.params import Params
+from glaucoma.base.params import Params, Trial
 from glaucoma.base.progress import say
 from glaucoma.dataset.folds import inner_splits
 from glaucoma.dataset.splits import Dataset, Split, contamination, read_clusters
 from glaucoma.evaluate.scores import scores
 from glaucoma.model.artifacts import load_model, save_model
-from glaucoma.model.cut import Cut, cut_all, cut_head, cut_last
+from glaucoma.model.cut import Cut, cut_all, cut_of
 from glaucoma.model.runtime import fresh, keras
-from glaucoma.train.grid import Trial, expand, fit_of
 from glaucoma.train.logistic import fit_regression
 from glaucoma.train.outputs import images_per_second, write_rungs, write_training
 from glaucoma.train.ranking import rank
@@ -56,7 +55,7 @@ def train_fold(params: Params, fold: int) -> None:
         for name, split in held_out.items()
     }
     of = "regression on frozen features" if regression else str(final)
-    stops = final.fit.early_stopping > 0 and not regression
+    stops = final.early_stopping > 0 and not regression
     found = write_training(snapshot, splits["train"], held_out, files["report"], f"fold {fold}", of, stops=stops)
     write_rungs({stage: one.log_odds for stage, one in trainer.rungs.items()}, splits, fold, files["report"])
     write_json(files["metrics"], {"fold": fold, **result, "warnings": len(found)})
@@ -98,7 +97,7 @@ class _FoldTrainer:
         fresh(params.seed)
         self.params, self.fold, self.data, self.splits = params, fold, data, data.fold(fold)
         self.clusters = read_clusters() if clusters is None else clusters
-        self.final = Trial(params.lr, params.optimizer, params.batch_size, params.epochs, fit_of(params))
+        self.final = params.final()
         self.seconds: list[float] = []
         self.winners: dict[str, Trial] = {}
         self.rungs: dict[str, Snapshot] = {}
@@ -130,7 +129,9 @@ class _FoldTrainer:
             return network, None
         self.winners = self._nested() if params.search.nested else {stage: _winner(stage) for stage in STAGES}
         for stage, winner in self.winners.items():  # `valid` is predicted at the end, and decides nothing
-            searcher, snapshot = self.train(self._cut(stage, network), winner, self.splits, f"warm start, {stage}")
+            searcher, snapshot = self.train(
+                cut_of(stage, network, self.params), winner, self.splits, f"warm start, {stage}"
+            )
             searcher.take(snapshot)
             self.rungs[stage] = snapshot
         return network, self.splits["train"]
@@ -163,8 +164,8 @@ class _FoldTrainer:
         inner = inner_splits(self.splits["train"], self.clusters, self.params.seed)
         winners = {}
         for stage in STAGES:
-            trials = expand(getattr(self.params, stage).grid, fit_of(self.params))
-            searcher = self._searcher(self._cut(stage, network), inner, f"selection, {stage}")
+            trials = self.params.trials(stage)
+            searcher = self._searcher(cut_of(stage, network, self.params), inner, f"selection, {stage}")
             finished = searcher.train(trials)
             _, best = rank(trials, finished, searcher.errors, inner["test"], search.metric, search.miss_cost)
             searcher.take(finished[best])
@@ -175,9 +176,6 @@ class _FoldTrainer:
 
     def _untrained(self) -> keras.Model:
         return with_head(load_model(paths.BACKBONE), self.params.head, self.params.seed)
-
-    def _cut(self, stage: str, network: keras.Model) -> Cut:
-        return cut_head(network) if stage == "stage1" else cut_last(network, self.params.stage2.unfreeze_last)
 
     def train(self, cut: Cut, trial: Trial, splits: dict[str, Split], what: str) -> tuple[Searcher, Snapshot]:
         """Train one configuration on the fold, or take it from the journal."""
@@ -209,4 +207,4 @@ def _winner(stage: str) -> Trial:
     path: Path = paths.search_files(stage)["metrics"]
     if not path.is_file():
         raise DataError(f"{path} does not exist", f"run `dvc repro {stage}`, which makes it")
-    return Trial.of(read_json(path)["best"])
+    return Trial(**read_json(path)["best"])

@@ -21,14 +21,13 @@ from glaucoma.model.optimizers import SideBySide, make_optimizer
 from glaucoma.model.runtime import keras, ready_to_predict
 from glaucoma.model.scorer import log_odds, scorer
 from glaucoma.train.fitting import check_finite, followed_metrics, history_row, statistics_rows
-from glaucoma.train.grid import Run
-from glaucoma.train.trainer import Follower, Snapshot, assign, values
+from glaucoma.train.trainer import Follower, Run, Snapshot, assign, values
 
 __all__ = ["HeadsTrainer"]
 
 
 class HeadsTrainer:
-    """Trains copies of a head from one start, all runs of a call together; they must share batch size and `fit`.
+    """Trains copies of a head from one start, all runs of a call together; they must share batch size and options.
 
     Args:
         head: (batch, features) → (batch, 2); its values at this moment are every run's start.
@@ -43,7 +42,9 @@ class HeadsTrainer:
 
     def train(self, runs: Sequence[Run], splits: Mapping[str, Split], follower: Follower) -> None:
         """Train runs from the start on `train`, following `test`; all splits are predicted at each snapshot."""
-        batch_size, precise = runs[0].batch_size, runs[0].fit.precise_bn
+        batch_size, precise = runs[0][-1].batch_size, runs[0][-1].precise_bn
+        at = [{trial.epochs: trial for trial in run} for run in runs]
+        ends = [run[-1].epochs for run in runs]
         train, test = splits["train"], splits["test"]
         heads, model, scored = self._copies(runs)
         statistics = BatchStatistics(model) if precise else None
@@ -61,8 +62,8 @@ class HeadsTrainer:
                 return predicted, [values(head.variables) for head in heads] if whole else []
 
         def epoch_end(epoch: int, logs: dict[str, float]) -> None:
-            due = any(epoch + 1 in runs[i].epochs for i in going)
-            last = all(epoch + 1 == runs[i].epochs[-1] for i in going)
+            due = any(epoch + 1 in at[i] for i in going)
+            last = all(epoch + 1 == ends[i] for i in going)
             whole = due and (last or not precise)
             followed, _ = found = look(whole=whole)
             predicted, weights = look(whole=True) if due and not whole else found
@@ -72,23 +73,23 @@ class HeadsTrainer:
                 own = _own_logs(logs, heads[i].name) if len(heads) > 1 else logs
                 rows[i].append(history_row(epoch, own, test, log_odds=followed["test"][i]))
                 try:
-                    check_finite(run, rows[i][-1])
+                    check_finite(run[-1], rows[i][-1])
                 except TrainingError as error:
                     going.remove(i)
                     follower.failure(run, error)
                     continue
                 follower.epoch(run, rows[i][-1])
-                if epoch + 1 in run.epochs:
+                if trial := at[i].get(epoch + 1):
                     reached = {name: found[i] for name, found in predicted.items()}
                     history = pd.DataFrame([*rows[i][:-1], history_row(epoch, own, test, log_odds=reached["test"])])
-                    follower.snapshot(run, Snapshot(epoch + 1, weights[i], reached, history, seconds))
-                if epoch + 1 == run.epochs[-1]:
+                    follower.snapshot(trial, Snapshot(epoch + 1, weights[i], reached, history, seconds))
+                if epoch + 1 == ends[i]:
                     going.remove(i)
             model.stop_training = not going
 
         model.fit(
             self._batches(train, batch_size, outputs=len(runs), seed=self.seed),
-            epochs=max(run.epochs[-1] for run in runs),
+            epochs=max(ends),
             shuffle=False,
             verbose=0,
             callbacks=[Stoppable(), keras.callbacks.LambdaCallback(on_epoch_end=epoch_end)],
@@ -105,7 +106,7 @@ class HeadsTrainer:
         scored = keras.Model(inputs, [scorer(head)(inputs) for head in heads])
         for head in heads:  # now that the graphs are built: torch moves dropout's generators while building
             assign(head.variables, self.start)
-        optimizers = [make_optimizer(run.optimizer, run.lr) for run in runs]
+        optimizers = [make_optimizer(run[-1].optimizer, run[-1].lr) for run in runs]
         model.compile(
             optimizer=SideBySide(optimizers, [head.trainable_variables for head in heads]),
             loss=[keras.losses.BinaryCrossentropy() for _ in runs],

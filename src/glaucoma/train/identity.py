@@ -11,10 +11,10 @@ import numpy as np
 
 from glaucoma.base.files import hash_arrays, hash_json
 from glaucoma.dataset.splits import Split
-from glaucoma.model import augmentation, batch_norm, batches, cut, network, optimizers, scorer
+from glaucoma.model import augmentation, batch_norm, batches, cut, keras_internals, network, optimizers, scorer
+from glaucoma.model.keras_internals import inputs_of, source
 from glaucoma.model.runtime import describe, keras, threads
 from glaucoma.train import fitting, heads
-from glaucoma.train import fitting as history
 from glaucoma.train import trainer as training
 
 __all__ = ["code_version", "hash_examples", "hash_model"]
@@ -31,9 +31,9 @@ def code_version() -> str:
         batch_norm,
         scorer,
         batches,
+        keras_internals,
         fitting,
         heads,
-        history,
         training,
     )
     return hash_json([describe(), threads(), [inspect.getsource(module) for module in modules]])
@@ -60,6 +60,6 @@ def _graph(model: keras.Model) -> list:
         settings = {k: v for k, v in layer.get_config().items() if k not in ("name", "seed", "trainable")}
         if isinstance(layer, keras.Model):
             settings = _graph(layer)
-        sources = [order.get(id(t._keras_history.operation)) for t in layer._inbound_nodes[0].input_tensors]
+        sources = [order.get(id(source(tensor))) for tensor in inputs_of(layer)]
         graph.append([type(layer).__name__, repr(settings), sources])
     return graph

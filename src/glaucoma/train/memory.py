@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from glaucoma.base.errors import TrainingError
+from glaucoma.model.keras_internals import outputs_of
 from glaucoma.model.runtime import keras
 
 __all__ = [
@@ -53,7 +54,7 @@ def least_memory(model: keras.Model, images: int) -> float:
     """
     outputs = 0
     for layer in model.layers:
-        for tensor in layer._inbound_nodes[0].output_tensors:
+        for tensor in outputs_of(layer):
             outputs += int(np.prod([size or 1 for size in tensor.shape[1:]]))
     trained = sum(int(np.prod(variable.shape)) for variable in model.trainable_variables)
     return FLOAT * (images * outputs / 2 + model.count_params() + trained)

@@ -30,7 +30,7 @@ from joblib.externals.loky import get_reusable_executor, process_executor
 import glaucoma
 from glaucoma.base import interrupts, progress
 from glaucoma.base.environment import number, threads
-from glaucoma.base.errors import ParamsError, TrainingError, many
+from glaucoma.base.errors import ParamsError, TrainingError, many, one_line
 
 __all__ = ["FLAGS", "Cluster", "Processes", "choose", "share"]
 
@@ -238,7 +238,6 @@ def _connected(address: str) -> Any:
                 socket.create_connection((host, int(port)), timeout=10).close()
             ray.init(address=address, job_config=config, log_to_driver=False, logging_level="ERROR")
         except (OSError, ValueError, RuntimeError) as error:
-            what = (str(error).strip().splitlines() or [type(error).__name__])[0]
             remedy = "start one with `ray start --head`, or unset RAY_ADDRESS"
-            raise ParamsError(f"no Ray cluster answers at {address}: {what}", remedy) from None
+            raise ParamsError(f"no Ray cluster answers at {address}: {one_line(error)}", remedy) from None
     return ray

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from glaucoma.base.errors import DataError
+from glaucoma.base.params import Trial, columns
 from glaucoma.dataset.splits import Split
 from glaucoma.evaluate.scores import LOWER_IS_BETTER, cost, scores
-from glaucoma.train.grid import Trial, columns
 from glaucoma.train.trainer import Snapshot
 
 __all__ = ["rank", "timings"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pickle
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,25 +12,24 @@ import numpy as np
 
 from glaucoma.base.errors import GlaucomaError, ParamsError, TrainingError
 from glaucoma.base.files import hash_json
-from glaucoma.base.params import Augment
+from glaucoma.base.params import Augment, Trial, group
 from glaucoma.base.progress import Progress, plain, say
 from glaucoma.dataset.splits import Split
 from glaucoma.model.cut import Cut, through_trunk
 from glaucoma.model.network import reseed
 from glaucoma.model.runtime import fresh, keras
 from glaucoma.train.activations import activations
-from glaucoma.train.grid import Fit, Run, Trial, group
 from glaucoma.train.heads import HeadsTrainer
 from glaucoma.train.identity import code_version, hash_examples, hash_model
 from glaucoma.train.journal import Journal
 from glaucoma.train.pool import Cluster, Processes, choose
-from glaucoma.train.trainer import Follower, Snapshot, Trainer, assign, values
+from glaucoma.train.trainer import Follower, Run, Snapshot, Trainer, assign, values
 
 __all__ = ["Searcher", "pack", "unpack"]
 
 Unit = tuple[list[Run], dict[Trial, str]]  # runs that are trained together, and the identity of each of their trials
 SMALL = 100_000  # parameters up to which several tails are trained in one step
-SIDE_BY_SIDE = (Fit(), Fit(precise_bn=True))  # what else a run may ask for then
+SIDE_BY_SIDE = {"lr", "optimizer", "batch_size", "epochs", "precise_bn"}  # all that may differ from the report then
 
 
 class Searcher:
@@ -114,16 +112,18 @@ class Searcher:
     def _train(self, runs: list[Run]) -> dict[Trial, Snapshot]:
         finished: dict[Trial, Snapshot] = {}
         pool = self.pool or choose()
-        together = self._heads_only and all(run.fit in SIDE_BY_SIDE for run in runs)  # any other is trained alone
+        together = self._heads_only and all(
+            run[-1].as_dict().keys() <= SIDE_BY_SIDE for run in runs
+        )  # any other is trained alone
         units = [(unit, self._identities(unit)) for unit in self._units(runs, pool.workers, together)]
         settings = {"seed": self.seed, "cached": self.cached, "together": together, "augment": self.augment}
         arrays, here = [np.asarray(array) for array in self._arrays()], pool.stays_here(len(units))
         if not here:
             plain()
-        with Progress(self.title, sum(run.epochs[-1] for run in runs), "epoch") as progress:
+        with Progress(self.title, sum(run[-1].epochs for run in runs), "epoch") as progress:
 
             def epoch(run: Run, row: dict[str, float]) -> None:
-                progress.step(1, f"{run}, {_note(row)}")
+                progress.step(1, f"{run[-1]}, {_note(row)}")
 
             if here:
                 trainer = _trainer(self.cut, arrays, **settings)
@@ -142,24 +142,26 @@ class Searcher:
                     if not pool.shares_files:
                         self.journal.write(identities[trial], ended)
                 if not here:
-                    progress.step(sum(run.epochs[-1] for run in unit), f"done: {unit[-1]}")
+                    progress.step(sum(run[-1].epochs for run in unit), f"done: {unit[-1][-1]}")
             if here:
                 assign(trainer.variables, trainer.start)  # the network is left with the values it had
         return finished
 
     def _identities(self, runs: list[Run]) -> dict[Trial, str]:
-        return {trial: self.identity(trial) for run in runs for trial in map(run.trial, run.epochs)}
+        return {trial: self.identity(trial) for run in runs for trial in run}
 
     def _units(self, runs: list[Run], workers: int, together: bool) -> list[list[Run]]:
-        """Runs that are trained together: heads of a batch size and `fit`, in a part for each worker; or each alone.
+        """Runs that are trained together: heads of a batch size and options, in a part for each worker; or each alone.
 
         Which heads are trained together changes none of them.
         """
         if not together:
             return [[run] for run in runs]
-        kinds = sorted({(run.batch_size, run.fit) for run in runs})
+        kinds: dict[tuple, list[Run]] = {}
+        for run in runs:
+            kinds.setdefault((run[-1].batch_size, run[-1].options()), []).append(run)
         parts = -(-workers // len(kinds))
-        units = [[r for r in runs if (r.batch_size, r.fit) == kind][i::parts] for kind in kinds for i in range(parts)]
+        units = [kinds[kind][i::parts] for kind in sorted(kinds) for i in range(parts)]
         return [unit for unit in units if unit]
 
     @property
@@ -231,8 +233,8 @@ def _train_packed(
         _latest = key, unpack(packed, arrays)
     trainer, (splits, title, journal) = _latest[1]
     runs = unit[0]
-    what = f"{title}, {runs[-1]}" + (f" and {len(runs) - 1} more" if runs[1:] else "")
-    with Progress(what, sum(run.epochs[-1] for run in runs), "epoch") as progress:
+    what = f"{title}, {runs[-1][-1]}" + (f" and {len(runs) - 1} more" if runs[1:] else "")
+    with Progress(what, sum(run[-1].epochs for run in runs), "epoch") as progress:
         kept = Journal(journal) if journal else None
         return _train_unit(trainer, splits, unit, kept, lambda run, row: progress.step(1, _note(row)))
 
@@ -248,18 +250,17 @@ def _train_unit(
     runs, identities = unit
     known = {trial: journal.read(identity) for trial, identity in identities.items()} if journal else {}
     told: dict[Trial, Snapshot | str] = {trial: found for trial, found in known.items() if found}
-    left = [replace(run, epochs=tuple(e for e in run.epochs if run.trial(e) not in told)) for run in runs]
+    left = [tuple(trial for trial in run if trial not in told) for run in runs]
 
-    def snapshot(run: Run, reached: Snapshot) -> None:
-        trial = run.trial(reached.epochs)
+    def snapshot(trial: Trial, reached: Snapshot) -> None:
         if journal:
             journal.write(identities[trial], reached)
         told[trial] = reached
 
     def failure(run: Run, error: Exception) -> None:
-        told.update({trial: _reason(error) for trial in map(run.trial, run.epochs) if trial not in told})
+        told.update({trial: _reason(error) for trial in run if trial not in told})
 
-    if left := [run for run in left if run.epochs]:
+    if left := [run for run in left if run]:
         trainer.train(left, splits, Follower(epoch, snapshot, failure))
     return told
 

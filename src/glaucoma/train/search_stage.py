@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict
 
 from glaucoma.base import paths
@@ -16,12 +15,11 @@ from glaucoma.evaluate.scores import scores
 from glaucoma.model.artifacts import load_model, save_model
 from glaucoma.model.backbones import build_backbone
 from glaucoma.model.batches import Batches
-from glaucoma.model.cut import Cut, cut_all, cut_head, cut_last
+from glaucoma.model.cut import cut_of
 from glaucoma.model.likeness import learn
 from glaucoma.model.network import CLASSES, build_network
 from glaucoma.model.runtime import describe, fresh, keras, ready_to_predict
 from glaucoma.model.scorer import log_odds, scorer
-from glaucoma.train.grid import expand, fit_of
 from glaucoma.train.outputs import images_per_second, write_rungs, write_training
 from glaucoma.train.pool import choose
 from glaucoma.train.ranking import rank, timings
@@ -49,7 +47,7 @@ def stage1(params: Params, jobs: int | None = None) -> None:
     """Search with all of the backbone frozen; only the head learns."""
     fresh(params.seed)
     network = with_head(load_model(paths.BACKBONE), params.head, params.seed)
-    search_stage("stage1", params, network, cut_head, jobs)
+    search_stage("stage1", params, network, jobs)
 
 
 @held()
@@ -57,7 +55,7 @@ def stage2(params: Params, jobs: int | None = None) -> None:
     """Search with the last layers of the backbone trained too, from stage 1's winner."""
     fresh(params.seed)
     network = load_model(paths.search_files("stage1")["model"])
-    search_stage("stage2", params, network, lambda whole: cut_last(whole, params.stage2.unfreeze_last), jobs)
+    search_stage("stage2", params, network, jobs)
 
 
 @held()
@@ -65,7 +63,7 @@ def stage3(params: Params, jobs: int | None = None) -> None:
     """Search with every layer trained, from stage 2's winner."""
     fresh(params.seed)
     network = load_model(paths.search_files("stage2")["model"])
-    search_stage("stage3", params, network, cut_all, jobs)
+    search_stage("stage3", params, network, jobs)
 
 
 def with_head(backbone: keras.Model, head: Head, seed: int) -> keras.Model:
@@ -73,9 +71,7 @@ def with_head(backbone: keras.Model, head: Head, seed: int) -> keras.Model:
     return build_network(backbone, dropout=head.dropout, blocks=head.blocks, seed=seed)
 
 
-def search_stage(
-    name: str, params: Params, network: keras.Model, cut: Callable[[keras.Model], Cut], jobs: int | None = None
-) -> Snapshot:
+def search_stage(name: str, params: Params, network: keras.Model, jobs: int | None = None) -> Snapshot:
     """Train the grid of stage `name` from `network`, and write its model, metrics, tables, figures and timings.
 
     How many runs are trained at a time changes no result; None leaves it to the environment (`search.pool`).
@@ -90,9 +86,9 @@ def search_stage(
     splits = dataset().fold(params.search.fold)
     splits = {split: splits[split] for split in ("train", "test")}
     files = paths.search_files(name)
-    trials = expand(getattr(params, name).grid, fit_of(params))
+    trials = params.trials(name)
     searcher = Searcher(
-        cut(network),
+        cut_of(name, network, params),
         dataset().pixels,
         splits,
         seed=params.seed,
@@ -111,7 +107,7 @@ def search_stage(
     write_csv(files["table"], table)
     write_csv(files["timing"], timings(trials, finished))
     write_csv(files["report"] / "top5.csv", table.head(TOP))
-    what, stops = f"best of {len(trials)} trials ({best})", best.fit.early_stopping > 0
+    what, stops = f"best of {len(trials)} trials ({best})", best.early_stopping > 0
     found = write_training(winner, splits["train"], {"test": test}, files["report"], name, what, stops=stops)
     result = {"best": best.as_dict(), "test": scores(test.abnormal, log_odds=winner.log_odds["test"])}
     counts = {"trials": len(trials), "failed": len(trials) - len(finished), "warnings": len(found)}
@@ -149,6 +145,7 @@ def likeness(train: Split) -> dict:
 def model_card(params: Params, about: dict, model: str = "final") -> dict:
     """What must be known beside a model's weights to use it and to make it again; `model4` and `model5` differ."""
     section = getattr(params, model) if model in paths.FREE else params
+    after_stage2 = about.get("stage") in ("stage2", "stage3") or about.get("warm_start", "none") != "none"
     return {
         "classes": list(CLASSES),
         "positive": "abnormal",
@@ -160,6 +157,7 @@ def model_card(params: Params, about: dict, model: str = "final") -> dict:
             if model == "regression"
             else {"head": section.head.model_dump()}
         ),
+        **({"unfreeze_last": params.stage2.unfreeze_last} if after_stage2 else {}),
         "seed": params.seed,
         "versions": describe(),
         **about,
@@ -179,7 +177,7 @@ def free_model(params: Params, model: str, jobs: int | None = None) -> None:
         WeightsError: the weights cannot be had or do not fit.
     """
     network = free_network(params, model)
-    winner = search_stage(model, params, network, cut_all, jobs)
+    winner = search_stage(model, params, network, jobs)
     data = dataset()
     splits = data.fold(params.search.fold)
     scored = scorer(network)

@@ -13,7 +13,7 @@ import pandas as pd
 from scipy.special import expit
 
 from glaucoma.base.errors import TrainingError
-from glaucoma.base.params import Augment
+from glaucoma.base.params import Augment, Trial
 from glaucoma.dataset.splits import Split
 from glaucoma.model.augmentation import augmented, augmenting_layers
 from glaucoma.model.batch_norm import BatchStatistics, one_kernel
@@ -30,16 +30,18 @@ from glaucoma.train.fitting import (
     history_row,
     statistics_rows,
 )
-from glaucoma.train.grid import Run
 from glaucoma.train.memory import check_memory
 
 __all__ = [
     "Follower",
+    "Run",
     "Snapshot",
     "Trainer",
     "assign",
     "values",
 ]
+
+Run = tuple[Trial, ...]  # trials that differ only in epochs, ascending: the last is trained, the others on its way
 
 
 @dataclass(frozen=True)
@@ -73,12 +75,12 @@ class Follower:
 
     Attributes:
         epoch: called with the run and its history's newest row.
-        snapshot: called with the run and what it has reached, at each of the run's epochs.
+        snapshot: called with each of the run's trials and what it ended with.
         failure: called with the run and why it can't go on.
     """
 
     epoch: Callable[[Run, dict[str, float]], None]
-    snapshot: Callable[[Run, Snapshot], None]
+    snapshot: Callable[[Trial, Snapshot], None]
     failure: Callable[[Run, Exception], None]
 
 
@@ -114,7 +116,7 @@ class Trainer:
         self.start = values(variables)
         self.scorer = scorer(model)
         self._compiled: dict[tuple[str, float], _Compiled] = {}
-        self._statistics: BatchStatistics | None = None  # once a run asks for them
+        self._statistics: BatchStatistics | None = None  # once a trial asks for them
 
     def train(self, runs: Sequence[Run], splits: Mapping[str, Split], follower: Follower) -> None:
         """Train runs from the start on `train`, following `test`; all splits are predicted at each snapshot."""
@@ -123,37 +125,38 @@ class Trainer:
                 self._train(run, splits, follower)
             except Exception as error:
                 if type(error) is RuntimeError and "between 0 and 1" in str(error):  # torch's cross-entropy of NaN
-                    error = TrainingError(f"{run}: diverged, the loss is nan", "lower the learning rate")
+                    error = TrainingError(f"{run[-1]}: diverged, the loss is nan", "lower the learning rate")
                 if not is_the_runs_own(error):
                     raise
                 follower.failure(run, error)
 
     def _train(self, run: Run, splits: Mapping[str, Split], follower: Follower) -> None:
+        trial, at = run[-1], {one.epochs: one for one in run}
         train, test = splits["train"], splits["test"]
-        check_memory(self.model, min(run.batch_size, len(train)), str(run))
-        model = self._ready(run)
+        check_memory(self.model, min(trial.batch_size, len(train)), str(trial))
+        model = self._ready(trial)
         rows: list[dict[str, float]] = []
         begin = time.perf_counter()
 
         def look(*, whole: bool) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
             """The log-odds of test and nothing else, or of all splits and the weights."""
-            with self._with_statistics(run, train, whole=whole):
+            with self._with_statistics(trial, train, whole=whole):
                 due = splits if whole else {"test": test}
-                predicted = {name: self._log_odds(split, run.batch_size) for name, split in due.items()}
+                predicted = {name: self._log_odds(split, trial.batch_size) for name, split in due.items()}
                 return predicted, values(self.variables) if whole else []
 
         def reached(epochs: int, found: tuple[dict[str, np.ndarray], list[np.ndarray]], history: list) -> None:
             predicted, weights = found
             seconds = time.perf_counter() - begin
-            follower.snapshot(run, Snapshot(epochs, weights, predicted, pd.DataFrame(history), seconds))
+            follower.snapshot(at[epochs], Snapshot(epochs, weights, predicted, pd.DataFrame(history), seconds))
 
         def epoch_end(epoch: int, logs: dict[str, float]) -> float:
-            due = epoch + 1 in run.epochs and not run.fit.early_stopping
+            due = epoch + 1 in at and not trial.early_stopping
             # What later epochs are told of this one must not depend on whether a snapshot was due
-            whole = due and (epoch + 1 == run.epochs[-1] or not run.fit.precise_bn)
+            whole = due and (epoch + 1 == trial.epochs or not trial.precise_bn)
             found = look(whole=whole)
             rows.append(history_row(epoch, logs, test, log_odds=found[0]["test"]))
-            check_finite(run, rows[-1])
+            check_finite(trial, rows[-1])
             follower.epoch(run, rows[-1])
             if due:
                 found = found if whole else look(whole=True)
@@ -162,22 +165,22 @@ class Trainer:
 
         with one_kernel(model):
             model.fit(
-                self._batches(train, run.batch_size, self.seed),
-                epochs=run.epochs[-1],
+                self._batches(train, trial.batch_size, self.seed),
+                epochs=trial.epochs,
                 shuffle=False,  # Batches shuffles images; this would shuffle batches, by the global seed
                 verbose=0,
-                class_weight=class_weights(run, train),
-                callbacks=[Stoppable(), EpochEnd(epoch_end), *fit_callbacks(run)],
+                class_weight=class_weights(trial, train),
+                callbacks=[Stoppable(), EpochEnd(epoch_end), *fit_callbacks(trial)],
             )
-        if run.fit.early_stopping:  # only now are the best epoch's weights back
-            reached(run.epochs[-1], look(whole=True), rows)
+        if trial.early_stopping:  # only now are the best epoch's weights back
+            reached(trial.epochs, look(whole=True), rows)
 
-    def _with_statistics(self, run: Run, train: Split, *, whole: bool) -> AbstractContextManager[None]:
-        """Within, the model has the batch statistics of `train` or of a part of it, if the run asks for them."""
-        if not run.fit.precise_bn:
+    def _with_statistics(self, trial: Trial, train: Split, *, whole: bool) -> AbstractContextManager[None]:
+        """Within, the model has the batch statistics of `train` or of a part of it, if the trial asks for them."""
+        if not trial.precise_bn:
             return nullcontext()
         rows = statistics_rows(train, self.seed, whole=whole)
-        return self._statistics.of(Batches(self.arrays, rows, None, batch_size=run.batch_size), [Stoppable()])
+        return self._statistics.of(Batches(self.arrays, rows, None, batch_size=trial.batch_size), [Stoppable()])
 
     def _log_odds(self, split: Split, batch_size: int) -> np.ndarray:
         batches = self._batches(split, batch_size, labelled=False)
@@ -186,31 +189,31 @@ class Trainer:
     def _batches(self, split: Split, size: int, seed: int | None = None, *, labelled: bool = True) -> Batches:
         return Batches(self.arrays, split.rows, split.abnormal if labelled else None, batch_size=size, seed=seed)
 
-    def _ready(self, run: Run) -> keras.Model:
-        """The model compiled with the run's optimizer, both as they were at the start.
+    def _ready(self, trial: Trial) -> keras.Model:
+        """The model compiled with the trial's optimizer, both as they were at the start.
 
         One compiled model serves every learning rate and batch size: neither is part of the traced step. The global
         seed is left alone: dropout draws from generators among the variables, and setting the seed would make
         TensorFlow optimise every traced function anew (3 s for a whole EfficientNetB0).
         """
-        key = run.optimizer, run.fit.label_smoothing
+        key = trial.optimizer, trial.label_smoothing
         if key not in self._compiled:
             layers = augmenting_layers(self.augment, self.seed) if self.augment else []
             model = keras.Model(self.model.inputs, self.model.outputs[0])
             model = augmented(model, layers) if layers else model
-            optimizer = make_optimizer(run.optimizer, run.lr)
-            loss = keras.losses.BinaryCrossentropy(label_smoothing=run.fit.label_smoothing)
+            optimizer = make_optimizer(trial.optimizer, trial.lr)
+            loss = keras.losses.BinaryCrossentropy(label_smoothing=trial.label_smoothing)
             model.compile(optimizer=optimizer, loss=loss, metrics=followed_metrics())
             model.optimizer.build(model.trainable_variables)
             ready_to_predict(self.scorer)
             moving = [*model.optimizer.variables, *(variable for layer in layers for variable in layer.variables)]
             self._compiled[key] = _Compiled(model, moving, values(moving))
-        if run.fit.precise_bn and self._statistics is None:
+        if trial.precise_bn and self._statistics is None:
             self._statistics = BatchStatistics(self.model)
         model, moving, state = self._compiled[key]
         assign(self.variables, self.start)
         assign(moving, state)
-        model.optimizer.learning_rate = run.lr
+        model.optimizer.learning_rate = trial.lr
         return model
 
 
