@@ -56,8 +56,9 @@ def intervals(
         clusters: the photograph of each image that has copies, by content id.
 
     Returns:
-        A row per score of `SCORES`, `COLUMNS`: score, value, low, high (95 %; empty where not defined), n (predictions),
-        groups, resamples (those in which the score is defined: others lack a class), method (see `bounds`).
+        A row per score of `SCORES`, `COLUMNS`: score, value, low, high (95 %; empty where not defined), n
+        (predictions), groups, resamples (those in which the score is defined: others lack a class), method (see
+        `bounds`).
 
     Raises:
         TrainingError, ValueError: as `scores`.
