@@ -44,7 +44,7 @@ def test_a_better_run_is_called_better_and_an_equal_one_is_not(tmp_path, monkeyp
     assert "no difference beyond chance" in said
 
 
-def folds(*, offset: float, gain: float, seed: int, number: int = 6, images: int = 60):
+def folds(*, offset: float, gain: float, seed: int, number: int = 6, images: int = 40):
     """Two runs on the same images of the same folds, in which the second's log-odds have an offset of its own."""
     import pandas as pd
 
@@ -64,12 +64,13 @@ def test_runs_that_are_equal_within_folds_are_told_apart_no_more_often_than_chan
         counts = [0, 0]
         for seed in range(60):
             one, two = folds(offset=offset, gain=gain, seed=seed)
-            row = differences(one, two, seed=seed, resamples=300).set_index("score").loc["auroc"]
+            row = differences(one, two, seed=seed, resamples=200).set_index("score").loc["auroc"]
             abnormal = (one["label"] == "abnormal").to_numpy()
             p = delong(abnormal, one["log_odds"].to_numpy(), two["log_odds"].to_numpy())["p"]
             counts = [counts[0] + (row["low"] > 0 or row["high"] < 0), counts[1] + (p < 0.05)]
         return tuple(counts)
 
+    # Over 1200 further draws (of 6 × 60, 6 × 40 and 10 × 20 images) the interval leaves 0 out in 46, 3.8 %
     by_folds, pooled = rejected(offset=4, gain=0)
     assert by_folds <= 5
     assert pooled >= 50
