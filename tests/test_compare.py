@@ -3,9 +3,12 @@
 import numpy as np
 import pytest
 from conftest import run_glaucoma as glaucoma
+from sklearn.metrics import roc_auc_score
 
 from glaucoma.base import paths
 from glaucoma.base.files import read_csv, write_csv
+from glaucoma.evaluate.comparison import delong
+from glaucoma.evaluate.over_folds import differences
 
 
 def predictions(noise: float, seed: int = 0):
@@ -22,7 +25,7 @@ def test_a_better_run_is_called_better_and_an_equal_one_is_not(tmp_path, monkeyp
     monkeypatch.chdir(tmp_path)
     write_csv("poor.csv", predictions(0.5))
     write_csv("good.csv", predictions(0.1))
-    write_csv(paths.SUMMARY / "predictions.csv", predictions(0.5).iloc[10:])
+    write_csv(paths.SUMMARY / "predictions_valid.csv", predictions(0.5).iloc[10:])
     assert glaucoma("compare", "poor.csv", "good.csv", "--csv", "all.csv") == 0
     said = capsys.readouterr().out
     assert "the second is better in sensitivity, specificity, auroc" in said
@@ -30,12 +33,75 @@ def test_a_better_run_is_called_better_and_an_equal_one_is_not(tmp_path, monkeyp
     assert read_csv("all.csv")["score"].tolist()[0] == "sensitivity"
     assert glaucoma("compare", "poor.csv") == 0
     said = capsys.readouterr().out
-    assert "110 test images predicted by both" in said
+    assert "110 valid images predicted by both" in said
     assert "left out: 10 images predicted only by poor.csv" in said
     assert "no difference beyond chance" in said
 
 
-def test_copies_are_one_and_what_several_folds_predict_is_averaged_and_both_are_said(tmp_path, monkeypatch, capsys):
+def folds(*, offset: float, gain: float, seed: int, number: int = 6, images: int = 40):
+    """Two runs on the same images of the same folds, in which the second's log-odds have an offset of its own."""
+    import pandas as pd
+
+    random = np.random.default_rng(seed)
+    fold, abnormal = np.repeat(np.arange(number), images), np.tile(np.arange(images) % 2 == 0, number)
+    shared = random.normal(size=fold.size)
+    first, second = (gain_ * abnormal + shared + random.normal(0, 0.7, fold.size) for gain_ in (1.5, 1.5 + gain))
+    second += random.normal(0, offset, number)[fold]
+    about = {"fold": fold, "image": [f"{k:064d}" for k in range(fold.size)], "patient": ""}
+    table = pd.DataFrame({**about, "label": np.where(abnormal, "abnormal", "normal")})
+    return table.assign(log_odds=first), table.assign(log_odds=second)
+
+
+def test_runs_that_are_equal_within_folds_are_told_apart_no_more_often_than_chance_does_and_better_ones_are():
+    def rejected(offset: float, gain: float) -> tuple[int, int]:
+        """By the interval of the mean over folds, and by DeLong's test of pooled predictions, of 60."""
+        counts = [0, 0]
+        for seed in range(60):
+            one, two = folds(offset=offset, gain=gain, seed=seed)
+            row = differences(one, two, seed=seed, resamples=200).set_index("score").loc["auroc"]
+            abnormal = (one["label"] == "abnormal").to_numpy()
+            p = delong(abnormal, one["log_odds"].to_numpy(), two["log_odds"].to_numpy())["p"]
+            counts = [counts[0] + (row["low"] > 0 or row["high"] < 0), counts[1] + (p < 0.05)]
+        return tuple(counts)
+
+    # Over 1200 further draws (of 6 × 60, 6 × 40 and 10 × 20 images) the interval leaves 0 out in 46, 3.8 %
+    by_folds, pooled = rejected(offset=4, gain=0)
+    assert by_folds <= 5
+    assert pooled >= 50
+    assert rejected(offset=4, gain=0.8)[0] >= 50
+
+
+def test_folds_are_compared_each_with_itself_and_no_p_is_given_for_several_models(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    one, two = folds(offset=4, gain=0, seed=1)
+    write_csv("one.csv", one)
+    write_csv("two.csv", two[two["fold"] < 4])
+    assert glaucoma("compare", "one.csv", "two.csv", "--csv", "all.csv") == 0
+    said = capsys.readouterr().out
+    assert "one.csv: scores are means over 4 folds" in said
+    assert "no p by DeLong or McNemar: 4 folds are 4 models" in said
+    assert "the runs' folds differ" not in said
+    found = read_csv("all.csv").set_index("score").loc["auroc"]
+    parts = [part for fold, part in one.groupby("fold") if fold < 4]
+    each = [roc_auc_score(part["label"] == "abnormal", part["log_odds"]) for part in parts]
+    assert found["first"] == pytest.approx(np.mean(each))
+    assert np.isnan(found["p"])
+    write_csv("two.csv", two.assign(fold=(two["fold"] + two.index) % 5))
+    assert glaucoma("compare", "one.csv", "two.csv") == 0
+    assert "the runs' folds differ: each run is scored in its own" in capsys.readouterr().out
+
+
+def test_other_labels_than_the_two_classes_are_refused_and_not_taken_for_normal(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_csv("a.csv", predictions(0.1))
+    write_csv("b.csv", predictions(0.1).replace({"label": {"abnormal": "glaucoma"}}))
+    assert glaucoma("compare", "a.csv", "b.csv") == 3
+    assert "the second run has labels other than normal and abnormal: glaucoma" in capsys.readouterr().err
+
+
+def test_copies_are_one_and_what_is_predicted_twice_without_folds_is_averaged_and_both_are_said(
+    tmp_path, monkeypatch, capsys
+):
     import pandas as pd
 
     monkeypatch.chdir(tmp_path)
@@ -47,9 +113,11 @@ def test_copies_are_one_and_what_several_folds_predict_is_averaged_and_both_are_
     write_csv("second.csv", pd.concat([second, second]))
     assert glaucoma("compare", "first.csv", "second.csv", "--csv", "all.csv") == 0
     said = capsys.readouterr().out
-    assert "second.csv predicts images in several folds: their probabilities are averaged" in said
-    assert "the 120 images are of 110 patients or photographs" in said
-    assert (read_csv("all.csv")["groups"] == 110).all()
+    assert "second.csv predicts images several times, and has no column fold: their probabilities are averaged" in said
+    assert "no p by DeLong or McNemar: 120 images are of 110 patients or photographs" in said
+    found = read_csv("all.csv")
+    assert (found["groups"] == 110).all()
+    assert found["p"].isna().all()
 
 
 def test_what_is_not_there_is_named(tmp_path, monkeypatch, capsys):
@@ -71,7 +139,7 @@ def test_what_is_not_there_is_named(tmp_path, monkeypatch, capsys):
 def test_the_run_of_the_last_commit_is_compared_with_the_workspace(project):
     said = project.run("glaucoma", "compare", "HEAD").stdout
     assert "no difference beyond chance" in said
-    table = read_csv(project / "reports/summary/predictions.csv", dtype={"image": str})
-    assert f"{table['image'].nunique()} test images predicted by both" in said
+    table = read_csv(project / "reports/summary/predictions_valid.csv", dtype={"image": str})
+    assert f"{table['image'].nunique()} valid images predicted by both" in said
     refused = project.run("glaucoma", "compare", "nosuch", ok=False)
     assert "nosuch is not a Git revision" in refused.stderr

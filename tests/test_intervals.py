@@ -1,5 +1,7 @@
 """Intervals, comparisons, thresholds, calibration and the decision curve."""
 
+from itertools import pairwise
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -23,7 +25,7 @@ from glaucoma.evaluate.decisions import (
     thresholds_table,
 )
 from glaucoma.evaluate.intervals import intervals, weighted_scores
-from glaucoma.evaluate.over_folds import fold_intervals, mean_differences
+from glaucoma.evaluate.over_folds import fold_intervals, mean_differences, mean_intervals
 from glaucoma.evaluate.scores import SCORES, probabilistic, scores
 from glaucoma.evaluate.subgroups import qualities, subgroup_scores, worst_errors
 from glaucoma.model.log_odds import ALL, Threshold, averaged, averaged_by
@@ -104,15 +106,45 @@ def test_copies_of_one_photograph_are_no_more_evidence():
 def test_a_score_at_the_end_of_its_range_is_not_known_for_certain():
     rows = table([True] * 10 + [False] * 30, [2.0] * 10 + [-2.0] * 30)
     found = intervals(rows, seed=0).set_index("score")
-    # Clopper & Pearson with no failure: the 2.5th percentile is 0.025 ** (1 / n)
-    assert found.loc["sensitivity", "low"] == pytest.approx(0.025 ** (1 / 10))
-    assert found.loc["specificity", "low"] == pytest.approx(0.025 ** (1 / 30))
-    assert found.loc["auroc", "method"] == "score"
+    square = norm.ppf(0.975) ** 2  # Wilson with no failure: n / (n + z²)
+    assert found.loc["sensitivity", "low"] == pytest.approx(10 / (10 + square))
+    assert found.loc["specificity", "low"] == pytest.approx(30 / (30 + square))
+    assert found.loc["auroc", "method"] == "newcombe"
     assert 0.7 < found.loc["auroc", "low"] < 1
     assert (found.loc[["sensitivity", "specificity", "accuracy", "auroc"], "high"] == 1).all()
     assert found.loc["f1_macro", ["low", "high"]].isna().all()
     patients = intervals(rows.assign(patient=[f"p{k // 2}" for k in range(40)]), seed=0).set_index("score")
-    assert patients.loc["sensitivity", "low"] == pytest.approx(0.025 ** (1 / 5))
+    assert patients.loc["sensitivity", "low"] == pytest.approx(5 / (5 + square))
+
+
+def test_a_better_score_has_no_lower_interval_up_to_the_end_of_its_range():
+    for found_by in (intervals, lambda rows, **how: mean_intervals(rows.assign(fold=np.arange(100) % 2), **how)):
+        ends = []
+        for hits in range(46, 51):
+            abnormal = np.arange(100) < 50
+            log_odds = np.where(abnormal, 1.0, -1.0)
+            log_odds[: 50 - hits] = -1
+            rows = found_by(table(abnormal, log_odds), seed=0, resamples=500).set_index("score")
+            ends.append(rows.loc[["sensitivity", "auroc", "accuracy"], ["low", "high"]])
+        for lower, higher in pairwise(ends):
+            assert (lower < higher).all(axis=None)
+
+
+def test_resamples_that_differ_by_rounding_alone_agree_and_leave_no_interval_without_a_width():
+    random = np.random.default_rng(0)
+    abnormal = np.arange(40) < 20
+    found = intervals(table(abnormal, 20 * abnormal + random.normal(size=40)), seed=0).set_index("score")
+    assert found.loc["auroc", "low"] == pytest.approx(auroc_interval(1.0, 20, 20)[0])
+    assert not (found["low"] == found["high"]).any()
+
+
+def test_resamples_that_lack_a_class_are_counted():
+    rows = pd.concat([draw(5, seed).assign(fold=seed) for seed in (1, 3)], ignore_index=True)
+    rows["image"] = [f"i{k}" for k in range(10)]
+    assert rows.groupby("fold")["label"].nunique().eq(2).all()
+    found = mean_intervals(rows, seed=0, resamples=200).set_index("score")
+    assert 0 < found.loc["auroc", "resamples"] < 200
+    assert found.loc["brier", "resamples"] > found.loc["auroc", "resamples"]
 
 
 def test_a_mean_over_folds_is_less_sure_the_more_its_folds_share_their_images():
@@ -251,11 +283,11 @@ def test_mcnemar_is_a_sign_test_of_the_images_they_differ_on():
 def test_noise_is_no_difference_and_a_better_model_is_one():
     one = draw(200, 6)
     noisy = one.assign(log_odds=one["log_odds"] + np.random.default_rng(0).normal(0, 0.04, 200))
-    same = compare(paired(one, noisy)).set_index("score")
+    same = compare(*paired(one, noisy)).set_index("score")
     assert same.loc["auroc", "low"] <= 0 <= same.loc["auroc", "high"]
     assert same.loc["auroc", "p"] > 0.05
     better = one.assign(log_odds=np.where(one["label"] == "abnormal", 1.4, -1.4))
-    found = compare(paired(one, better)).set_index("score")
+    found = compare(*paired(one, better)).set_index("score")
     assert found.loc["auroc", "low"] > 0
     assert found.loc["auroc", "p"] < 0.001
     assert found.loc["accuracy", "test"] == "McNemar"
@@ -264,14 +296,14 @@ def test_noise_is_no_difference_and_a_better_model_is_one():
 def test_copies_and_photographs_of_one_patient_count_once_in_a_comparison_too():
     one, two = draw(60, 6), draw(60, 6, distance=2)
     two["label"] = one["label"]
-    once = compare(paired(one, two)).set_index("score")
+    once = compare(*paired(one, two)).set_index("score")
     tables = []
     for run in (one, two):
         copies = run.assign(image=[f"copy{k}" for k in range(60)])
         tables.append(pd.concat([run, copies], ignore_index=True))
     same = dict(zip(tables[0]["image"], list(one["image"]) * 2, strict=True))
     patients = [tables[0], tables[1].assign(patient=list(one["image"]) * 2)]  # known to one of the runs suffices
-    for found in (compare(paired(*tables), clusters=same), compare(paired(*patients))):
+    for found in (compare(*paired(*tables), clusters=same), compare(*paired(*patients))):
         found = found.set_index("score")
         assert found.loc["auroc", "groups"] == 60
         assert found.loc["auroc", "n"] == 120
@@ -282,7 +314,7 @@ def test_copies_and_photographs_of_one_patient_count_once_in_a_comparison_too():
 
 def test_only_images_of_both_runs_are_compared_and_changed_labels_are_refused():
     one = draw(10, 7)
-    assert len(paired(one, one.iloc[3:])) == 7
+    assert [len(table) for table in paired(one, one.iloc[3:])] == [7, 7]
     with pytest.raises(DataError, match="no image in common"):
         paired(one.iloc[:3], one.iloc[3:])
     with pytest.raises(DataError, match="another label"):

@@ -120,7 +120,7 @@ def test_probes_stand_beside_the_scores_as_picture_and_table_and_without_them_th
 
 def test_a_control_that_is_not_beaten_and_labels_that_taught_without_meaning_are_seen_on_the_page(made):
     text = (made / paths.PAGE).read_text()
-    assert "regression_average: mean AUROC" in text
+    assert "regression_average: AUROC" in text
     assert "NOT BEATEN by the networks" in text
     assert "score a mean AUROC of 0.700 instead of 0.5" in text
 
@@ -182,12 +182,39 @@ def test_the_checklist_has_every_item_of_both_guidelines(made):
 def test_the_page_says_in_sentences_what_the_scores_amount_to(made):
     text = (made / paths.PAGE).read_text()
     about = text[text.index('<section id="about">') : text.index('<section id="audit">')]
-    pooled = pd.read_csv(made / paths.SUMMARY / "intervals.csv").set_index(["split", "score"]).loc[("test", "auroc")]
-    assert f"test predictions is {pooled['value']:.3f}, with a 95 % interval of {pooled['low']:.3f}" in about
+    table = pd.read_csv(made / paths.SUMMARY / "intervals.csv").set_index(["estimand", "split", "score"])
+    row = table.loc[("mean over folds", "valid", "auroc")]
+    said = f"AUROC on valid, the mean over folds, is {row['value']:.3f}, with a 95 % interval of {row['low']:.3f}"
+    assert said in about
     assert "The best shortcut, thumbnail, reaches 0.95" in about
-    counted = pd.read_csv(made / paths.SUMMARY / "predictions.csv").query("label == 'abnormal'")
+    assert "from both intervals, not paired" in about
+    card = (made / paths.MODEL_CARD).read_text()
+    assert said in card
+    assert "0.5 is chance" in card
+    assert "NOT BEATEN by the networks" in card
+    assert "temperature" in card[card.index("### Calibration") :]
+    counted = pd.read_csv(made / paths.SUMMARY / "predictions_valid.csv").query("label == 'abnormal'")
     found = (counted["predicted"] == "abnormal").sum()
     assert f"{found} of {len(counted)} abnormal photographs and" in about
+
+
+@pytest.mark.parametrize("model", ["regression", "model4", "final"])
+def test_pages_name_the_model_that_the_folds_have_and_how_it_was_trained(tmp_path, model):
+    root, yaml = bare(tmp_path), YAML()
+    params = yaml.load(root / "params.yaml")
+    params["crossval"] |= {"model": model, "warm_start": "fold" if model == "final" else "none"}
+    yaml.dump(params, root / "params.yaml")
+    write_json(root / "metrics/index.json", {"images": 24, "normal": 12, "abnormal": 12, "files": 48, "folds": 3})
+    stage(root, "report")
+    said = {
+        "regression": "a logistic regression (C 0.03, flips both) on features of the frozen EfficientNetLite0",
+        "model4": "the network EfficientNetB0, the backbone of model4",
+        "final": "the network EfficientNetLite0 (starting weights: imagenet; warm start fold), trained with adam",
+    }[model]
+    for path in PAGES:
+        text = (root / path).read_text()
+        assert said in text, path
+        assert ("learning rate 0.0003" in text) == (model != "regression"), path
 
 
 @pytest.fixture(scope="module")

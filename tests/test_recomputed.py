@@ -56,8 +56,20 @@ def test_a_folds_scores_are_recomputed_from_its_predictions_by_scikit_learn(fini
 @pytest.mark.parametrize(("split", "file"), [("test", "predictions.csv"), ("valid", "predictions_valid.csv")])
 def test_the_pooled_scores_and_their_intervals_are_of_the_pooled_predictions(finished, split, file):
     expected = recomputed(read_csv(finished / "reports/summary" / file, dtype={"image": str}))
-    for name, told in finished.json("metrics/intervals.json")[split].items():
+    found = finished.json("metrics/intervals.json")["pooled_over_folds"][split]
+    for name, told in found.items():
         assert told["value"] == pytest.approx(expected[name], abs=1e-12), name
         if told["low"] is not None and name != "ece":  # its estimate grows with noise, so resamples lie above it
             assert told["low"] - 1e-12 <= told["value"] <= told["high"] + 1e-12, name
-    assert np.isfinite(list(finished.json("metrics/intervals.json")[split]["auroc"].values())).all()
+    assert np.isfinite(list(found["auroc"].values())).all()
+
+
+@pytest.mark.parametrize(("split", "file"), [("test", "predictions.csv"), ("valid", "predictions_valid.csv")])
+def test_the_means_over_folds_are_those_of_each_folds_own_score_and_of_the_headline(finished, split, file):
+    table = read_csv(finished / "reports/summary" / file, dtype={"image": str})
+    expected = pd.DataFrame([recomputed(part) for _, part in table.groupby("fold")]).mean()
+    headline = finished.json("metrics/summary.json")
+    for name, told in finished.json("metrics/intervals.json")["mean_over_folds"][split].items():
+        assert told["value"] == pytest.approx(expected[name], abs=1e-12), name
+        if f"{split}_{name}" in headline:
+            assert told["value"] == pytest.approx(headline[f"{split}_{name}"], abs=1e-12), name

@@ -16,6 +16,7 @@ from glaucoma.base.profiles import load_profile
 from glaucoma.evaluate.published import comparable, comparison_table, protocol_table, published, readings_table
 from glaucoma.evaluate.scores import predictions_table, scores
 from glaucoma.evaluate.summary import SCORES, describe, headline, read_folds, read_selection, readable, selection_note
+from glaucoma.evaluate.summary_tables import write_judgement
 from glaucoma.model.symptoms import FILE, Symptom, symptoms_table
 
 CONSTANT = Symptom("same_answer", 0.01, "answers the same", "too little was learnt", "raise lr")
@@ -161,7 +162,10 @@ def test_a_score_that_one_fold_lacks_is_described_over_the_others(folds):
     assert table.loc["test_f1_macro", "count"] == 3
     alone = read_folds([0])
     assert "test_auroc" not in headline(alone)
-    assert "not defined" in readable(alone)
+    params = load_params(ROOT / "params.yaml")
+    said = readable(write_judgement(read_folds([0, 1, 2]), params), 0.0)
+    assert said.startswith("mean over folds, with 95 % interval")
+    assert "lack a class in a fold" in said
 
 
 def test_pooled_predictions_keep_their_ids_and_folds(folds):
@@ -303,8 +307,16 @@ def test_the_stage_writes_everything_twice_the_same_and_names_what_it_left_aside
         *["published_searches.csv", "selection.csv", "controls.csv", "warnings.csv"],
         "cost_quality.csv",
     } == set(written[0])
-    told = read_json(tmp_path / paths.INTERVALS)["test"]["auroc"]
-    assert told["low"] <= told["value"] <= told["high"]
+    told = read_json(tmp_path / paths.INTERVALS)
+    assert set(told) == {"mean_over_folds", "pooled_over_folds"}
+    of = told["mean_over_folds"]["valid"]["auroc"]
+    assert of["value"] == pytest.approx(read_json(tmp_path / paths.SUMMARY_METRICS)["valid_auroc"])
+    assert of["low"] <= of["value"] <= of["high"]
+    rows = read_csv(tmp_path / "reports" / "summary" / "intervals.csv")
+    assert list(dict.fromkeys(zip(rows["estimand"], rows["split"], strict=True))) == [
+        *[("mean over folds", "valid"), ("mean over folds", "test")],
+        *[("pooled over folds", "valid"), ("pooled over folds", "test")],
+    ]
     assert read_csv(tmp_path / "reports" / "summary" / FILE)["of"].tolist() == ["fold 1"]
     said = capsys.readouterr()
     assert "fold5.json is not read" in said.err

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["add"]
 
 WORKSPACE = "workspace"
-FILES = {"test": paths.SUMMARY / "predictions.csv", "valid": paths.SUMMARY / "predictions_valid.csv"}
+FILES = {"valid": paths.SUMMARY / "predictions_valid.csv", "test": paths.SUMMARY / "predictions.csv"}
 SHOWN = ("sensitivity", "specificity", "auroc", "sensitivity_at_95_specificity", "f1_macro", "accuracy", "brier", "ece")
 TEXTS = dict.fromkeys(("image", "patient", "source", "label", "predicted"), str)
 
@@ -26,11 +26,11 @@ def add(commands: argparse._SubParsersAction) -> None:
     about = "compare the scores of two runs on the images they share: differences with intervals and tests"
     more = (
         "A run is a Git revision (HEAD~1, a tag, a branch), a DVC experiment, `workspace`, or a CSV of predictions "
-        "with columns image, label, log_odds and optionally patient. Results of a revision come from DVC's cache "
-        "(if they are missing: `dvc fetch --all-commits`). 95 % intervals: paired bootstrap over patients; copies of a "
-        "photograph, as found by this project's audit, count as one. They cover the sampling of images, not the "
-        "variation between seeds. p: DeLong's test for auroc, McNemar's exact test for accuracy. An image that "
-        "several folds predict counts once, with the mean of its probabilities."
+        "with columns image, label, log_odds and optionally fold and patient. Results of a revision come from DVC's "
+        "cache (if they are missing: `dvc fetch --all-commits`). Scores are means over the folds of each fold's own. "
+        "95 % intervals: paired bootstrap over patients; copies of a photograph, as found by this project's audit, "
+        "count as one. They cover the sampling of images, not the variation between seeds. p, only where each run is "
+        "one model and all images are independent: DeLong's test for auroc, McNemar's exact test for accuracy."
     )
     compare = commands.add_parser("compare", help=about, description=f"{about[0].upper()}{about[1:]}. {more}")
     compare.add_argument("first", metavar="REV1", help="the first run")
@@ -38,7 +38,10 @@ def add(commands: argparse._SubParsersAction) -> None:
         "second", metavar="REV2", nargs="?", default=WORKSPACE, help="the second run (default: %(default)s)"
     )
     compare.add_argument(
-        "--split", choices=tuple(FILES), default="test", help="images to compare on (default: %(default)s)"
+        "--split",
+        choices=tuple(FILES),
+        default="valid",
+        help="images to compare on; test selects (default: %(default)s)",
     )
     compare.add_argument("--csv", metavar="FILE", help="also write all scores to FILE")
     compare.set_defaults(work=lambda given: _compare(given.first, given.second, given.split, given.csv))
@@ -57,22 +60,27 @@ def _compare(first: str, second: str, split: str, file: str | None) -> None:
 
     tables = [_predictions(name, split) for name in (first, second)]
     pairs = paired(*tables)
-    found = compare(pairs, clusters=read_clusters() if COPIES.is_file() else None)
-    abnormal = int((pairs["label"] == "abnormal").sum())
-    print(f"{first} → {second}: {len(pairs)} {split} images predicted by both, {abnormal} of them abnormal")
-    for name, table in zip((first, second), tables, strict=True):
-        left = table["image"].nunique() - len(pairs)
+    found = compare(*pairs, clusters=read_clusters() if COPIES.is_file() else None)
+    once = pairs[0].drop_duplicates("image")
+    abnormal = int((once["label"] == "abnormal").sum())
+    print(f"{first} → {second}: {len(once)} {split} images predicted by both, {abnormal} of them abnormal")
+    for name, table, pair in zip((first, second), tables, pairs, strict=True):
+        left = table["image"].nunique() - len(once)
         if left:
-            print(f"left out: {left} images predicted only by {name}")
-        if len(table) > table["image"].nunique():
-            print(f"{name} predicts images in several folds: their probabilities are averaged")
+            print(f"left out: {left} images predicted only by {name}, or in folds that the other lacks")
+        if "fold" not in table and table["image"].duplicated().any():
+            print(f"{name} predicts images several times, and has no column fold: their probabilities are averaged")
+        print(f"{name}: scores are {_of_folds(pair)}")
+    if not pairs[0][["fold", "image"]].equals(pairs[1][["fold", "image"]]):
+        print("the runs' folds differ: each run is scored in its own, and the differences are of their means")
     print(_readable(found))
-    groups = int(found["groups"].iat[0])
-    if groups < len(pairs):
-        of = f"the {len(pairs)} images are of {groups} patients or photographs"
-        print(f"use the intervals: {of}, but p assumes independent images and is too small")
     if file:
         write_csv(file, found)
+
+
+def _of_folds(table: pd.DataFrame) -> str:
+    folds = table["fold"].nunique()
+    return "of one model" if folds == 1 else f"means over {folds} folds"
 
 
 def _predictions(name: str, split: str) -> pd.DataFrame:
@@ -85,7 +93,8 @@ def _predictions(name: str, split: str) -> pd.DataFrame:
         source = here if name == WORKSPACE or name.endswith(".csv") else io.StringIO(_at_revision(name, here))
         table = read_csv(source, dtype=TEXTS)
         table = table if "patient" in table else table.assign(patient="")
-        return with_log_odds(table.fillna({"patient": ""}))[["image", "patient", "label", "log_odds"]]
+        fold = ["fold"] if "fold" in table else []
+        return with_log_odds(table.fillna({"patient": ""}))[[*fold, "image", "patient", "label", "log_odds"]]
     except FileNotFoundError:
         raise DataError(f"{here} does not exist", "run `dvc repro`, or restore it with `dvc checkout`") from None
     except (KeyError, ValueError) as error:  # pandas' own reading errors are ValueErrors
@@ -120,11 +129,16 @@ def _readable(found: pd.DataFrame) -> str:
             lines.append(f"  {row.Index:<29}  not defined: images of one class only")
             continue
         p = "" if row.p != row.p else f"{row.p:.3f} {row.test}" if row.p >= 0.001 else f"< 0.001 {row.test}"
-        interval = f"[{row.low:+.3f}, {row.high:+.3f}]"
+        interval = f"[{row.low:+.3f}, {row.high:+.3f}]" if row.low == row.low else "none: all resamples agree"
         cells = f"{row.first:>8.3f}{row.second:>8.3f}{row.difference:>+12.3f}"
         lines.append(f"  {row.Index:<29}{cells}  {interval}   {p}".rstrip())
         if row.low > 0 or row.high < 0:
             verdicts["better" if (row.low > 0) != (row.Index in LOWER_IS_BETTER) else "worse"].append(row.Index)
+    if why := next((reason for reason in found["withheld"] if reason), ""):
+        lines.append(f"no p by DeLong or McNemar: {why}; the intervals take it into account")
+    few, most = int(found.set_index("score").at["auroc", "resamples"]), int(found["resamples"].max())
+    if few < most:
+        lines.append(f"{most - few} of {most} resamples lack a class in a fold: intervals of AUROC leave them out")
     said = [f"the second is {word} in {', '.join(names)}" for word, names in verdicts.items() if names]
     if not said:
         return "\n".join([*lines, "no difference beyond chance: every interval includes 0"])

@@ -81,7 +81,7 @@ def _controls() -> None:
         raise DataError(f"{error.filename} does not exist", "run `dvc repro summary`") from None
     except (KeyError, ValueError) as error:
         raise DataError(f"the controls cannot be read: {error}", "make them again: `dvc repro -f controls`") from None
-    print("means over the folds' test splits; difference: networks minus baseline, with its 95 % interval")
+    print("means over the folds on valid; difference: networks minus baseline, with its 95 % interval")
     print(control_lines(table))
     mean, error = found["test_auroc"], found["standard_error"]
     taught = "not defined" if mean is None else f"AUROC {mean:.3f} ± {error:.3f} (standard error)"

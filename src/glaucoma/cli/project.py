@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import pandas as pd
+
 from glaucoma.base import paths
 from glaucoma.base.errors import DataError, many
 from glaucoma.base.files import read_csv, read_json
 from glaucoma.base.params import Trial, group, load_params
 from glaucoma.evaluate.ladder import ladder_lines
-from glaucoma.evaluate.summary import read_folds, readable
+from glaucoma.evaluate.summary import SPLITS, read_folds, readable
 from glaucoma.model.symptoms import FILE, first_line, read_symptoms
 from glaucoma.train.crossval import crossval
 
@@ -93,9 +95,20 @@ def _results() -> None:
             what, test = Trial(**told["best"]), told["test"]
             print(f"{name}: best of {many(told['trials'], 'trial')} is {what}, macro F1 {test['f1_macro']:.3f}")
     found = read_folds(folds)
-    columns = [f"{split}_{score}" for split in ("test", "valid") for score in SHOWN]
+    columns = [f"{split}_{score}" for split in ("valid", "test") for score in SHOWN]
     print(found.folds.set_index("fold")[columns].round(3).to_string())
-    print(readable(found))
+    print(readable(_intervals(), found.contamination(*SPLITS)))
     if paths.COST_QUALITY.is_file():
         print(ladder_lines(read_csv(paths.COST_QUALITY))[0])
     print(LOOK_NEXT)
+
+
+def _intervals() -> pd.DataFrame:
+    """reports/summary/intervals.csv; or DataError."""
+    file, remedy = paths.SUMMARY / "intervals.csv", "make it again: `dvc repro summary`"
+    if not file.is_file():
+        raise DataError(f"{file} does not exist", remedy)
+    table = read_csv(file)
+    if "estimand" not in table:
+        raise DataError(f"{file} is of an older release: it has no column estimand", remedy)
+    return table

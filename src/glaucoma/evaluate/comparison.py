@@ -1,4 +1,4 @@
-"""Two models on the same images: paired bootstrap of every score, DeLong's test of the AUROC, McNemar's of accuracy."""
+"""Two runs on the same images: means over folds, paired bootstrap of differences; DeLong's and McNemar's tests."""
 
 from __future__ import annotations
 
@@ -8,96 +8,124 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binomtest, norm, rankdata
 
-from glaucoma.base.errors import DataError
-from glaucoma.evaluate.intervals import RESAMPLES, independent, resampled
-from glaucoma.evaluate.scores import ABNORMAL, SCORES, THRESHOLD, scores
+from glaucoma.base.errors import DataError, shown
+from glaucoma.evaluate.intervals import RESAMPLES, arrays
+from glaucoma.evaluate.over_folds import differences
+from glaucoma.evaluate.scores import ABNORMAL, NORMAL, THRESHOLD
 from glaucoma.model.log_odds import averaged_by
 
-__all__ = ["compare", "delong", "mcnemar", "paired"]
+__all__ = ["compare", "delong", "mcnemar", "paired", "withheld"]
 
 
-def paired(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
-    """The images that both runs predict, each once: a model's several predictions of an image are averaged.
+ROWS = ["fold", "image", "patient", "label", "log_odds"]
 
-    What is averaged are probabilities, as in an ensemble; see `glaucoma.model.log_odds.averaged`.
+
+def paired(first: pd.DataFrame, second: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The predictions of two runs for the images that both predict.
+
+    Where both runs have folds in common, and these hold the same of the shared images, only those folds are kept: then
+    each fold's two models are compared on the same images. Otherwise every run keeps its own folds; one without a
+    column fold is one fold. Several predictions of an image in one fold are averaged, as probabilities: see
+    `glaucoma.model.log_odds.averaged`.
 
     Args:
-        first: columns image, label, log_odds and perhaps patient.
+        first: columns image, label, log_odds and perhaps fold and patient.
         second: the same, of the other run.
 
     Returns:
-        Columns image, patient ("" where unknown), label, first, second (log-odds), sorted by image.
+        The first's and the second's rows: columns fold, image, patient ("" where unknown), label, log_odds, sorted by
+        fold and image.
 
     Raises:
-        DataError: no image is common to both, or one has two labels.
+        DataError: a label is neither `normal` nor `abnormal`, an image has two labels, or no image is common to both.
     """
-    tables = []
-    for name, table in (("first", first), ("second", second)):
-        table = table.fillna({"patient": ""}) if "patient" in table else table.assign(patient="")
-        once = table.groupby("image", sort=True).agg(
-            patient=("patient", "max"),  # "" where unknown is least
-            label=("label", "first"),
-            labels=("label", "nunique"),
-        )
-        once[name] = averaged_by(table["log_odds"], table["image"])
-        if (once["labels"] > 1).any():
-            raise DataError(f"{once.index[once['labels'] > 1][0]} has two labels in one run", "look at the audit")
-        tables.append(once.drop(columns="labels"))
-    both = tables[0].join(tables[1], how="inner", rsuffix="_second")
+    tables = [_once(table, name) for table, name in ((first, "first"), (second, "second"))]
+    labels = [table.drop_duplicates("image").set_index("image")["label"] for table in tables]
+    both = labels[0].index.intersection(labels[1].index)
     if both.empty:
         raise DataError("the two runs have no image in common", "compare runs on the same photographs")
-    changed = both["label"] != both["label_second"]
-    if changed.any():
-        raise DataError(
-            f"{int(changed.sum())} images have another label in the second run", "compare runs of one index"
-        )
-    both["patient"] = both["patient"].where(both["patient"] != "", both["patient_second"])
-    return both.reset_index()[["image", "patient", "label", "first", "second"]]
+    if changed := int((labels[0][both] != labels[1][both]).sum()):
+        raise DataError(f"{changed} images have another label in the second run", "compare runs of one index")
+    folds = set(tables[0]["fold"]) & set(tables[1]["fold"])
+    alike = [table[table["fold"].isin(folds)] for table in tables]
+    shared = set(alike[0]["image"]) & set(alike[1]["image"])
+    alike = [table[table["image"].isin(shared)].reset_index(drop=True) for table in alike]
+    if shared and alike[0][["fold", "image"]].equals(alike[1][["fold", "image"]]):
+        return alike[0], alike[1]
+    own = [table[table["image"].isin(both)].reset_index(drop=True) for table in tables]
+    return own[0], own[1]
+
+
+def _once(table: pd.DataFrame, name: str) -> pd.DataFrame:
+    """`ROWS`, one per fold and image; or DataError for labels that cannot be judged."""
+    table = table.assign(**{column: "" for column in ("fold", "patient") if column not in table})
+    table = table.fillna({"patient": ""})
+    if unknown := sorted(set(table["label"].astype(str)) - {NORMAL, ABNORMAL}):
+        what = f"the {name} run has labels other than {NORMAL} and {ABNORMAL}: {', '.join(map(shown, unknown[:5]))}"
+        raise DataError(what, f"name the classes {NORMAL} and {ABNORMAL} in the column label")
+    twice = table.groupby("image")["label"].nunique()
+    if (twice > 1).any():
+        raise DataError(f"{twice.index[twice > 1][0]} has two labels in the {name} run", "look at the audit")
+    keys = pd.Series(list(zip(table["fold"], table["image"], strict=True)), index=table.index)
+    mean = averaged_by(table["log_odds"], keys)
+    once = table.groupby(["fold", "image"], sort=True).agg(patient=("patient", "max"), label=("label", "first"))
+    once = once.reset_index()  # of patients, "" where unknown is least
+    return once.assign(log_odds=mean.loc[list(zip(once["fold"], once["image"], strict=True))].to_numpy())[ROWS]
 
 
 def compare(
-    pairs: pd.DataFrame,
+    first: pd.DataFrame,
+    second: pd.DataFrame,
     *,
     seed: int = 0,
     resamples: int = RESAMPLES,
-    threshold: float = THRESHOLD,
     clusters: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
-    """Every score of both, their difference, its interval, and whether noise explains it.
+    """Every score of both runs, as the mean over their folds; the difference and its interval.
 
     Args:
-        pairs: as `paired` returns it.
+        first: as `paired` returns it.
+        second: the same, of the other run, on the same images.
         seed: of the bootstrap's draws.
-        resamples: how many; both models are scored in the same ones, drawn over patients.
-        threshold: log-odds from which on an image is called abnormal.
+        resamples: how many; both runs are scored in the same ones, drawn over patients.
         clusters: the photograph of each image that has copies, by content id; copies are drawn as one.
 
     Returns:
         A row per score: score, first, second, difference (second - first), low, high (95 %, percentile), p (two-sided:
-        DeLong for auroc, McNemar for accuracy, else empty), test (`DeLong`, `McNemar` or ``), n, groups. Values are
-        empty where a score is not defined. DeLong's and McNemar's tests take images for independent: where groups are
-        fewer than n, their p is too small, and the intervals are to be gone by.
+        DeLong for auroc, McNemar for accuracy, else empty), test (`DeLong`, `McNemar` or ``), withheld (why a test
+        gives no p: see `withheld`), n (images), groups, resamples (in which both runs' scores are defined). Values
+        are empty where a score is not defined.
     """
-    abnormal = (pairs["label"] == ABNORMAL).to_numpy()
-    groups = independent(pairs, clusters)
-    both = [pairs[name].to_numpy(float) for name in ("first", "second")]
-    values = [scores(abnormal, log_odds=x, threshold=threshold) for x in both]
-    drawn = [resampled(abnormal, x, groups, seed=seed, resamples=resamples, threshold=threshold) for x in both]
-    right = [(x >= threshold) == abnormal for x in both]
-    tests = {"accuracy": ("McNemar", mcnemar(*right))}
-    if values[0]["auroc"] is not None:
-        tests["auroc"] = ("DeLong", delong(abnormal, *both)["p"])
-    rows = []
-    for name in SCORES:
-        one, two = (np.nan if v[name] is None else v[name] for v in values)
-        differences = drawn[1][name] - drawn[0][name]
-        differences = differences[np.isfinite(differences)]
-        low, high = np.quantile(differences, [0.025, 0.975]) if len(differences) and one == one else (np.nan, np.nan)
-        test, p = tests.get(name, ("", np.nan))
-        rows.append((name, one, two, two - one, low, high, p, test, len(pairs), len(np.unique(groups))))
-    return pd.DataFrame(
-        rows, columns=["score", "first", "second", "difference", "low", "high", "p", "test", "n", "groups"]
-    )
+    found = differences(first, second, seed=seed, resamples=resamples, clusters=clusters)
+    found["n"] = first["image"].nunique()
+    why = withheld(first, second, int(found["groups"].iat[0]))
+    found["p"] = np.nan
+    found["test"] = found["score"].map({"accuracy": "McNemar", "auroc": "DeLong"}).fillna("")
+    found["withheld"] = np.where(found["test"] != "", why, "")
+    if not why:
+        abnormal, one = arrays(first)
+        two = second["log_odds"].to_numpy(float)
+        p = {"McNemar": mcnemar(*((x >= THRESHOLD) == abnormal for x in (one, two)))}
+        if abnormal.any() and not abnormal.all():
+            p["DeLong"] = delong(abnormal, one, two)["p"]
+        found["p"] = found["test"].map(p).astype(float)
+    values = ["score", "first", "second", "difference", "low", "high", "p", "test", "withheld"]
+    return found[[*values, "n", "groups", "resamples"]]
+
+
+def withheld(first: pd.DataFrame, second: pd.DataFrame, groups: int) -> str:
+    """Why DeLong's and McNemar's tests give no p: they take one model a run, and images for independent. "" if they do.
+
+    Args:
+        first: as `paired` returns it.
+        second: the same, of the other run.
+        groups: independent patients or photographs among the images.
+    """
+    folds = max(first["fold"].nunique(), second["fold"].nunique())
+    if folds > 1:
+        return f"{folds} folds are {folds} models, whose predictions cannot be ranked together"
+    images = first["image"].nunique()
+    return f"{images} images are of {groups} patients or photographs" if groups < images else ""
 
 
 def delong(abnormal: np.ndarray, first: np.ndarray, second: np.ndarray) -> dict[str, float]:

@@ -17,37 +17,37 @@ from glaucoma.model.log_odds import with_log_odds
 __all__ = ["control_lines", "read_controls", "write_against_controls"]
 
 PREDICTIONS = paths.CONTROLS / "predictions.csv"
-COLUMNS = ["control", "score", "value", "networks", "difference", "low", "high"]
+COLUMNS = ["split", "control", "score", "value", "networks", "difference", "low", "high"]
 READ = ["control", "fold", "split", "image", "patient", "label", "predicted", "probability", "log_odds"]
 
 
 def write_against_controls(results: FoldResults, seed: int) -> pd.DataFrame:
-    """Write reports/summary/controls.csv: mean scores over the folds' test splits, theirs and ours.
+    """Write reports/summary/controls.csv: mean scores over the folds, theirs and ours.
 
     Args:
         results: of the folds.
         seed: of the bootstrap.
 
     Returns:
-        What was written, a row per control and score: control, score, value, networks (ours), difference (ours less
-        the control's), low, high (95 %, paired bootstrap over patients). No rows where the controls have not been run.
+        What was written, a row per split (`valid` first, since `test` selects), control and score: split, control,
+        score, value, networks (ours), difference (ours less the control's), low, high (95 %, paired bootstrap over
+        patients). No rows where the controls have not been run.
 
     Raises:
         DataError: the controls are not of these folds and images.
     """
     tables = [pd.DataFrame(columns=COLUMNS)]
-    ours = results.pooled("test")
-    told = read_controls(ours["fold"].unique().tolist())
-    if len(told):
-        clusters = read_clusters() if paths.INDEX.is_file() else {}
-        told = told[told["split"] == "test"]
-        for control, theirs in told.groupby("control", sort=True):
+    told = read_controls(results.predictions["fold"].unique().tolist())
+    clusters = read_clusters() if len(told) and paths.INDEX.is_file() else {}
+    for split in ("valid", "test"):
+        ours = results.pooled(split)
+        for control, theirs in told[told["split"] == split].groupby("control", sort=True):
             try:
                 found = mean_differences(theirs, ours, seed=seed, clusters=clusters)
             except DataError as error:
                 raise DataError(f"{PREDICTIONS}: {error.found}", "make it again: `dvc repro -f controls`") from None
             found = found.rename(columns={"first": "value", "second": "networks"})
-            tables.append(found.assign(control=control)[COLUMNS])
+            tables.append(found.assign(control=control, split=split)[COLUMNS])
     table = pd.concat(tables[1:] or tables, ignore_index=True)
     write_csv(paths.SUMMARY / "controls.csv", table)
     return table
@@ -74,16 +74,16 @@ def read_controls(folds: Sequence[int]) -> pd.DataFrame:
 
 
 def control_lines(table: pd.DataFrame) -> str:
-    """What the AUROCs say, a line per control; `table` as `write_against_controls` returns it."""
+    """What the AUROCs on `valid` say, a line per control; `table` as `write_against_controls` returns it."""
     lines = []
-    for row in table[table["score"] == "auroc"].itertuples():
+    for row in table[(table["score"] == "auroc") & (table["split"] == "valid")].itertuples():
         if row.difference != row.difference:
             lines.append(f"{row.control}: AUROC not defined")
             continue
         verdict = "beaten" if row.low > 0 else "NOT BEATEN by the networks, or not for certain"
         bounds = f" [{row.low:+.3f}, {row.high:+.3f}]" if row.low == row.low else ""
         lines.append(
-            f"{row.control}: mean AUROC {row.value:.3f}, the networks' {row.networks:.3f}; "
+            f"{row.control}: AUROC {row.value:.3f} (mean over folds, valid), the networks' {row.networks:.3f}; "
             f"difference {row.difference:+.3f}{bounds}: {verdict}"
         )
     return "\n".join(lines) or "controls: not run"

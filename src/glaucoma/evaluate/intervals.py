@@ -1,4 +1,4 @@
-"""Percentile intervals of every score by bootstrap over groups: patients, or images where no patient is known."""
+"""Intervals of every score by bootstrap over groups: patients, or images where no patient is known."""
 
 from __future__ import annotations
 
@@ -7,15 +7,30 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import pandas as pd
 
-from glaucoma.base.confidence import auroc_interval, proportion_interval
+from glaucoma.base.confidence import auroc_interval, auroc_variance, wilson_interval
 from glaucoma.dataset.folds import groups_of
 from glaucoma.evaluate.scores import BINS, SCORES, THRESHOLD, checked_log_odds, scores
 from glaucoma.model.log_odds import expit
 
-__all__ = ["LEVEL", "RESAMPLES", "arrays", "draws", "independent", "intervals", "resampled", "weighted_scores"]
+__all__ = [
+    "COLUMNS",
+    "LEVEL",
+    "RESAMPLES",
+    "arrays",
+    "bounds",
+    "draws",
+    "independent",
+    "intervals",
+    "percentiles",
+    "resampled",
+    "rows_of",
+    "weighted_scores",
+]
 
 RESAMPLES = 2000
 LEVEL = 0.95
+AGREE = 1e-9  # resamples that differ by less agree: their sums are rounded
+COLUMNS = ["score", "value", "low", "high", "n", "groups", "resamples", "method"]
 AT_ONCE = 4_000_000  # weights held in memory at a time: resamples × predictions
 
 
@@ -31,8 +46,7 @@ def intervals(
 
     Whole groups are drawn with replacement (Field & Welsh, J R Stat Soc B 69:369, 2007): rows linked by a patient,
     by an image's content or by being copies of one photograph, so that neither copies nor folds that score an image
-    again count as more evidence. Where all resamples agree (`method`), a proportion has Clopper & Pearson's exact
-    interval over groups, the AUROC Newcombe's, and the other scores have none.
+    again count as more evidence. How an interval follows from the resamples: see `bounds`.
 
     Args:
         predictions: columns image, label, log_odds and perhaps patient ("" where unknown).
@@ -42,9 +56,9 @@ def intervals(
         clusters: the photograph of each image that has copies, by content id.
 
     Returns:
-        A row per score of `SCORES`: score, value, low, high (percentiles 2.5 and 97.5; empty where not defined),
-        n (predictions), groups, resamples (those in which the score is defined), method (bootstrap, exact, score, or
-        none).
+        A row per score of `SCORES`, `COLUMNS`: score, value, low, high (95 %; empty where not defined), n
+        (predictions), groups, resamples (those in which the score is defined: others lack a class), method (see
+        `bounds`).
 
     Raises:
         TrainingError, ValueError: as `scores`.
@@ -52,19 +66,79 @@ def intervals(
     abnormal, log_odds = arrays(predictions)
     found = scores(abnormal, log_odds=log_odds, threshold=threshold)
     groups = independent(predictions, clusters)
-    cases = [len(np.unique(groups[abnormal == of])) for of in (True, False)]
     drawn = resampled(abnormal, log_odds, groups, seed=seed, resamples=resamples, threshold=threshold)
-    rows = []
+    return rows_of(found, drawn, abnormal, groups)
+
+
+def rows_of(
+    found: Mapping[str, float | None], drawn: Mapping[str, np.ndarray], abnormal: np.ndarray, groups: np.ndarray
+) -> pd.DataFrame:
+    """The table that `intervals` returns, of scores and their resamples.
+
+    Args:
+        found: the scores themselves, None or NaN where not defined.
+        drawn: of each, float (resamples,), NaN where not defined.
+        abnormal: bool, (n,), of each prediction.
+        groups: (n,); equal values, same group.
+    """
+    cases = [len(np.unique(groups[abnormal == of])) for of in (True, False)]
+    total, rows = len(np.unique(groups)), []
     for name in SCORES:
-        values = drawn[name][np.isfinite(drawn[name])]
-        defined = found[name] is not None and len(values)
-        low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) if defined else (np.nan, np.nan)
-        method = "bootstrap" if defined else "none"
-        if defined and low == high and len(values) > 1:
-            low, high, method = _at_the_end(name, found[name], *cases)
-        rows.append((name, found[name], low, high, len(abnormal), len(np.unique(groups)), len(values), method))
-    columns = ["score", "value", "low", "high", "n", "groups", "resamples", "method"]
-    return pd.DataFrame(rows, columns=columns).astype({"value": float})
+        value = np.nan if found[name] is None else float(found[name])
+        around = bounds(name, value, drawn[name], *cases, total)
+        usable = int(np.isfinite(drawn[name]).sum())
+        rows.append((name, value, *around[:2], len(abnormal), total, usable, around[2]))
+    return pd.DataFrame(rows, columns=COLUMNS).astype({"value": float})
+
+
+def bounds(
+    name: str, value: float, drawn: np.ndarray, positive: int, negative: int, total: int
+) -> tuple[float, float, str]:
+    """A score's 95 % interval and the method that gave it.
+
+    Percentiles of resamples are too narrow near the end of a score's range, and at the end they have no width. So
+    proportions have Wilson's interval and the AUROC has Newcombe's, each with an effective number of cases: the one
+    at which its variance is the bootstrap's (Korn & Graubard, Surv Methodol 24:193, 1998), but never more than there
+    are independent cases. At the end of the range, where the bootstrap has no variance, it is their number.
+
+    Args:
+        name: of the score.
+        value: the score, NaN where not defined.
+        drawn: float, (resamples,), NaN where not defined.
+        positive: independent groups with an abnormal image.
+        negative: independent groups with a normal image.
+        total: independent groups.
+
+    Returns:
+        low, high, and `wilson` (sensitivity, specificity, accuracy), `newcombe` (auroc), `bootstrap` (percentiles 2.5
+        and 97.5 of the others), or `none` with NaN: the score is not defined, or all resamples agree within its range.
+    """
+    drawn = drawn[np.isfinite(drawn)]
+    if value != value or not len(drawn):
+        return np.nan, np.nan, "none"
+    agree, value = len(drawn) > 1 and np.ptp(drawn) <= AGREE, float(value)
+    cases = {"sensitivity": positive, "specificity": negative, "accuracy": total}
+    if name in cases or name == "auroc":
+        value = round(value) if min(abs(value), abs(1 - value)) <= AGREE else value
+        if agree and 0 < value < 1:
+            return np.nan, np.nan, "none"
+        variance = float(np.var(drawn))
+        if name in cases:
+            share = 1.0 if agree else min(1.0, value * (1 - value) / variance / cases[name])
+            return *wilson_interval(value, max(1.0, share * cases[name])), "wilson"
+        share = 1.0 if agree else min(1.0, auroc_variance(value, positive, negative) / variance)
+        return *auroc_interval(value, max(1.0, share * positive), max(1.0, share * negative)), "newcombe"
+    low, high = percentiles(drawn)
+    return low, high, "bootstrap" if low == low else "none"
+
+
+def percentiles(drawn: np.ndarray) -> tuple[float, float]:
+    """Percentiles 2.5 and 97.5; NaN where nothing is defined, or all resamples agree, which proves nothing."""
+    drawn = drawn[np.isfinite(drawn)]
+    if not len(drawn) or (len(drawn) > 1 and np.ptp(drawn) <= AGREE):
+        return np.nan, np.nan
+    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
 
 
 def independent(predictions: pd.DataFrame, clusters: Mapping[str, str] | None = None) -> np.ndarray:
@@ -79,16 +153,6 @@ def independent(predictions: pd.DataFrame, clusters: Mapping[str, str] | None = 
     """
     copies = predictions["image"].map(lambda image: clusters.get(image, image)).to_numpy() if clusters else None
     return groups_of(predictions, copies)
-
-
-def _at_the_end(name: str, value: float, positive: int, negative: int) -> tuple[float, float, str]:
-    """Interval and method for a score that is the same in all resamples; `positive` and `negative` count groups."""
-    trials = {"sensitivity": positive, "specificity": negative, "accuracy": positive + negative}
-    if name in trials and value in (0, 1):
-        return *proportion_interval(value, trials[name]), "exact"
-    if name == "auroc" and value in (0, 1):
-        return *auroc_interval(value, positive, negative), "score"
-    return np.nan, np.nan, "none"
 
 
 def resampled(

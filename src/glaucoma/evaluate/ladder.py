@@ -17,7 +17,7 @@ from glaucoma.base import paths
 from glaucoma.base.errors import DataError
 from glaucoma.base.files import read_csv, read_json
 from glaucoma.evaluate.controls import read_controls
-from glaucoma.evaluate.intervals import LEVEL, RESAMPLES, arrays, draws, independent
+from glaucoma.evaluate.intervals import LEVEL, RESAMPLES, arrays, bounds, draws, independent
 from glaucoma.evaluate.summary import FoldResults
 from glaucoma.model.log_odds import with_log_odds
 
@@ -148,17 +148,17 @@ def cost_quality(
     rows = []
     for rung in rungs:
         own = _mean(found[rung], has[rung])
-        low, high = _bounds(own[1:])
+        low, high, _ = bounds("auroc", own[0], own[1:], *_cases(abnormal, groups, np.isfinite(log_odds[rung])))
         apart = own - _mean(found[best], has[rung]) if best else np.full_like(own, np.nan)
-        between = _bounds(apart[1:])
+        between = _between(apart[1:])
         rows.append({
             "rung": rung,
             "folds": int(has[rung].sum()),
             "images": int(np.isfinite(log_odds[rung]).sum()),
             **{name: by_rung[name].get(rung, np.nan) for name in ("seconds", "images_per_second")},
             "auroc": own[0],
-            "low": low if low < high else np.nan,  # where all resamples agree, that proves nothing
-            "high": high if low < high else np.nan,
+            "low": low,
+            "high": high,
             "difference": apart[0],
             "difference_low": between[0],
             "difference_high": between[1],
@@ -223,11 +223,15 @@ def _mean(aurocs: np.ndarray, folds: np.ndarray) -> np.ndarray:
     return rows.mean(axis=0) if len(rows) else np.full(aurocs.shape[1], np.nan)
 
 
-def _bounds(values: np.ndarray) -> tuple[float, float]:
-    values = values[np.isfinite(values)]
-    if not len(values):
-        return np.nan, np.nan
-    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+def _cases(abnormal: np.ndarray, groups: np.ndarray, rows: np.ndarray) -> tuple[int, int, int]:
+    """Independent groups among some rows: with an abnormal image, with a normal one, and all."""
+    return tuple(len(np.unique(groups[rows & of])) for of in (abnormal, ~abnormal, rows))
+
+
+def _between(apart: np.ndarray) -> tuple[float, float]:
+    """Percentiles 2.5 and 97.5 of differences; the same twice where two rungs answer alike, which does show it."""
+    apart = apart[np.isfinite(apart)]
+    low, high = np.quantile(apart, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) if len(apart) else (np.nan, np.nan)
     return float(low), float(high)
 
 

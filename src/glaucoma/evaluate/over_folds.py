@@ -1,17 +1,49 @@
-"""Means of the folds' scores with intervals: the folds' standard deviation is no error, since they share images."""
+"""Means of the folds' scores, with intervals: the estimand that headline, verdict and comparisons are of.
+
+The folds' standard deviation is no error, since folds share images. Nor are predictions pooled: each fold has a model
+of its own, and scores of different models cannot be ranked against each other.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import pandas as pd
 
 from glaucoma.base.errors import DataError
-from glaucoma.evaluate.intervals import LEVEL, RESAMPLES, arrays, draws, independent, intervals, weighted_scores
+from glaucoma.evaluate.intervals import (
+    RESAMPLES,
+    arrays,
+    draws,
+    independent,
+    intervals,
+    percentiles,
+    rows_of,
+    weighted_scores,
+)
 from glaucoma.evaluate.scores import SCORES, scores
 
-__all__ = ["fold_intervals", "mean_differences", "resampled_means"]
+__all__ = ["differences", "fold_intervals", "mean_differences", "mean_intervals", "resampled_means"]
+
+
+def mean_intervals(
+    predictions: pd.DataFrame, *, seed: int, resamples: int = RESAMPLES, clusters: Mapping[str, str] | None = None
+) -> pd.DataFrame:
+    """The mean over the folds of every score, with its 95 % interval.
+
+    Args:
+        predictions: of one split; columns fold, image, label, log_odds and perhaps patient.
+        seed: of the draws.
+        resamples: how many.
+        clusters: the photograph of each image that has copies, by content id.
+
+    Returns:
+        A row per score, columns and methods as those of `glaucoma.evaluate.intervals.intervals`. `value` is the mean
+        over the folds that define the score; `resamples` are those in which none of these folds lacks a class.
+    """
+    drawn = resampled_means(predictions, seed=seed, resamples=resamples, clusters=clusters)
+    return rows_of(_means(predictions), drawn, arrays(predictions)[0], independent(predictions, clusters))
 
 
 def fold_intervals(
@@ -28,13 +60,9 @@ def fold_intervals(
     Returns:
         A row per score and statistic: score, statistic (`mean`, `fold 0` …), low, high; empty where not defined.
     """
-    rows = []
-    for fold, part in predictions.groupby("fold", sort=True):
-        alone = intervals(part, seed=seed, resamples=resamples, clusters=clusters)
-        rows.append(alone[["score", "low", "high"]].assign(statistic=f"fold {fold}"))
-    for name, values in resampled_means(predictions, seed=seed, resamples=resamples, clusters=clusters).items():
-        low, high = _bounds(values)
-        rows.append(pd.DataFrame([{"score": name, "low": low, "high": high, "statistic": "mean"}]))
+    how = {"seed": seed, "resamples": resamples, "clusters": clusters}
+    rows = [intervals(part, **how).assign(statistic=f"fold {fold}") for fold, part in predictions.groupby("fold")]
+    rows.append(mean_intervals(predictions, **how).assign(statistic="mean"))
     return pd.concat(rows, ignore_index=True)[["score", "statistic", "low", "high"]]
 
 
@@ -45,21 +73,15 @@ def resampled_means(
 
     Args:
         predictions: of one split; columns fold, image, label, log_odds and perhaps patient.
-        seed: the same seed, images and order give the same draws, so that two models' resamples are paired.
+        seed: the same seed, images and order give the same draws.
         resamples: how many.
         clusters: the photograph of each image that has copies, by content id.
 
     Returns:
-        By score, float64 (resamples,); NaN where one of the folds does not define it.
+        By score, float64 (resamples,). Folds that do not define the score are left out; NaN where one of the others
+        does not define it in the resample.
     """
-    folds, both = predictions["fold"].to_numpy(), arrays(predictions)
-    drawn: dict[str, list[np.ndarray]] = {name: [] for name in SCORES}
-    for weights in draws(independent(predictions, clusters), seed, resamples):
-        rows = [folds == fold for fold in np.unique(folds)]
-        parts = [weighted_scores(*(values[of] for values in both), weights[:, of]) for of in rows]
-        for name in SCORES:
-            drawn[name].append(np.mean([part[name] for part in parts], axis=0))
-    return {name: np.concatenate(parts) for name, parts in drawn.items()}
+    return _resampled(predictions, draws(independent(predictions, clusters), seed, resamples))
 
 
 def mean_differences(
@@ -70,17 +92,7 @@ def mean_differences(
     resamples: int = RESAMPLES,
     clusters: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
-    """Two models on the same images of the same folds: mean scores over the folds, and paired intervals of differences.
-
-    Args:
-        first: of one split; columns fold, image, label, log_odds and perhaps patient.
-        second: the same, of the other model.
-        seed: of the draws.
-        resamples: how many.
-        clusters: the photograph of each image that has copies, by content id.
-
-    Returns:
-        A row per score: score, first, second, difference (second - first), low, high (95 %; empty where not defined).
+    """Two models on the same images of the same folds: `differences`.
 
     Raises:
         DataError: the two do not predict the same images in the same folds.
@@ -91,17 +103,63 @@ def mean_differences(
         raise DataError(
             "the two models do not predict the same images in the same folds", "compare models of one index"
         )
-    if "patient" in tables[1]:
-        tables[0] = tables[0].assign(patient=tables[1]["patient"])
-    drawn = [resampled_means(table, seed=seed, resamples=resamples, clusters=clusters) for table in tables]
-    means = [_means(table) for table in tables]
+    return differences(*tables, seed=seed, resamples=resamples, clusters=clusters)
+
+
+def differences(
+    first: pd.DataFrame,
+    second: pd.DataFrame,
+    *,
+    seed: int,
+    resamples: int = RESAMPLES,
+    clusters: Mapping[str, str] | None = None,
+) -> pd.DataFrame:
+    """Two models on the same images, each in its folds: mean scores over them, and paired intervals of differences.
+
+    Args:
+        first: of one split; columns fold, image, label, log_odds and perhaps patient ("" where unknown).
+        second: the same, of the other model; its folds need not be those of the first.
+        seed: of the draws; a group is drawn in all folds of both, or in none.
+        resamples: how many.
+        clusters: the photograph of each image that has copies, by content id.
+
+    Returns:
+        A row per score: score, first, second, difference (second - first), low, high (95 %, percentiles; empty where
+        not defined, or all resamples agree), groups, resamples (in which both are defined).
+    """
+    both = pd.concat([first, second], ignore_index=True)
+    if "patient" in both:
+        both = both.fillna({"patient": ""})
+    groups, split = independent(both, clusters), len(first)
+    weights = list(draws(groups, seed, resamples))
+    drawn = [
+        _resampled(first, (part[:, :split] for part in weights)),
+        _resampled(second, (part[:, split:] for part in weights)),
+    ]
+    means = [_means(table) for table in (first, second)]
     rows = []
     for name in SCORES:
         one, two = (float(found[name]) for found in means)
-        defined = one == one and two == two
-        low, high = _bounds(drawn[1][name] - drawn[0][name]) if defined else (np.nan, np.nan)
-        rows.append((name, one, two, two - one, low, high))
-    return pd.DataFrame(rows, columns=["score", "first", "second", "difference", "low", "high"])
+        apart = drawn[1][name] - drawn[0][name]
+        low, high = percentiles(apart) if two == two and one == one else (np.nan, np.nan)
+        rows.append((name, one, two, two - one, low, high, len(np.unique(groups)), int(np.isfinite(apart).sum())))
+    columns = ["score", "first", "second", "difference", "low", "high", "groups", "resamples"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _resampled(predictions: pd.DataFrame, weights: Iterable[np.ndarray]) -> dict[str, np.ndarray]:
+    """The means over the folds under many weightings of the rows, as `resampled_means` returns them."""
+    folds, both = predictions["fold"].to_numpy(), arrays(predictions)
+    rows = [np.flatnonzero(folds == fold) for fold in np.unique(folds)]
+    parts = [[values[of] for values in both] for of in rows]
+    whole = [weighted_scores(*part, np.ones((1, len(part[0])))) for part in parts]
+    drawn: dict[str, list[np.ndarray]] = {name: [] for name in SCORES}
+    for some in weights:
+        found = [weighted_scores(*part, some[:, of]) for part, of in zip(parts, rows, strict=True)]
+        for name in SCORES:
+            defined = [one[name] for one, all_ in zip(found, whole, strict=True) if np.isfinite(all_[name][0])]
+            drawn[name].append(np.mean(defined, axis=0) if defined else np.full(len(some), np.nan))
+    return {name: np.concatenate(several) for name, several in drawn.items()}
 
 
 def _means(predictions: pd.DataFrame) -> pd.Series:
@@ -109,10 +167,3 @@ def _means(predictions: pd.DataFrame) -> pd.Series:
     parts = [arrays(part) for _, part in predictions.groupby("fold", sort=True)]
     found = [scores(abnormal, log_odds=log_odds) for abnormal, log_odds in parts]
     return pd.DataFrame(found)[list(SCORES)].astype(float).mean()
-
-
-def _bounds(values: np.ndarray) -> tuple[float, float]:
-    """Percentiles 2.5 and 97.5; none where nothing is defined, or all resamples agree, which proves nothing."""
-    values = values[np.isfinite(values)]
-    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) if len(values) else (np.nan, np.nan)
-    return (float(low), float(high)) if low < high else (float("nan"), float("nan"))

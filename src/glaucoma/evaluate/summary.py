@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,15 @@ from glaucoma.model.symptoms import FILE, read_symptoms
 
 __all__ = [
     "HEADLINE",
+    "MEAN",
+    "POOLED",
     "SCORES",
     "SPLITS",
     "FoldResults",
     "describe",
+    "estimate",
     "headline",
-    "mean_and_sd",
+    "lacking",
     "read_folds",
     "read_index_metrics",
     "read_selection",
@@ -34,6 +37,7 @@ __all__ = [
 ]
 
 SPLITS = ("test", "valid")
+MEAN, POOLED = "mean over folds", "pooled over folds"  # what scores are of: the estimand, and what stands beside it
 HEADLINE = ("auroc", "sensitivity_at_95_specificity", "sensitivity", "specificity", "f1_macro", "brier")
 PREDICTIONS = ("image", "patient", "source", "split", "label", "predicted", "probability", "log_odds")
 
@@ -153,21 +157,39 @@ def headline(results: FoldResults) -> dict[str, float | int]:
     return {**found, "contamination": results.contamination(*SPLITS), "warned_folds": results.warnings["of"].nunique()}
 
 
-def readable(results: FoldResults) -> str:
-    """A compact table for people: mean ± standard deviation of each score, test and valid."""
-    table = describe(results)
-    lines = [f"{'mean ± SD over ' + str(len(results.folds)) + ' folds':<32}{'test':>15}{'valid':>17}"]
-    for score in (*SCORES, "contamination"):
-        cells = [mean_and_sd(table.loc[f"{split}_{score}"]) for split in SPLITS]
-        lines.append(f"  {score:<30}{cells[0]:>15}{cells[1]:>17}")
-    return "\n".join(lines)
+def readable(intervals: pd.DataFrame, contamination: float) -> str:
+    """A compact table for people: the mean over the folds of each score with its 95 % interval, valid first.
+
+    Args:
+        intervals: as `glaucoma.evaluate.summary_tables.write_judgement` returns it.
+        contamination: the highest share of a fold's images that the starting weights had been trained on.
+    """
+    rows = intervals[intervals["estimand"] == MEAN].set_index(["split", "score"])
+    lines = [f"{MEAN + ', with 95 % interval':<40}{'valid (held out)':>24}{'test (selects)':>24}"]
+    for score in SCORES:
+        cells = [estimate(rows.loc[(split, score)]) for split in ("valid", "test")]
+        lines.append(f"  {score:<38}{cells[0]:>24}{cells[1]:>24}")
+    lines.append(f"  contamination, highest of a fold: {contamination:.3f}")
+    return "\n".join([*lines, *(f"  {line}" for line in lacking(intervals))])
 
 
-def mean_and_sd(row: pd.Series) -> str:
-    """A row of `describe` (columns count, mean, std) in words: `0.912 ± 0.034`."""
-    if row["count"] == 0:
+def lacking(intervals: pd.DataFrame) -> list[str]:
+    """A sentence for each split of which resamples lack a class; `intervals` as `readable` takes them."""
+    rows, lines = intervals[intervals["estimand"] == MEAN].set_index(["split", "score"])["resamples"], []
+    for split in ("valid", "test"):
+        most, few = int(rows.loc[split].max()), int(rows.loc[(split, "auroc")])
+        if few < most:
+            left = f"{most - few} of {most} resamples of {split} lack a class in a fold"
+            lines.append(f"{left}; the intervals of scores that take both classes leave them out")
+    return lines
+
+
+def estimate(row: Mapping[str, Any]) -> str:
+    """A score (value) with its interval (low, high) in words: `0.912 [0.843, 0.951]`."""
+    if row["value"] != row["value"]:
         return "not defined"
-    return f"{row['mean']:.3f}" + (f" ± {row['std']:.3f}" if row["count"] > 1 else "")
+    around = f" [{row['low']:.3f}, {row['high']:.3f}]" if row["low"] == row["low"] else ""
+    return f"{row['value']:.3f}{around}"
 
 
 def _result_files(fold: int) -> list[Path]:

@@ -1,4 +1,4 @@
-"""What the summary says beyond means over folds: intervals, thresholds, calibration, net benefit, failures."""
+"""What the summary says beyond the folds' scores: intervals, thresholds, calibration, net benefit, failures."""
 
 from __future__ import annotations
 
@@ -17,13 +17,12 @@ from glaucoma.evaluate.controls import read_controls
 from glaucoma.evaluate.decisions import METHODS, calibration_table, decision_curve, decisions, rules, thresholds_table
 from glaucoma.evaluate.intervals import arrays, intervals
 from glaucoma.evaluate.ladder import cost_quality, read_costs, read_ladder
+from glaucoma.evaluate.over_folds import mean_intervals
 from glaucoma.evaluate.scores import ABNORMAL, classification_report
 from glaucoma.evaluate.subgroups import qualities, subgroup_scores, worst_errors
-from glaucoma.evaluate.summary import SPLITS, FoldResults, read_selection
+from glaucoma.evaluate.summary import MEAN, POOLED, SPLITS, FoldResults, read_selection
 
-__all__ = ["interval_lines", "write_judgement", "write_ladder"]
-
-HEADLINE = ("sensitivity", "specificity", "auroc", "f1_macro", "accuracy")
+__all__ = ["write_judgement", "write_ladder"]
 
 
 def write_judgement(results: FoldResults, params: Params) -> pd.DataFrame:
@@ -34,7 +33,8 @@ def write_judgement(results: FoldResults, params: Params) -> pd.DataFrame:
         params: `seed`, `search.miss_cost` and `thresholds` are read.
 
     Returns:
-        The intervals: columns split, score, value, low, high, n, groups, resamples, method.
+        The intervals: columns estimand (`MEAN`, then `POOLED`), split (`valid` first, since `test` selects), score,
+        value, low, high, n, groups, resamples, method.
     """
     clusters = read_clusters() if paths.INDEX.is_file() else {}
     folder, predictions = paths.SUMMARY, results.predictions
@@ -84,39 +84,25 @@ def write_ladder(results: FoldResults, params: Params) -> pd.DataFrame:
     return table
 
 
-def interval_lines(table: pd.DataFrame) -> str:
-    """The headline scores with their intervals, for people; `table` as `write_judgement` returns it."""
-    lines = [f"{'pooled, with 95 % interval':<32}{'test':>24}{'valid':>24}"]
-    for score in HEADLINE:
-        rows = table[table["score"] == score].set_index("split")
-        cells = [_cell(rows.loc[split]) for split in SPLITS]
-        lines.append(f"  {score:<30}{cells[0]:>24}{cells[1]:>24}")
-    return "\n".join(lines)
-
-
-def _cell(row: pd.Series) -> str:
-    if row["value"] != row["value"]:
-        return "not defined"
-    return f"{row['value']:.3f} [{row.low:.3f}, {row.high:.3f}]" if row.low == row.low else f"{row['value']:.3f}"
-
-
 def _intervals(results: FoldResults, seed: int, clusters: Mapping[str, str]) -> pd.DataFrame:
     """Of both splits; metrics/intervals.json is written on the way, null where a score is not defined."""
     tables, told = [], {}
+    for estimand, found_by in ((MEAN, mean_intervals), (POOLED, intervals)):
+        told[estimand.replace(" ", "_")] = of = {}
+        for split in reversed(SPLITS):
+            table = found_by(results.pooled(split), seed=seed, clusters=clusters)
+            tables.append(table.assign(estimand=estimand, split=split))
+            of[split] = {
+                row.score: {name: _plain(getattr(row, name)) for name in ("value", "low", "high")}
+                for row in table.itertuples()
+            }
     for split in SPLITS:
-        pooled = results.pooled(split)
-        table = intervals(pooled, seed=seed, clusters=clusters)
-        tables.append(table.assign(split=split))
-        told[split] = {
-            row.score: {name: _plain(getattr(row, name)) for name in ("value", "low", "high")}
-            for row in table.itertuples()
-        }
-        abnormal, log_odds = arrays(pooled)
+        abnormal, log_odds = arrays(results.pooled(split))
         report = classification_report(abnormal, log_odds=log_odds)
         write_csv(paths.SUMMARY / f"report_{split}.csv", report.rename_axis("class").reset_index())
     write_json(paths.INTERVALS, told)
     whole = pd.concat(tables, ignore_index=True)
-    return whole[["split", *[name for name in whole if name != "split"]]]
+    return whole[["estimand", "split", *[name for name in whole if name not in ("estimand", "split")]]]
 
 
 def _about(predictions: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:

@@ -10,7 +10,7 @@ from glaucoma.base import paths
 from glaucoma.base.errors import many
 from glaucoma.base.files import read_csv, read_json
 from glaucoma.base.params import Params
-from glaucoma.evaluate.summary import SPLITS, FoldResults, read_folds
+from glaucoma.evaluate.summary import MEAN, SPLITS, FoldResults, read_folds
 from glaucoma.report.score_figures import (
     decision_figure,
     folds_figure,
@@ -71,8 +71,9 @@ def _summary(results: FoldResults) -> None:
     folds_figure(results.folds, figures / "folds.png", folds, note)
 
     seen = seen.strip()
-    title = "Scores of all folds' predictions, pooled"
-    intervals_figure(read_csv(tables / "intervals.csv"), figures / "intervals.png", title, seen)
+    around = read_csv(tables / "intervals.csv")
+    title = "Means over the folds of each fold's scores"
+    intervals_figure(around[around["estimand"] == MEAN], figures / "intervals.png", title, seen)
     precision_recall_figure(test, figures / "precision_recall.png", "Precision and recall of the test splits", seen)
     note = "valid predictions, calibration fitted on test" + (f"\n{seen}" if seen else "")
     for name, draw, title in (

@@ -10,13 +10,14 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from glaucoma.base import paths
+from glaucoma.base.confidence import difference_interval
 from glaucoma.base.errors import many
 from glaucoma.base.files import atomic_path, hash_json, sha256_file
 from glaucoma.base.params import Params
 from glaucoma.evaluate.controls import control_lines
 from glaucoma.evaluate.ladder import cheapest, ladder_lines
 from glaucoma.evaluate.scores import ABNORMAL, NORMAL
-from glaucoma.evaluate.summary import SPLITS, mean_and_sd
+from glaucoma.evaluate.summary import MEAN, estimate, lacking
 from glaucoma.model.symptoms import FILE, first_line, read_symptoms
 from glaucoma.report import page as figures
 from glaucoma.report.page_parts import (
@@ -35,14 +36,14 @@ from glaucoma.report.page_parts import (
 from glaucoma.report.probe_figures import Scored, probes_picture
 from glaucoma.report.style import CONDITION_COLOURS, GREY, heading, horizontal_lines, new_figure, styled
 
-__all__ = ["gather", "overlays", "slices", "verdict", "worst", "write_pages"]
+__all__ = ["configuration", "gather", "overlays", "slices", "verdict", "worst", "write_pages"]
 
 STAGES = {"stage1": "head only", "stage2": "end of the backbone", "stage3": "every layer"}
 EXTRA = {"model4": "every layer, deeper head", "model5": "every layer, larger backbone"}  # shown where they were run
 SCORES = ("sensitivity", "specificity", "auroc", "f1_macro", "accuracy")
 CURVES = {
-    "roc": "ROC curve of the pooled test predictions, and each fold's",
-    "precision_recall": "Precision–recall curve of the pooled test predictions",
+    "roc": "ROC curve of the test predictions pooled over folds, and each fold's",
+    "precision_recall": "Precision–recall curve of the test predictions pooled over folds",
     "reliability": "Reliability diagram of valid predictions, calibration fitted on test",
     "decision_curve": "Decision curve: net benefit on valid by threshold",
 }
@@ -112,11 +113,13 @@ def gather(params: Params) -> dict[str, Any]:
         "duplicates": _found("duplicates", "Files that show the same photograph, side by side", "no such pair"),
         "summary": json_or_missing(paths.SUMMARY_METRICS),
         "headline": _headline(),
+        "means": _means(),
+        "lacking": _lacking(),
         "verdict": verdict(),
-        "intervals": table(paths.SUMMARY / "intervals.csv", "Pooled scores with 95 % intervals", sortable=True),
+        "intervals": _shown_intervals(),
         "folds": _folds(),
         "folds_figure": picture(paths.FIGURES / "folds.png", "Macro F1, AUROC and sensitivity of each fold"),
-        "intervals_figure": picture(paths.FIGURES / "intervals.png", "Pooled scores with their 95 % intervals"),
+        "intervals_figure": picture(paths.FIGURES / "intervals.png", "Means over folds with their 95 % intervals"),
         "report": table(paths.SUMMARY / "report_test.csv", "Classification report, test splits pooled"),
         "curves": [picture(paths.FIGURES / f"{name}.png", alt) for name, alt in CURVES.items()],
         "judged": [table(paths.SUMMARY / f"{name}.csv", alt, sortable=True) for name, alt in JUDGED.items()],
@@ -144,6 +147,9 @@ def gather(params: Params) -> dict[str, Any]:
         "hashes": _hashes(params),
         "versions": _versions(),
         "origin": _origin(),
+        "backbone": _backbone(params),
+        "configuration": configuration(params, _origin()),
+        "by": _by(),
         "classes": (NORMAL, ABNORMAL),
         "many": many,
     }
@@ -160,29 +166,76 @@ def _warned(params: Params) -> str:
     return first_line(read_symptoms(folder / FILE for folder in folders), len(params.crossval.folds))
 
 
+def _intervals() -> pd.DataFrame | Missing:
+    """reports/summary/intervals.csv, the mean over folds and the pooled predictions."""
+    found = frame(paths.SUMMARY / "intervals.csv")
+    if isinstance(found, Missing) or "estimand" in found:
+        return found
+    return Missing("reports/summary/intervals.csv is of an older release.")
+
+
+def _mean(split: str, score: str) -> pd.Series | None:
+    """The row of a score's mean over folds; None where it is not defined."""
+    found = _intervals()
+    if isinstance(found, Missing):
+        return None
+    rows = found[(found["estimand"] == MEAN) & (found["split"] == split) & (found["score"] == score)]
+    rows = rows.dropna(subset=["value"])
+    return rows.iloc[0] if len(rows) else None
+
+
 def _headline() -> Any:
-    found = frame(paths.SUMMARY / "summary.csv")
+    found = _intervals()
     if isinstance(found, Missing):
         return found
-    by_score = found.set_index("score")
     rows = []
     for score in SCORES:
-        names = [f"{split}_{score}" for split in SPLITS]
-        cells = [mean_and_sd(by_score.loc[name]) if name in by_score.index else "not defined" for name in names]
-        rows.append([score.replace("_", " "), *cells])
-    folds = int(found["count"].max())
-    caption = f"Mean ± standard deviation over {many(folds, 'fold')}"
-    return of_frame(pd.DataFrame(rows, columns=["score", "test", "valid"]), caption)
+        of = [_mean(split, score) for split in ("valid", "test")]
+        rows.append([score.replace("_", " "), *("not defined" if row is None else estimate(row) for row in of)])
+    caption = "Mean over folds of each fold's score, with its 95 % interval"
+    return of_frame(pd.DataFrame(rows, columns=["score", "valid (held out)", "test (selects)"]), caption)
+
+
+def _shown_intervals() -> Any:
+    found = _intervals()
+    if isinstance(found, Missing):
+        return found
+    caption = "Scores with 95 % intervals: means over folds, then predictions pooled over folds"
+    return of_frame(found, caption, sortable=True)
+
+
+def _means() -> str:
+    """The held-out scores in a sentence's middle."""
+    names = {"auroc": "AUROC", "sensitivity": "sensitivity", "specificity": "specificity", "f1_macro": "macro F1"}
+    of = [(name, _mean("valid", score)) for score, name in names.items()]
+    return ", ".join(f"{name} {'not defined' if row is None else estimate(row)}" for name, row in of)
+
+
+def _lacking() -> list[str]:
+    found = _intervals()
+    return [] if isinstance(found, Missing) else lacking(found)
 
 
 def _probes() -> Any:
     found = frame(paths.PROBES)
     if isinstance(found, Missing):
         return found
-    pooled = frame(paths.SUMMARY / "intervals.csv")
-    rows = [] if isinstance(pooled, Missing) else pooled[(pooled["split"] == "test") & (pooled["score"] == "auroc")]
-    model = [Scored(row.value, row.low, row.high) for row in rows.itertuples()] if len(rows) else []
-    return probes_picture(found, model[0] if model and model[0].auroc == model[0].auroc else None)
+    row = _mean("valid", "auroc")
+    return probes_picture(found, None if row is None else Scored(row["value"], row["low"], row["high"]))
+
+
+def configuration(params: Params, origin: str) -> str:
+    """What each fold's model is and how it was trained, as part of a sentence; `origin` of the backbone's weights."""
+    name = params.crossval.model
+    backbone = getattr(params, name).backbone if name in paths.FREE else params.backbone
+    weights = backbone.weights if name in paths.FREE else origin or backbone.weights
+    if name == "regression":
+        how = f"C {params.regression.C:g}, flips {params.regression.flips}"
+        return f"a logistic regression ({how}) on features of the frozen {backbone.name} (weights: {weights})"
+    how = f"{params.optimizer}, learning rate {params.lr:g}, batch {params.batch_size}, {many(params.epochs, 'epoch')}"
+    of = f", the backbone of {name}" if name in paths.FREE else ""
+    start = f"starting weights: {weights}; warm start {params.crossval.warm_start}"
+    return f"the network {backbone.name}{of} ({start}), trained with {how}"
 
 
 def _found(name: str, alt: str, nothing: str) -> Any:
@@ -265,6 +318,18 @@ def _origin() -> str:
     backbone = {} if isinstance(sidecar, Missing) else sidecar.get("backbone", {})
     licence = f", licence {backbone['licence']}" if backbone.get("licence") else ""
     return f"{backbone.get('origin', '')}{licence}"
+
+
+def _backbone(params: Params) -> str:
+    """The name of the backbone that the folds' models stand on."""
+    name = params.crossval.model
+    return (getattr(params, name) if name in paths.FREE else params).backbone.name
+
+
+def _by() -> str:
+    """What scores are told by group of, such as source and size."""
+    found = frame(paths.SUMMARY / "subgroups.csv")
+    return "" if isinstance(found, Missing) or found.empty else ", ".join(dict.fromkeys(found["by"].astype(str)))
 
 
 def _versions() -> Any:
@@ -357,9 +422,9 @@ CHANCE = 0.5
 
 
 def verdict() -> list[str] | Missing:
-    """On the pooled test predictions: how many are correct, compared with chance and with the best shortcut."""
-    counted, pooled = frame(paths.SUMMARY / "report_test.csv"), frame(paths.SUMMARY / "intervals.csv")
-    for one in (counted, pooled):
+    """On held-out photographs: how many are correct, compared with chance and with the best shortcut."""
+    counted, found = frame(paths.SUMMARY / "report_valid.csv"), _intervals()
+    for one in (counted, found):
         if isinstance(one, Missing):
             return one
     by_class = counted.set_index("class")
@@ -367,18 +432,21 @@ def verdict() -> list[str] | Missing:
     for condition in (ABNORMAL, NORMAL):
         of = round(by_class.at[condition, "support"])
         told.append(f"{round(by_class.at[condition, 'recall'] * of)} of {of} {condition} photographs")
-    sentences = [f"At a threshold of 0.5, {' and '.join(told)} were classified correctly."]
-    rows = pooled[(pooled["split"] == "test") & (pooled["score"] == "auroc")].dropna(subset=["value", "low", "high"])
-    if rows.empty:
-        return sentences
-    row = rows.iloc[0]
-    compared = "better than" if row.low > CHANCE else "worse than" if row.high < CHANCE else "not distinguishable from"
-    interval = f"{row.value:.3f}, with a 95 % interval of {row.low:.3f} to {row.high:.3f}"
-    sentences.append(f"The AUROC of all folds' test predictions is {interval}: {compared} chance.")
-    return [*sentences, *_beside_shortcuts(row.low), *_beside_the_regression()]
+    where = "held out (valid, pooled over folds)"
+    sentences = [f"At a threshold of 0.5, {' and '.join(told)} {where} were classified correctly."]
+    row = _mean("valid", "auroc")
+    if row is None or row["low"] != row["low"]:
+        return [*sentences, "The AUROC on valid, or its interval, is not defined."]
+    compared = (
+        "better than" if row["low"] > CHANCE else "worse than" if row["high"] < CHANCE else "not distinguishable from"
+    )
+    interval = f"{row['value']:.3f}, with a 95 % interval of {row['low']:.3f} to {row['high']:.3f}"
+    sentences.append(f"The AUROC on valid, the mean over folds, is {interval}: {compared} chance (0.5).")
+    return [*sentences, *_beside_shortcuts(row), *_beside_the_regression()]
 
 
-def _beside_shortcuts(low: float) -> list[str]:
+def _beside_shortcuts(model: pd.Series) -> list[str]:
+    """The best shortcut, and the difference of the model's AUROC to it: paired where it is a control, too."""
     probes = frame(paths.PROBES)
     if isinstance(probes, Missing):
         return []
@@ -386,8 +454,24 @@ def _beside_shortcuts(low: float) -> list[str]:
     if tried.empty:
         return ["No shortcut could be tested; the reasons are below."]
     best = tried.loc[pd.to_numeric(tried["auroc"]).idxmax()]
-    beaten = "the model beats it" if low > best.auroc else "the model is not shown to beat it"
-    return [f"The best shortcut, {str(best.probe).replace('_', ' ')}, reaches {best.auroc:.3f}: {beaten}."]
+    reached = f"The best shortcut, {str(best.probe).replace('_', ' ')}, reaches {best.auroc:.3f}"
+    controls = frame(paths.SUMMARY / "controls.csv")
+    paired = pd.DataFrame()
+    if not isinstance(controls, Missing) and "split" in controls:
+        of = (controls["control"] == best.probe) & (controls["split"] == "valid") & (controls["score"] == "auroc")
+        paired = controls[of].dropna(subset=["low", "high"])
+    if len(paired):
+        row = paired.iloc[0]
+        reached += f", in the folds themselves {row['value']:.3f}"
+        difference, how = (row["difference"], row["low"], row["high"]), "paired, on the same photographs"
+    else:
+        of = model["value"], model["low"], model["high"]
+        difference = difference_interval(of, (best.auroc, best.low, best.high))
+        how = "from both intervals, not paired"
+    value, low, high = difference
+    beaten = "beats it" if low > 0 else "is worse than it" if high < 0 else "is not shown to beat it"
+    apart = f"{value:+.3f} [{low:+.3f}, {high:+.3f}] ({how})"
+    return [f"{reached}; the model's AUROC differs from that by {apart}: it {beaten}."]
 
 
 def _beside_the_regression() -> list[str]:

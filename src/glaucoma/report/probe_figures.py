@@ -64,7 +64,7 @@ def _figure(table: pd.DataFrame, model: Scored | None) -> Figure:
         rows = rows.sort_values(["auroc", "probe"], ascending=[False, True], kind="stable")
         named = [(plain_name(str(row.probe).replace("_", " "), NAME), row, ORANGE, "o") for row in rows.itertuples()]
         if model is not None and axes is panels[0]:
-            named.insert(0, ("the model, on test", model, GREEN, "D"))
+            named.insert(0, ("the model, on valid", model, GREEN, "D"))
         for place, (_, row, colour, marker) in enumerate(named):
             if row.auroc != row.auroc:
                 axes.text(

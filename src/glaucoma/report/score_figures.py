@@ -98,8 +98,8 @@ def _panel(axes: Axes, folds: pd.DataFrame, score: str) -> None:
 def roc_figure(predictions: pd.DataFrame, path: Path | str, title: str, note: str = "") -> None:
     """Draw the ROC curve of all folds' predictions pooled, and each fold's as a thin line.
 
-    Pooling compares log-odds across the folds' models, so where they are calibrated differently the pooled curve
-    lies below the folds' own; both AUROCs are given.
+    Pooling compares log-odds across the folds' models, so where their scales differ the pooled curve can lie below or
+    above the folds' own; both AUROCs are given.
 
     Args:
         predictions: columns fold, label, log_odds (of abnormal).
@@ -121,7 +121,9 @@ def roc_figure(predictions: pd.DataFrame, path: Path | str, title: str, note: st
     else:
         spread = f" ± {np.std(aurocs, ddof=1):.3f}" if len(aurocs) > 1 else ""
         called = f"{many(len(aurocs), 'fold')}: AUROC {np.mean(aurocs):.3f}{spread}" if aurocs else "no single fold"
-        axes.plot([], [], color=CONDITION_COLOURS[ABNORMAL], linewidth=2.4, label=f"pooled: AUROC {pooled:.3f}")
+        axes.plot(
+            [], [], color=CONDITION_COLOURS[ABNORMAL], linewidth=2.4, label=f"pooled over folds: AUROC {pooled:.3f}"
+        )
         axes.plot([], [], color=GREY, linewidth=0.8, label=called)
         axes.legend(loc="lower right")
     axes.set(xlim=(-0.01, 1.0), ylim=(0.0, 1.01), aspect="equal")
