@@ -205,7 +205,7 @@ def test_pages_name_the_model_that_the_folds_have_and_how_it_was_trained(tmp_pat
     params["crossval"] |= {"model": model, "warm_start": "fold" if model == "final" else "none"}
     yaml.dump(params, root / "params.yaml")
     write_json(root / "metrics/index.json", {"images": 24, "normal": 12, "abnormal": 12, "files": 48, "folds": 3})
-    stage(root, "report")
+    run_stage("report", root)
     said = {
         "regression": "a logistic regression (C 0.03, flips both) on features of the frozen EfficientNetLite0",
         "model4": "the network EfficientNetB0, the backbone of model4",
