@@ -5,9 +5,16 @@ import small
 from glaucoma.data.splits import Split
 from glaucoma.errors import TrainingError
 from glaucoma.model.runtime import keras
+from glaucoma.search import memory
 from glaucoma.search.grid import Run
 from glaucoma.search.memory import check_memory, least_memory, memory_there
 from glaucoma.search.training import Trainer
+
+
+@pytest.fixture(autouse=True)
+def _without_a_gpu(monkeypatch):
+    """This machine may have one, whose memory is left to its backend."""
+    monkeypatch.setattr(memory, "_has_gpu", lambda: False)
 
 
 def test_a_training_that_fits_is_let_through():
@@ -20,6 +27,11 @@ def test_one_that_cannot_fit_is_refused_with_what_it_takes_and_what_there_is():
         TrainingError, match=r"a trial: 100000000 images a batch take at least \d+ GB, and there are \d+"
     ):
         check_memory(small.tiny_network(), 10**8, "a trial")
+
+
+def test_a_gpu_is_left_to_its_backend(monkeypatch):
+    monkeypatch.setattr(memory, "_has_gpu", lambda: True)
+    check_memory(small.tiny_network(), 10**8, "a trial")
 
 
 def test_memory_grows_with_the_batch_and_with_what_is_trained():
