@@ -5,14 +5,24 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
+from glaucoma.train.grid import Trial
 
-pytestmark = pytest.mark.slow  # whole searches, twice each
+from glaucoma.base.files import write_json
 
-ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "benchmarks"
+sys.path.append(str(FOLDER))  # they are scripts, whose folder is no package
+
+from clock import steady  # noqa: E402
+from measuring import Row, Scale  # noqa: E402
+from obvious import whole_grid  # noqa: E402
+from run import merged  # noqa: E402
+
+searches = pytest.mark.slow  # whole ones, twice each
 
 
 def python(*arguments: str) -> str:
@@ -38,20 +48,24 @@ def title(what: str) -> str:
     return what.partition(",")[0] + (" by two" if what.endswith(", two workers") else "")
 
 
+@searches
 def test_both_ways_of_a_search_end_with_the_same_weights_and_probabilities(quick):
     for stage in ("stage 1", "stage 2"):
         assert rows(quick)[f"{stage} s"]["equal"] == "weights and probabilities equal bit for bit"
     assert rows(quick)["stage 2 by two s"]["equal"] == "weights equal one process' bit for bit"
 
 
+@searches
 def test_once_and_ten_times_decoded_photographs_have_equal_pixels(quick):
     assert rows(quick)["decoding s"]["equal"] == "equal pixels"
 
 
+@searches
 def test_every_planted_fault_is_found_and_no_false_duplicate(quick):
     assert rows(quick)["planted faults s"]["equal"] == "14 of 14 planted faults found, 0 false duplicates"
 
 
+@searches
 def test_every_figure_is_positive_and_its_ratio_follows_from_it(quick):
     found = rows(quick)
     assert len(found) == 18  # what is compared, and in which unit
@@ -62,6 +76,7 @@ def test_every_figure_is_positive_and_its_ratio_follows_from_it(quick):
             assert row["ratio"] == pytest.approx((row["ours"] / row["obvious"]) ** (1 if more else -1))
 
 
+@searches
 def test_the_table_has_a_line_for_each_row_and_says_where_it_was_measured(quick):
     text = (quick / "results.md").read_text(encoding="utf-8")
     found = json.loads((quick / "results.json").read_bytes())
@@ -72,40 +87,20 @@ def test_the_table_has_a_line_for_each_row_and_says_where_it_was_measured(quick)
 
 
 def test_a_grid_is_extrapolated_trial_by_trial_and_an_aim_counts_only_when_all_of_it_is_met():
-    # In a process of its own: the benchmarks are scripts, whose folder is no package
-    python(
-        "-c",
-        f"""
-import sys
-sys.path.insert(0, {str(FOLDER)!r})
-from measuring import Row, Scale
-from obvious import whole_grid
-from glaucoma.base.params import Trial
-
-costs = {{"16": {{"setup": 5, "train": 0.01, "test": 0.001}}, "32": {{"setup": 7, "train": 0.02, "test": 0.002}}}}
-chosen = [Trial(lr=0.1, optimizer=o, batch_size=b, epochs=e) for o, b, e in (("adam", 16, 10), ("sgd", 32, 50))]
-assert whole_grid(costs, chosen, Scale(train=100, test=10)) == 5 + 10 * 1.01 + 7 + 50 * 2.02
-row = lambda **aims: Row("", "s", 1000.0, 10.0, "", **aims).reached
-assert (row(), row(ratio_aim=100), row(ratio_aim=101)) == (None, True, False)
-assert not row(ratio_aim=100, ours_aim=9) and row(ratio_aim=100, ours_aim=10)
-""",
-    )
+    costs = {"16": {"setup": 5, "train": 0.01, "test": 0.001}, "32": {"setup": 7, "train": 0.02, "test": 0.002}}
+    chosen = [Trial(lr=0.1, optimizer=o, batch_size=b, epochs=e) for o, b, e in (("adam", 16, 10), ("sgd", 32, 50))]
+    assert whole_grid(costs, chosen, Scale(train=100, test=10)) == 5 + 10 * 1.01 + 7 + 50 * 2.02
+    reached = [Row("", "s", 1000.0, 10.0, "", ratio_aim=aim).reached for aim in (None, 100, 101)]
+    assert reached == [None, True, False]
+    assert [Row("", "s", 1000.0, 10.0, "", ratio_aim=100, ours_aim=aim).reached for aim in (9, 10)] == [False, True]
 
 
 def test_neither_a_traced_nor_a_disturbed_epoch_counts():
-    python(
-        "-c",
-        f"""
-import sys
-sys.path.insert(0, {str(FOLDER)!r})
-from clock import steady
-
-epochs = [{{"train": 1, "rest": 1}}, {{"train": 9, "rest": 2}}, {{"train": 3, "rest": 8}}, {{"train": 4, "rest": 5}}]
-assert steady(epochs) == {{"train": 3, "rest": 2}}
-""",
-    )
+    pairs = ((1, 1), (9, 2), (3, 8), (4, 5))
+    assert steady([{"train": train, "rest": rest} for train, rest in pairs]) == {"train": 3, "rest": 2}
 
 
+@searches
 def test_a_fold_on_this_device_is_timed_in_each_precision(tmp_path):
     for precision in ("float32", "bfloat16", "float16"):
         file = tmp_path / f"{precision}.json"
@@ -121,25 +116,12 @@ def test_a_fold_on_this_device_is_timed_in_each_precision(tmp_path):
 
 
 def test_a_benchmark_run_alone_replaces_its_rows_and_no_others(tmp_path):
-    python(
-        "-c",
-        f"""
-import sys
-from pathlib import Path
-sys.path.insert(0, {str(FOLDER)!r})
-from measuring import Row
-from run import merged
-from dataclasses import asdict
-from glaucoma.base.files import write_json
-
-here = {{"processor": "a", "cores": 2, "versions": {{}}, "seconds": 9}}
-old = [Row("one", "s", 4.0, 2.0, ""), Row("one", "GB", None, 1.0, ""), Row("two", "s", None, 3.0, "")]
-file = Path({str(tmp_path)!r}) / "results.json"
-new = [Row("one", "s", 4.0, 1.0, ""), Row("three", "s", None, 5.0, "")]
-assert merged(file, here, new, ["x"]) == (here, new)
-write_json(file, {{"machine": here, "rows": [asdict(row) for row in old]}})
-assert merged(file, here, new, ["x"]) == (here | {{"anew": ["x"]}}, [new[0], *old[1:], new[1]])
-elsewhere = here | {{"processor": "b"}}
-assert merged(file, elsewhere, new, ["x"]) == (elsewhere, new)
-""",
-    )
+    here = {"processor": "a", "cores": 2, "versions": {}, "seconds": 9}
+    old = [Row("one", "s", 4.0, 2.0, ""), Row("one", "GB", None, 1.0, ""), Row("two", "s", None, 3.0, "")]
+    new = [Row("one", "s", 4.0, 1.0, ""), Row("three", "s", None, 5.0, "")]
+    file = tmp_path / "results.json"
+    assert merged(file, here, new, ["x"]) == (here, new)
+    write_json(file, {"machine": here, "rows": [asdict(row) for row in old]})
+    assert merged(file, here, new, ["x"]) == (here | {"anew": ["x"]}, [new[0], *old[1:], new[1]])
+    elsewhere = here | {"processor": "b"}
+    assert merged(file, elsewhere, new, ["x"]) == (elsewhere, new)

@@ -5,8 +5,15 @@ import small
 from glaucoma.base.errors import TrainingError
 from glaucoma.dataset.splits import Split
 from glaucoma.model.runtime import keras
+from glaucoma.train import memory
 from glaucoma.train.memory import check_memory, least_memory, memory_there
 from glaucoma.train.trainer import Trainer
+
+
+@pytest.fixture(autouse=True)
+def _without_a_gpu(monkeypatch):
+    """This machine may have one, whose memory is left to its backend."""
+    monkeypatch.setattr(memory, "_has_gpu", lambda: False)
 
 
 def test_a_training_that_fits_is_let_through():
@@ -19,6 +26,11 @@ def test_one_that_cannot_fit_is_refused_with_what_it_takes_and_what_there_is():
         TrainingError, match=r"a trial: 100000000 images a batch take at least \d+ GB, and there are \d+"
     ):
         check_memory(small.tiny_network(), 10**8, "a trial")
+
+
+def test_a_gpu_is_left_to_its_backend(monkeypatch):
+    monkeypatch.setattr(memory, "_has_gpu", lambda: True)
+    check_memory(small.tiny_network(), 10**8, "a trial")
 
 
 def test_memory_grows_with_the_batch_and_with_what_is_trained():
