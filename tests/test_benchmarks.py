@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
-from glaucoma.train.grid import Trial
 
 from glaucoma.base.files import write_json
+from glaucoma.base.params import Trial
 
 FOLDER = ROOT / "benchmarks"
 sys.path.append(str(FOLDER))  # they are scripts, whose folder is no package

@@ -16,8 +16,8 @@ import pandas as pd
 
 from glaucoma.base.errors import DataError, listed, shown
 from glaucoma.dataset.beside import VARIANTS, is_mask_folder
-from glaucoma.dataset.labels import read_rows
 from glaucoma.dataset.spelling import IGNORE, condition_of, eye_of
+from glaucoma.dataset.tables import read_rows
 from glaucoma.dataset.walk import Found
 
 __all__ = ["COLLECTIONS", "Collection", "read_collection", "recognise"]

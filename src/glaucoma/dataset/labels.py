@@ -18,8 +18,8 @@ import pandas as pd
 from glaucoma.base.errors import DataError, listed, many, shown
 from glaucoma.base.index import ABNORMAL, CONDITIONS
 from glaucoma.dataset.beside import is_mask_name
-from glaucoma.dataset.labels import read_cells
 from glaucoma.dataset.spelling import ANSWERS, COLUMNS, IGNORE, LETTERS, condition_of, eye_of, plain
+from glaucoma.dataset.tables import read_cells
 from glaucoma.dataset.walk import is_image_name
 from glaucoma.photos.images import SUFFIXES
 
