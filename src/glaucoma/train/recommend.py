@@ -236,7 +236,7 @@ def _parted(change: Mapping[str, Any], prefix: str) -> tuple[dict[str, Any], lis
         if isinstance(value, Mapping):
             fixed[part], within = _parted(value, f"{key}.")
             auto += within
-        elif value == AUTO and key != "data.layout":  # its `auto` is a value of params.yaml
+        elif value == AUTO and key not in ("data.layout", "data.patients"):  # whose `auto` is a value of params.yaml
             auto.append(key)
         else:
             fixed[part] = value
