@@ -72,7 +72,7 @@ def test_a_range_is_told_though_no_slope_tells_it_and_its_counts_are_given():
     (one,) = (one for one in shortcuts(index, seen) if one.message.startswith("image width"))
     assert one.severity == "warning"
     assert f"{(~abnormal).sum()} of {(~abnormal).sum()} normal are 300 px wide, no abnormal is" in one.message
-    assert "so do " in one.message  # its kin, in the same finding
+    assert "; so do" in one.message  # its kin, in the same finding
 
 
 def test_a_format_that_half_of_one_class_has_is_told_in_words():
