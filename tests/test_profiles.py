@@ -16,7 +16,6 @@ from glaucoma.errors import ParamsError
 from glaucoma.params import check_params
 from glaucoma.pipeline.recommend import RULES, take_auto_out
 from glaucoma.profiles import load_profile, merge, nested, read_profile, rewrite, shipped
-from glaucoma.search.grid import expand
 from glaucoma.yaml12 import parse_yaml, read_yaml
 
 FILES = sorted(file for file in (ROOT / "profiles").glob("*.yaml") if file.stem != "previous")
@@ -51,12 +50,6 @@ def test_a_profile_is_valid_and_holds_only_what_it_changes(file: Path):
     assert not [key for key, value in leaves(fixed) if before[key] == value]
     assert set(auto) <= before.keys()
     assert fixed or auto
-
-
-def test_the_published_profile_is_the_reports_32_and_36_trials():
-    params = load_profile(ROOT / "profiles/published.yaml")
-    assert [len(expand(stage.grid)) for stage in (params.stage1, params.stage2)] == [32, 36]
-    assert (params.epochs, params.data.image_size, params.backbone.weights) == (50, 224, "imagenet")
 
 
 def test_mappings_merge_key_by_key_and_lists_replace():
