@@ -15,6 +15,11 @@ def test_the_published_grids_are_32_and_36_trials_in_16_and_12_runs(stage, trial
     assert len(group(expanded)) == runs
 
 
+def test_the_published_profile_trains_as_long_on_images_as_large_as_the_report():
+    params = load_profile(PUBLISHED)
+    assert (params.epochs, params.data.image_size, params.backbone.weights) == (50, 224, "imagenet")
+
+
 def test_the_reports_winners_are_among_the_published_trials():
     params = load_profile(PUBLISHED)
     assert Trial(lr=0.001, optimizer="adam", batch_size=32, epochs=10) in expand(params.stage1.grid)

@@ -13,7 +13,7 @@ from conftest import ROOT, run_glaucoma
 from PIL import Image, ImageDraw
 
 from glaucoma.base.errors import ParamsError
-from glaucoma.base.params import check_params, expand
+from glaucoma.base.params import check_params
 from glaucoma.base.profiles import load_profile, merge, nested, read_profile, rewrite, shipped
 from glaucoma.base.yaml12 import parse_yaml, read_yaml
 from glaucoma.train.recommend import RULES, take_auto_out
@@ -50,12 +50,6 @@ def test_a_profile_is_valid_and_holds_only_what_it_changes(file: Path):
     assert not [key for key, value in leaves(fixed) if before[key] == value]
     assert set(auto) <= before.keys()
     assert fixed or auto
-
-
-def test_the_published_profile_is_the_reports_32_and_36_trials():
-    params = load_profile(ROOT / "profiles/published.yaml")
-    assert [len(expand(stage.grid)) for stage in (params.stage1, params.stage2)] == [32, 36]
-    assert (params.epochs, params.data.image_size, params.backbone.weights) == (50, 224, "imagenet")
 
 
 def test_mappings_merge_key_by_key_and_lists_replace():

@@ -7,6 +7,8 @@ import io
 import os
 import random
 import string
+import struct
+import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import cache
@@ -66,6 +68,16 @@ def jpeg(seed: int, *, size: int = 48, condition: str = "normal", **options: obj
     file = io.BytesIO()
     photograph(seed, size=size, condition=condition).save(file, "JPEG", **options)
     return file.getvalue()
+
+
+def bomb(width: int, height: int) -> bytes:
+    """A PNG of a few bytes that claims to be huge."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(20))) + chunk(b"IEND", b"")
 
 
 def fold_tree(root: Path, *, images: int = 12, folds: int = 3, size: int = 48, seed: int = 0) -> Path:
