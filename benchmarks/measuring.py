@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
+ROUNDING = 1e-7  # of a probability in float32
 SEED = 0
 
 Part = Callable[[Path, "Scale"], dict[str, Any]]
@@ -153,6 +154,8 @@ def equality(apart: Mapping[str, float]) -> str:
     """What is equal, from the largest differences of a short trial's weights and probabilities."""
     if not any(apart.values()):
         return "weights and probabilities equal bit for bit"
+    if not apart.get("weights", 1.0) and max(apart.values()) <= ROUNDING:
+        return "weights equal bit for bit, probabilities but for their rounding"  # here they come from log-odds
     return "at most " + ", ".join(f"{value:.1e} apart in {name}" for name, value in apart.items())
 
 

@@ -152,10 +152,9 @@ def test_the_model_card_has_front_matter_with_the_metrics(made):
     text = (made / paths.MODEL_CARD).read_text()
     assert text.startswith("---\n")
     front = YAML(typ="safe", pure=True).load(text.split("---\n")[1])
-    test = front["model-index"][0]["results"][0]
+    test = next(one for one in front["model-index"][0]["results"] if one["dataset"]["split"] == "test")
     given = {metric["type"]: metric["value"] for metric in test["metrics"]}
     assert given["recall"] == read_json(made / paths.SUMMARY_METRICS)["test_sensitivity"]
-    assert test["dataset"]["split"] == "test"
     assert "Not a medical device" in text
     assert "{{" not in text + (made / paths.CHECKLIST).read_text()
 

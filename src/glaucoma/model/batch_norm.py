@@ -49,8 +49,8 @@ class BatchStatistics:
         self.layers = _trained(model)
         if self.layers:
             given = model.inputs if len(model.inputs) > 1 else model.inputs[0]
-            self._moments = keras.Model(model.inputs, _Moments(model)(given))
-            ready_to_predict(self._moments)
+            self._measured = keras.Model(model.inputs, _Moments(model)(given))
+            ready_to_predict(self._measured)
 
     @contextmanager
     def of(self, batches: keras.utils.PyDataset, callbacks: Sequence[keras.callbacks.Callback] = ()) -> Iterator[None]:
@@ -79,7 +79,7 @@ class BatchStatistics:
 
     def _computed(self, batches: keras.utils.PyDataset, callbacks: Sequence[keras.callbacks.Callback]) -> list:
         """Mean and variance of each layer in turn, float32 (channels,)."""
-        found = self._moments.predict(batches, verbose=0, callbacks=list(callbacks))
+        found = self._measured.predict(batches, verbose=0, callbacks=list(callbacks))
         images, means, variances = (np.asarray(each, "float64") for each in found)
         weights = images / images.sum()
         with np.errstate(invalid="ignore", over="ignore"):  # of a training that has diverged
