@@ -149,7 +149,7 @@ def test_the_table_says_what_the_threshold_does_on_valid(folder, tmp_path, monke
     assert "sensitivity 0.500 (2 of 4 abnormal), specificity 1.000 (4 of 4 normal)" in footer
     assert predict("crossval", eye) == 0
     footer = capsys.readouterr().out.splitlines()[-1]
-    assert "the 2 single models, pooled" in footer
+    assert "the 2 models separately, pooled" in footer
     assert predict("crossval", eye, "--threshold", "sensitivity_95") == 0
     whole = read_json(paths.SUMMARY / "decision.json")
     older = {"pooled": {"thresholds": {"fixed": 0.5}}}
