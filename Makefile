@@ -34,9 +34,10 @@ test-slow: setup ## run the slow tests
 bench: setup ## run the benchmarks, into benchmarks/results.md (half an hour; ARGS="--only stage1")
 	@python benchmarks/run.py $(ARGS)
 
-lint: setup ## check style
+lint: setup ## check style and types
 	@ruff check .
 	@ruff format --check .
+	@mypy
 
 format: setup ## fix style
 	@ruff check --fix .
@@ -46,7 +47,6 @@ docs: setup ## update the generated parts of README.md and docs/
 	@python tools/readme.py --write
 
 lock: setup ## update requirements.lock from pyproject.toml (needs internet)
-	@python -m pip install --quiet uv
 	@uv pip compile pyproject.toml --extra dev --universal --python-version 3.10 --generate-hashes --no-annotate \
 		--no-header --no-emit-index-url --no-emit-find-links --upgrade --quiet --output-file requirements.lock
 	@uv pip compile pyproject.toml --extra gpu --universal --python-version 3.10 --generate-hashes --no-annotate \

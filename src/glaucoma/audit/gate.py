@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -66,7 +67,7 @@ class Findings:
         table.insert(2, "waived", waived.map({True: "yes", False: "no"}))
         return table
 
-    def metrics(self) -> dict[str, int | float | str | None]:
+    def metrics(self) -> dict[str, Any]:
         """Findings by name (0 where none), unwaived errors, warnings, waived errors and which, images seen, dropped.
 
         And the probe that tells the label best, with its AUROC; None where none could be tried.
@@ -139,8 +140,9 @@ def examine(index: pd.DataFrame, root: Path, params: Params, kept: Path | None =
     links = links.assign(first_path=links["first"].map(places), second_path=links["second"].map(places))
     links["same_pixels"] = _same_pixels(links, images, root, limit)
     seen = {image: one for image, one in looks.items() if isinstance(one, Look)}
-    sizes = images[["width", "height"]]
-    poor = {image: complaints(one.quality, *sizes.loc[image], params.data.image_size) for image, one in seen.items()}
+    sides = zip(images.index, images["width"], images["height"], strict=True)
+    needed = params.data.image_size
+    poor = {image: complaints(seen[image].quality, wide, high, needed) for image, wide, high in sides if image in seen}
     return Case(
         index,
         {image: one for image, one in looks.items() if isinstance(one, str)},

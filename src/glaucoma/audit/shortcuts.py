@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -66,6 +67,7 @@ def shortcut(case: Case) -> list[Finding]:
 
 
 def _finding(row: pd.Series, names: list[str]) -> Finding:
+    severity: Literal["warning", "info"] = "info"
     remedy = "take both classes from the same cameras and software, or judge the model on another source too"
     interval = f"with AUROC {row.auroc:.2f} [{row.low:.2f}, {row.high:.2f}]"
     counts = f" ({row.told})" if row.told else ""
@@ -128,15 +130,15 @@ def probe_all(index: pd.DataFrame, looks: Mapping[str, Look | str], clusters: Ma
         the rest) with its 95 % interval, why it was not tried ("" where it was), which model tells it better (linear:
         a slope; tree: steps and ranges), and the trait of most images of one class in words, with counts.
     """
-    seen = [image for image, look in looks.items() if isinstance(look, Look)]
-    files = index[index["image"].isin(seen)].drop_duplicates("path")
+    readable = {image: look for image, look in looks.items() if isinstance(look, Look)}
+    files = index[index["image"].isin(readable)].drop_duplicates("path")
     files = files[files.groupby("image")["condition"].transform("nunique") == 1]
     files = files.sort_values(["image", "path"], ignore_index=True)
     files["group"] = groups_of(files, files["image"].map(clusters).to_numpy()) if len(files) else 0
     images = files.drop_duplicates("image")
     groups, abnormal = images["group"].to_numpy(), images["condition"].to_numpy() == "abnormal"
     sources = images["source"].to_numpy() if "source" in images else np.full(len(images), "")
-    traits = traits_of(images, [looks[image] for image in images["image"]], sources)
+    traits = traits_of(images, [readable[image] for image in images["image"]], sources)
     label = {"abnormal": abnormal, "normal": ~abnormal}
     rows = []
     for name, trait in traits.items():
@@ -144,8 +146,8 @@ def probe_all(index: pd.DataFrame, looks: Mapping[str, Look | str], clusters: Ma
         told = "" if trait is None or cells[-2] else in_words(trait, abnormal)
         rows.append((NAMED if name in BY_NAME else "label", name, *cells, told))
     each = {name: sources == name for name in sorted(set(sources))}
-    told = _probe(traits["thumbnail"] if len(each) > 1 else None, each, groups)
-    return pd.DataFrame([*rows, ("source", "thumbnail", *told, "")], columns=COLUMNS)
+    apart = _probe(traits["thumbnail"] if len(each) > 1 else None, each, groups)
+    return pd.DataFrame([*rows, ("source", "thumbnail", *apart, "")], columns=COLUMNS)
 
 
 def _probe(trait: Trait | None, classes: Mapping[str, np.ndarray], groups: np.ndarray) -> tuple:

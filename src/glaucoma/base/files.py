@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
@@ -60,7 +60,7 @@ def write_csv(path: Path | str, table: pd.DataFrame) -> None:
         table.to_csv(temporary, index=False, lineterminator="\n", encoding="utf-8", errors="surrogateescape")
 
 
-def read_csv(path: Path | str, **options: Any) -> pd.DataFrame:
+def read_csv(path: Path | str | IO[str], **options: Any) -> pd.DataFrame:
     """Read a table that `write_csv` wrote; text cells that look like "NA" stay text."""
     import pandas as pd
 

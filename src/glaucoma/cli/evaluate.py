@@ -83,8 +83,8 @@ def _controls() -> None:
         raise DataError(f"the controls cannot be read: {error}", "make them again: `dvc repro -f controls`") from None
     print("means over the folds on valid; difference: networks minus baseline, with its 95 % interval")
     print(control_lines(table))
-    mean, error = found["test_auroc"], found["standard_error"]
-    taught = "not defined" if mean is None else f"AUROC {mean:.3f} ± {error:.3f} (standard error)"
+    mean, spread = found["test_auroc"], found["standard_error"]
+    taught = "not defined" if mean is None else f"AUROC {mean:.3f} ± {spread:.3f} (standard error)"
     if not found["at_chance"]:
         what = f"shuffled labels score {taught}, expected 0.5: test contains images of train"
         raise TrainingError(what, "look for the leak in reports/audit/findings.csv before you trust any score")

@@ -141,13 +141,13 @@ def by_name(threshold: str, models: list[Path]) -> Threshold:
         ParamsError: there is none.
     """
     entry = _entry(models)
-    limit = entry and entry["thresholds"].get(threshold)
+    limit = entry["thresholds"].get(threshold) if entry else None
     if entry and threshold not in entry["thresholds"]:
         remedy = (
             f"give a number, or one of {', '.join(entry['thresholds'])}; for others, set `thresholds` in params.yaml"
         )
         raise ParamsError(f"no threshold {threshold} was fitted", remedy)
-    if limit is None:
+    if entry is None or limit is None:
         remedy = f"give a number; names need `dvc repro summary` and a model in {HOMES}"
         raise ParamsError(f"there is no threshold {threshold} for this model", remedy)
     return Threshold(limit, entry["probabilities"][threshold])

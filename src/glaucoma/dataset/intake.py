@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -138,7 +139,7 @@ def _sizes(root: Path, table: pd.DataFrame) -> pd.DataFrame:
     return known.loc[table["image"]].set_index(table.index)
 
 
-def _tell(metrics: Mapping[str, int | str | None], left_out: Path | None) -> None:
+def _tell(metrics: Mapping[str, Any], left_out: Path | None) -> None:
     files, images, folds = (many(metrics[f"{name}s"], name) for name in ("file", "image", "fold"))
     balance = f"{metrics['normal']} normal, {metrics['abnormal']} abnormal"
     say(f"index: {files}, which are {images} ({balance}), in {folds}; layout {metrics['layout']}")

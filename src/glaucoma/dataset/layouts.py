@@ -82,7 +82,6 @@ def _tell_people(listing: Listing, patients: str, root: Path) -> None:
     elif patients == "auto":
         listing.table, people, both = with_people(listing.table)
         if people:
-            listing.patients, listing.both_eyes = people, both
             how = (
                 "folds keep each together" if "fold" not in listing.table else "the audit looks for each in two splits"
             )

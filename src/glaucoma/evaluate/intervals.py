@@ -84,8 +84,9 @@ def rows_of(
     cases = [len(np.unique(groups[abnormal == of])) for of in (True, False)]
     total, rows = len(np.unique(groups)), []
     for name in SCORES:
-        value = np.nan if found[name] is None else float(found[name])
-        around = bounds(name, value, drawn[name], *cases, total)
+        given = found[name]
+        value = np.nan if given is None else float(given)
+        around = bounds(name, value, drawn[name], cases[0], cases[1], total)
         usable = int(np.isfinite(drawn[name]).sum())
         rows.append((name, value, *around[:2], len(abnormal), total, usable, around[2]))
     return pd.DataFrame(rows, columns=COLUMNS).astype({"value": float})

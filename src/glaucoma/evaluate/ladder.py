@@ -225,7 +225,8 @@ def _mean(aurocs: np.ndarray, folds: np.ndarray) -> np.ndarray:
 
 def _cases(abnormal: np.ndarray, groups: np.ndarray, rows: np.ndarray) -> tuple[int, int, int]:
     """Independent groups among some rows: with an abnormal image, with a normal one, and all."""
-    return tuple(len(np.unique(groups[rows & of])) for of in (abnormal, ~abnormal, rows))
+    first, second, whole = (len(np.unique(groups[rows & of])) for of in (abnormal, ~abnormal, rows))
+    return first, second, whole
 
 
 def _between(apart: np.ndarray) -> tuple[float, float]:

@@ -7,6 +7,7 @@ of its own, and scores of different models cannot be ranked against each other.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -60,7 +61,7 @@ def fold_intervals(
     Returns:
         A row per score and statistic: score, statistic (`mean`, `fold 0` …), low, high; empty where not defined.
     """
-    how = {"seed": seed, "resamples": resamples, "clusters": clusters}
+    how: dict[str, Any] = {"seed": seed, "resamples": resamples, "clusters": clusters}
     rows = [intervals(part, **how).assign(statistic=f"fold {fold}") for fold, part in predictions.groupby("fold")]
     rows.append(mean_intervals(predictions, **how).assign(statistic="mean"))
     return pd.concat(rows, ignore_index=True)[["score", "statistic", "low", "high"]]
@@ -151,7 +152,7 @@ def _resampled(predictions: pd.DataFrame, weights: Iterable[np.ndarray]) -> dict
     """The means over the folds under many weightings of the rows, as `resampled_means` returns them."""
     folds, both = predictions["fold"].to_numpy(), arrays(predictions)
     rows = [np.flatnonzero(folds == fold) for fold in np.unique(folds)]
-    parts = [[values[of] for values in both] for of in rows]
+    parts = [(both[0][of], both[1][of]) for of in rows]
     whole = [weighted_scores(*part, np.ones((1, len(part[0])))) for part in parts]
     drawn: dict[str, list[np.ndarray]] = {name: [] for name in SCORES}
     for some in weights:

@@ -20,7 +20,12 @@ __all__ = ["FEATURES", "FLIPS", "LOGITS", "feature_trunk", "pools_of", "regressi
 
 LOGITS = "head_logits"  # name of the layer of log odds
 FEATURES = "features"  # name of the part of the graph that computes one view's features
-FLIPS = {"none": [()], "horizontal": [(), (2,)], "both": [(), (2,), (1,), (1, 2)]}  # axes of (batch, height, width, 3)
+# axes of (batch, height, width, 3)
+FLIPS: dict[str, list[tuple[int, ...]]] = {
+    "none": [()],
+    "horizontal": [(), (2,)],
+    "both": [(), (2,), (1,), (1, 2)],
+}
 STAGES = 3  # of the backbone, before its last one, whose ends give features
 
 

@@ -36,7 +36,7 @@ COUNT = np.dtype("<i8")  # of a storage's values, before them
 class _Storage(NamedTuple):
     kind: str  # of its values, as NumPy names it
     key: str
-    count: int
+    count: int  # type: ignore[assignment]  # of tuples it is a method
 
 
 class _Tensor(NamedTuple):
@@ -107,7 +107,8 @@ def _described(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> 
     """What stands in for the function that makes a tensor; whether it is trained, and hooks, are left out."""
     if type(storage) is not _Storage or type(shape) is not tuple or type(strides) is not tuple:
         raise ValueError("a tensor is not described as one")
-    return _Tensor(storage, *_whole(offset), _whole(*shape), _whole(*strides))
+    (begin,) = _whole(offset)
+    return _Tensor(storage, begin, _whole(*shape), _whole(*strides))
 
 
 def _whole(*numbers: Any) -> tuple[int, ...]:
@@ -122,7 +123,8 @@ def _unpickled(file: io.BytesIO) -> Any:
     for operation, argument, _ in pickletools.genops(file):
         if not OPERATIONS.fullmatch(operation.name):
             raise ValueError(f"it does {operation.name}, which weights do not need")
-        if operation.name == "LONG_BINPUT" and argument > file.getbuffer().nbytes:  # makes a list as long as that
+        # It makes a list as long as that
+        if operation.name == "LONG_BINPUT" and int(argument or 0) > file.getbuffer().nbytes:
             raise ValueError(f"it numbers an object {argument}")
     file.seek(begin)
     return _Unpickler(file).load()

@@ -79,7 +79,7 @@ def export_model(
     prepare(form)
     one = load_classifier(model)
     threshold = threshold or one.threshold
-    card = {
+    card: dict[str, Any] = {
         "classes": list(one.classes),
         "positive": "abnormal",
         "threshold": threshold.probability,

@@ -270,6 +270,8 @@ def _search(name: str, what: str, params: Params) -> dict[str, Any]:
     files = paths.search_files(name)
     trials = frame(files["table"])
     metric = params.search.metric
+    shown: Any
+    slices: Any
     if isinstance(trials, Missing):
         shown, slices = trials, trials
     else:
@@ -353,7 +355,7 @@ def worst() -> list[dict[str, Any]] | Missing:
     wrong = predictions[predictions["label"] != predictions["predicted"]]
     try:
         pixels = np.load(paths.PIXELS, mmap_mode="r", allow_pickle=False)
-        rows = {image: i for i, image in enumerate(frame(paths.PIXELS_TABLE)["image"])}
+        rows = {image: i for i, image in enumerate(frame(paths.PIXELS_TABLE)["image"])}  # type: ignore[index]
     except (OSError, ValueError, TypeError, KeyError):
         pixels, rows = None, {}
     heat = overlays()
@@ -427,7 +429,7 @@ def verdict() -> list[str] | Missing:
     for one in (counted, found):
         if isinstance(one, Missing):
             return one
-    by_class = counted.set_index("class")
+    by_class = counted.set_index("class")  # type: ignore[union-attr]  # looked at above
     told = []
     for condition in (ABNORMAL, NORMAL):
         of = round(by_class.at[condition, "support"])

@@ -177,7 +177,7 @@ class Trainer:
 
     def _with_statistics(self, trial: Trial, train: Split, *, whole: bool) -> AbstractContextManager[None]:
         """Within, the model has the batch statistics of `train` or of a part of it, if the trial asks for them."""
-        if not trial.precise_bn:
+        if not trial.precise_bn or self._statistics is None:
             return nullcontext()
         rows = statistics_rows(train, self.seed, whole=whole)
         return self._statistics.of(Batches(self.arrays, rows, None, batch_size=trial.batch_size), [Stoppable()])
