@@ -152,3 +152,16 @@ def test_a_mask_is_told_from_a_photograph_by_its_look(tmp_path):
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (300, 300, 3), np.uint8)).save(large)
     paths = [*masks, *photographs, tmp_path / "blank.png", *[large] * 20]
     assert mask_looks(paths) == set(masks)
+
+
+def test_a_table_in_windows_code_page_is_read_names_header_and_labels(tmp_path):
+    rows = [{"image": f"niño {number}.jpg", "label": str(number % 2)} for number in range(8)]
+    labels_tree(tmp_path, rows)
+    lines = ["Imagen;Diagnóstico;Paciente"]
+    lines += [
+        f"{row['image']};{'sano' if row['label'] == '0' else 'glaucoma'};Peña {n // 2}" for n, row in enumerate(rows)
+    ]
+    (tmp_path / "labels.csv").write_bytes("\r\n".join(lines).encode("cp1252"))
+    table = scan(tmp_path, "auto", CLASSES).table
+    assert sorted(table["condition"]) == ["abnormal"] * 4 + ["normal"] * 4
+    assert table["patient"].tolist() == [f"Peña {number // 2}" for number in range(8)]

@@ -102,3 +102,20 @@ def test_columns_that_are_not_used_are_named_and_one_can_be_chosen(tmp_path, cap
         scan(root, "auto", CLASSES, "file")
     with pytest.raises(DataError, match=r"data\.patients' column"):
         scan(class_tree(tmp_path / "classes"), "auto", CLASSES, "dossier")
+
+
+def test_a_table_of_patients_beside_class_folders_is_joined_to_their_images(tmp_path, capsys):
+    root = class_tree(tmp_path / "classes", images=24)
+    rows = [
+        f"{path.name},{number // 3},{'OD' if number % 2 else 'OS'},60"
+        for number, path in enumerate(sorted(root.rglob("*.jpg")))
+    ]
+    (root / "patients.csv").write_text("\n".join(["file,patient id,eye,age", *rows[:-1], "gone.jpg,99,OD,60"]))
+    (root / "visits.csv").write_text("patient id,visits\n1,2\n")
+    listing = scan(root, "auto", CLASSES)
+    assert listing.layout == "classes"
+    assert listing.table["patient"].nunique() == 9  # 8, and the image that is not in the table
+    assert set(listing.table["eye"]) == {"OD", "OS", ""}
+    assert "patients are those of patients.csv (image from file, patient from patient id)" in capsys.readouterr().err
+    assert [path.name for path, _, _ in listing.left_out] == ["visits.csv"]
+    assert "patient" not in scan(root, "auto", CLASSES, "none").table

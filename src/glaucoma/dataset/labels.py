@@ -23,7 +23,7 @@ from glaucoma.dataset.tables import read_cells
 from glaucoma.dataset.walk import is_image
 from glaucoma.photos.images import DICOM, SUFFIXES
 
-__all__ = ["UNUSED", "Labels", "Table", "find_labels", "find_tables", "read_labels", "understand"]
+__all__ = ["UNUSED", "Labels", "Table", "find_labels", "find_tables", "read_labels", "read_people", "understand"]
 
 TITLE = 10  # rows in which the header is looked for
 OPTIONAL = ("patient", "eye", "source")
@@ -85,6 +85,7 @@ class Finder:
         self.root = root
         # Not resolve(): a link within the root may lead out of it, a name may not
         self.starts = (os.path.abspath(root), os.path.realpath(root))  # noqa: PTH100
+        self.images = frozenset(images)
         self.by_name: dict[str, list[Path]] = defaultdict(list)
         for path in images:
             for key in {_key(path.name), _key(path.stem)}:
@@ -111,11 +112,7 @@ class Finder:
 
     def _fitting(self, cell: str) -> list[Path]:
         """Files with the name, narrowed by folders as far as these agree; masks only where nothing else is there."""
-        try:
-            latin = cell.encode("utf-8", "surrogateescape").decode("cp1252")  # as Excel saves CSV
-        except UnicodeDecodeError:
-            latin = cell
-        for spelling in (cell, latin, cell.removesuffix(".0")):
+        for spelling in (cell, _readable(cell), cell.removesuffix(".0")):
             parts = [_key(part) for part in spelling.split("/") if part]
             fitting = self.by_name.get(parts[-1], []) if parts else []
             fitting = [path for path in fitting if not is_mask_name(path)] or fitting
@@ -125,6 +122,16 @@ class Finder:
             if fitting:
                 return fitting
         return []
+
+
+def _readable(cell: str) -> str:
+    """A cell's text where the table is in Windows' code page, as Excel saves CSV, and so no valid UTF-8."""
+    if not any("\udc80" <= c <= "\udcff" for c in cell):  # no bytes that are no UTF-8
+        return cell
+    try:
+        return cell.encode("utf-8", "surrogateescape").decode("cp1252")
+    except UnicodeDecodeError:
+        return cell
 
 
 def _key(name: str) -> str:
@@ -162,7 +169,7 @@ def understand(path: Path, patients: str = "auto") -> Table:
         table.lacks = error.found
         return table
     for at, (_, row) in enumerate(cells[:TITLE]):
-        one = _columns(Table(path, header=[cell.strip() for cell in row], rows=cells[at + 1 :]), patients)
+        one = _columns(Table(path, header=[_readable(cell).strip() for cell in row], rows=cells[at + 1 :]), patients)
         if not one.lacks:
             return one
         table = table if table.lacks else one  # the first row tells what is missing
@@ -222,7 +229,7 @@ def _choose_image(table: Table, finder: Finder) -> None:
 
 def _clean(label: str) -> str:
     """A label without what spreadsheets and lists put around it: `1.0` → 1, `['G']` → G."""
-    return re.sub(r"^(-?\d+)\.0+$", r"\1", label.strip().strip("[]'\" "))
+    return re.sub(r"^(-?\d+)\.0+$", r"\1", _readable(label).strip().strip("[]'\" "))
 
 
 def read_labels(tables: Sequence[Table], root: Path, images: Sequence[Path], classes: Mapping[str, str]) -> Labels:
@@ -279,9 +286,7 @@ def read_labels(tables: Sequence[Table], root: Path, images: Sequence[Path], cla
                 names = ", ".join(map(shown, sorted(classes)))
                 problem(f"with an unknown label (known: {names})", f"{shown(name)} is {shown(label)!r}")
             else:
-                more = {key: table.cell(row, key).strip() for key in OPTIONAL if key in table.places}
-                if "eye" in more:
-                    more["eye"] = eye_of(more["eye"]) or more["eye"]
+                more = _more(table, row)
                 kept.append({"path": image, "condition": condition, **more})
         used = {*table.places.values(), *table.hot}
         if rest := [shown(cell) for at, cell in enumerate(table.header) if cell and at not in used]:
@@ -295,6 +300,47 @@ def read_labels(tables: Sequence[Table], root: Path, images: Sequence[Path], cla
         whose = " and ".join(shown(table.path) for table in tables)
         raise DataError(f"{whose} cannot be used:" + "".join(kinds), remedy)
     return Labels(pd.DataFrame(kept, columns=_names(kept)), left_out, unused)
+
+
+def _more(table: Table, row: list[str]) -> dict[str, str]:
+    """Patient, eye and source of a row, as far as the table has columns for them."""
+    more = {key: _readable(table.cell(row, key)).strip() for key in OPTIONAL if key in table.places}
+    if "eye" in more:
+        more["eye"] = eye_of(more["eye"]) or more["eye"]
+    return more
+
+
+def read_people(
+    paths: Sequence[Path], root: Path, images: Sequence[Path], patients: str
+) -> tuple[dict[Path, dict[str, str]], list[Path], list[str]]:
+    """What tables beside class folders tell of images whose folder says the class: patient, and eye where known.
+
+    Args:
+        paths: tables; those without a column of images and one of patients, or that name no image here, are left alone.
+        root: the folder of class folders.
+        images: all of them.
+        patients: data.patients: auto, none, or the column.
+
+    Returns:
+        By image its patient and eye; the tables that were used; a sentence on each.
+    """
+    told: dict[Path, dict[str, str]] = {}
+    used, notes = [], []
+    finder = Finder(root, images)
+    for path in paths if patients != "none" else ():
+        table = understand(path, patients)
+        if not {"image", "patient"} <= table.places.keys():
+            continue
+        _choose_image(table, finder)
+        found = [(finder.find(table.cell(row, "image"))[0], row) for _, row in table.rows]
+        rows = {image: _more(table, row) for image, row in found if image in finder.images}
+        if rows:
+            told = {**rows, **told}
+            used.append(path)
+            columns = [shown(table.header[table.places[name]]) for name in ("image", "patient")]
+            what = f"patients are those of {shown(path.name)} (image from {columns[0]}, patient from {columns[1]})"
+            notes.append(f"{what}, which names {len(rows)} of {many(len(images), 'image')}")
+    return told, used, notes
 
 
 def _names(rows: Sequence[Mapping[str, object]]) -> list[str]:

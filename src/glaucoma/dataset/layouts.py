@@ -20,11 +20,11 @@ from glaucoma.base.progress import say
 from glaucoma.dataset.beside import is_mask_folder, is_mask_name, mask_looks
 from glaucoma.dataset.collections import COLLECTIONS, read_collection, recognise
 from glaucoma.dataset.headers import read_headers
-from glaucoma.dataset.labels import UNUSED, Table, find_labels, find_tables, read_labels, understand
+from glaucoma.dataset.labels import UNUSED, Table, find_labels, find_tables, read_labels, read_people, understand
 from glaucoma.dataset.listing import FOLD, Listing, class_folders, complain, set_masks_aside
 from glaucoma.dataset.people import with_people
 from glaucoma.dataset.spelling import IGNORE, PART, condition_of
-from glaucoma.dataset.walk import entries, folders, walk
+from glaucoma.dataset.walk import TABLES, entries, folders, walk
 
 __all__ = ["Listing", "scan"]
 
@@ -196,6 +196,13 @@ def _read_classes(root: Path, classes: Mapping[str, str], patients: str) -> List
         lacking = [f"{shown(table.path)}: {table.lacks}" for table in tables if table.lacks]
         complain(root, classes, [], unknown, [f"{shown(root)}: {condition}" for condition in sorted(without)], lacking)
     listing.table = pd.DataFrame(members, columns=["path", "condition"])
+    tables = [path for path, _, _ in listing.left_out if path.name.lower().endswith(TABLES)]
+    told, used, notes = read_people(tables, root, listing.table["path"].tolist(), patients)
+    for name in ("patient", "eye") if told else ():
+        cells = [told.get(path, {}).get(name, "") for path in listing.table["path"]]
+        listing.table = listing.table.assign(**{name: cells}) if any(cells) else listing.table
+    listing.notes += notes
+    listing.left_out = [one for one in listing.left_out if one[0] not in used]
     return listing
 
 

@@ -10,7 +10,7 @@ from glaucoma.base.errors import DataError, listed, many, shown
 from glaucoma.base.progress import say
 from glaucoma.photos.images import DICOM, SUFFIXES, is_dicom
 
-__all__ = ["Found", "entries", "folders", "is_image", "is_image_name", "walk"]
+__all__ = ["TABLES", "Found", "entries", "folders", "is_image", "is_image_name", "walk"]
 
 # What operating systems and file servers leave behind, and DICOM's table of contents, which names patients; hidden
 # files (.DS_Store, ._x.jpg) need no naming
