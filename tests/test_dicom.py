@@ -6,7 +6,6 @@ import contextlib
 import gzip
 import io
 import json
-import re
 import shutil
 import sys
 import zipfile
@@ -32,8 +31,14 @@ from glaucoma.photos import dicom
 from glaucoma.photos.images import Unreadable, decode, read_header
 
 NAMES = ("Featherstonehaugh^Ermintrude", "19470803", "MRN-7739")  # of the patient, as headers have them
-SECRETS = re.compile(rb"featherstonehaugh|ermintrude|19470803|1947-08-03|mrn-7739|o'shaughnessy|12 gallows lane", re.I)
+SECRETS = (b"featherstonehaugh", b"ermintrude", b"19470803", b"1947-08-03", b"mrn-7739", b"o'shaughnessy", b"gallows")
 OPTIONS = {"layout": "auto", "classes": CLASSES, "n_folds": 3, "held_out": 0.15, "seed": 0}
+
+
+def tells(content: bytes | str) -> bool:
+    """Whether a secret stands in it, in any case."""
+    text = (content.encode() if isinstance(content, str) else content).lower()
+    return any(secret in text for secret in SECRETS)
 
 
 def header(pixels: np.ndarray, colours: str, *, syntax: str = uid.ExplicitVRLittleEndian, **more) -> FileDataset:
@@ -183,7 +188,7 @@ def test_each_file_that_cannot_be_used_is_a_sentence_without_a_word_of_its_heade
     for content, words in cases:
         told = fault(content)
         assert words in told
-        assert not SECRETS.search(told.encode())
+        assert not tells(told)
 
 
 def fault(content: bytes) -> str:
@@ -283,7 +288,7 @@ def test_what_is_no_photograph_is_left_out_and_burned_in_text_frames_and_telling
     assert "1 DICOM file with several frames" in said
     assert "1 DICOM file with text burned into the picture" in said
     assert "1 DICOM file with paths that hold the patient's name" in said
-    assert not SECRETS.search(said.encode())
+    assert not tells(said)
 
 
 # Nobody's name gets out
@@ -312,8 +317,8 @@ def everything(folder: Path) -> dict[str, bytes]:
 def nobody_is_named(folder: Path, *said: str) -> None:
     told = everything(folder)
     assert told
-    assert [name for name, content in told.items() if SECRETS.search(content) or SECRETS.search(name.encode())] == []
-    assert not any(SECRETS.search(text.encode()) for text in said)
+    assert [name for name, content in told.items() if tells(content) or tells(name)] == []
+    assert not any(map(tells, said))
 
 
 def test_the_secrets_would_be_found(tmp_path):
@@ -322,7 +327,7 @@ def test_the_secrets_would_be_found(tmp_path):
         archive.writestr("inside", FILES["RGB"])
     (tmp_path / "object").write_bytes(zlib.compress(b"blob\0" + FILES["RGB"]))
     for name in ("one.zip/inside", "object/unpacked"):
-        assert SECRETS.search(everything(tmp_path)[name])
+        assert tells(everything(tmp_path)[name])
 
 
 def test_index_audit_pixels_explore_and_predict_read_a_clinics_files_and_name_nobody(tmp_path, monkeypatch, capfd):
