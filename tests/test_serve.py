@@ -23,15 +23,13 @@ import numpy as np
 import pytest
 import requests
 import schemathesis
-import small
 from conftest import ROOT, run_glaucoma
 from PIL import Image
-from test_hostile import broken, odd
-from trees import bomb, jpeg, photograph
+from trees import bomb, broken, jpeg, odd, onnx_model, photograph
 
-from glaucoma.base.files import read_json
+from glaucoma.base.errors import WeightsError
+from glaucoma.base.files import sha256_file
 from glaucoma.cli.serve import desk_of
-from glaucoma.model.artifacts import save_model
 from glaucoma.model.likeness import learn
 from glaucoma.serve.app import LIMITS, NOTICE
 from glaucoma.serve.guard import is_loopback
@@ -118,19 +116,21 @@ def serving(cwd: Path, *words: object, environment: dict[str, str] | None = None
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two networks with their exports, in a folder of theirs."""
+    """Two classifiers as ONNX; the first is the export of a `.keras` file beside it, which nothing may need to load."""
     top = tmp_path_factory.mktemp("serve") / "models"
     likeness = learn(np.stack([np.asarray(photograph(seed, size=32)) for seed in range(40)]), np.arange(40))
-    card = {"classes": ["normal", "abnormal"], "threshold": 0.4, "likeness": likeness.as_dict()}
-    for seed in (1, 2):
-        save_model(small.tiny_network(seed), top / f"fold{seed}.keras", card)
-    assert run_glaucoma("export", top) == 0
+    onnx_model(top / "fold2.onnx", 2, threshold=0.4, likeness=likeness.as_dict())
+    twin = top.parent / "twin/fold1.keras"
+    twin.parent.mkdir()
+    twin.write_bytes(b"no network")
+    for home in (top, twin.parent):
+        onnx_model(home / "fold1.onnx", 1, threshold=0.4, keras_sha256=sha256_file(twin), likeness=likeness.as_dict())
     return top
 
 
 @pytest.fixture(scope="module")
 def server(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with serving(tmp_path_factory.mktemp("server"), models / "fold1.keras") as found:
+    with serving(tmp_path_factory.mktemp("server"), models.parent / "twin/fold1.keras") as found:
         yield found
 
 
@@ -358,15 +358,15 @@ def test_the_page_holds_everything_itself_and_its_policy_allows_just_that(server
 
 
 def test_an_export_of_another_file_is_not_taken_for_the_model(models, tmp_path, capsys):
+    twin = models.parent / "twin/fold1.keras"
+    about = desk_of(str(twin), "0.7").about
+    assert (about.runs_on, about.heat, about.threshold) == ("ONNX", "occlusion", "chosen")
     for name in ("fold1.onnx", "fold1.onnx.json"):
-        (tmp_path / name).write_bytes((models / name).read_bytes())
-    for suffix in ("keras", "json"):
-        (tmp_path / f"fold1.{suffix}").write_bytes((models / f"fold2.{suffix}").read_bytes())
-    about = desk_of(str(tmp_path / "fold1.keras")).about
-    assert (about.runs_on, about.heat) == ("Keras", "Grad-CAM")
-    assert "was not made from" in capsys.readouterr().err
-    assert desk_of(str(models / "fold1.keras"), "0.7").about.threshold == "chosen"
-    assert read_json(models / "fold1.onnx.json")["keras_sha256"]
+        (tmp_path / name).write_bytes((twin.parent / name).read_bytes())
+    (tmp_path / "fold1.keras").write_bytes(b"another")
+    with pytest.raises(WeightsError, match=r"fold1\.keras"):
+        desk_of(str(tmp_path / "fold1.keras"))
+    assert "fold1.onnx was not made from" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")

@@ -55,7 +55,7 @@ def _serve(given: argparse.Namespace) -> None:
         WeightsError: no such model.
     """
     try:
-        import multipart  # noqa: F401
+        import python_multipart  # noqa: F401
         import uvicorn
 
         from glaucoma.serve.app import NOTICE, application

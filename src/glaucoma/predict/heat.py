@@ -13,6 +13,7 @@ from glaucoma.base.errors import WeightsError
 from glaucoma.model.log_odds import expit
 from glaucoma.model.portable import Runner
 from glaucoma.photos.crop import Box, cropped, decode_uncropped
+from glaucoma.photos.images import decode
 from glaucoma.predict.inference import MEGAPIXELS, Classifier
 
 __all__ = ["GRADCAM", "OCCLUSION", "Heat", "HeatOf", "heat_of_photograph", "heats", "occlusion"]
@@ -108,15 +109,15 @@ def heat_of_photograph(
     Raises:
         Unreadable: why it cannot be used.
     """
-    seen, total, chances, photograph, frames = {}, None, [], None, []
+    image = decode(source, max_megapixels=max_megapixels, at_least=SIDE)
+    shrunk = min(1.0, SIDE / max(image.size))
+    size = [max(1, round(side * shrunk)) for side in image.size]
+    photograph, total = np.asarray(image.resize(size, Image.Resampling.BOX)), np.zeros(size[::-1])
+    seen, chances, frames = {}, [], []
     for one, heat_of in zip(models, explain, strict=True):
         key = (one.size, one.crop)
         if key not in seen:
             image = decode_uncropped(source, one.size, max_megapixels=max_megapixels, crop=one.crop)
-            if photograph is None:
-                shrunk = min(1.0, SIDE / max(image.size))
-                size = [max(1, round(side * shrunk)) for side in image.size]
-                photograph, total = np.asarray(image.resize(size, Image.Resampling.BOX)), np.zeros(size[::-1])
             pixels, boxes = cropped(image, one.size, one.crop)
             places = [_place(box, image, total.shape) for box in boxes] or [(0, 0, *total.shape[::-1])]
             frames += [place for box, place in zip(boxes, places, strict=False) if box.found]

@@ -48,9 +48,12 @@ class Limits(BaseModel):
 LIMITS = Limits()
 RETRY = 1  # seconds after which a client that was turned away may ask again
 
-# cividis (Nuñez et al., PLOS ONE 13:e0199239, 2018), the colours of the report's heat, at nine of its 256 places: the
+# cividis (Nuñez et al., PLOS ONE 13:e0199239, 2018), the colours of the report's heat, at 17 of its 256 places: the
 # server does without matplotlib
-CIVIDIS = "002251 123570 3b496c 575d6d 707173 8a8678 a59c74 c3b369 fee838"
+CIVIDIS = (
+    "00224e 002e6a 1a386f 32436d 434e6c 535a6d 61656f 6f7073 7d7c78 "
+    "8b8778 9a9376 aaa073 bbad6d ccba64 ddc858 efd748 fee838"
+)
 OPAQUE = 0.6  # over the photograph in grey, as in the report
 
 
