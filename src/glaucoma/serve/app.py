@@ -27,7 +27,7 @@ from glaucoma import __version__
 from glaucoma.base.errors import shown
 from glaucoma.model.log_odds import Threshold
 from glaucoma.photos.images import Unreadable, read_header
-from glaucoma.predict.heat import Heat
+from glaucoma.predict.heat import GRADCAM, OCCLUSION, Heat
 from glaucoma.serve.guard import Guard
 
 __all__ = ["LIMITS", "NOTICE", "Desk", "application", "coloured"]
@@ -54,6 +54,7 @@ CIVIDIS = (
     "00224e 002e6a 1a386f 32436d 434e6c 535a6d 61656f 6f7073 7d7c78 "
     "8b8778 9a9376 aaa073 bbad6d ccba64 ddc858 efd748 fee838"
 )
+SAYS = {GRADCAM: "Grad-CAM", OCCLUSION: "Occlusion, by how much the log-odds fall when a place is covered"}
 OPAQUE = 0.6  # over the photograph in grey, as in the report
 
 
@@ -352,16 +353,16 @@ def _overlay(desk: Desk, name: str, content: bytes) -> dict[str, Any]:
         found = desk.heat(content)
     except Unreadable as fault:
         raise HTTPException(422, f"{name}: {fault}") from None
-    note = f"{desk.about.heat}: yellow at the hottest place of this picture, blue where nothing speaks for abnormal."
+    says = "yellow at the hottest place of this picture, blue where nothing speaks for abnormal"
     if not found.heat.any():
-        note = f"{desk.about.heat}: no region speaks for abnormal."
+        says = "no region speaks for abnormal"
     elif found.frames:
-        note += " The frame is what the network saw."
+        says += ". The frame is what the network saw"
     return {
         "image": name,
         "probability": found.probability,
         "method": desk.about.heat,
-        "note": note,
+        "note": f"{SAYS[desk.about.heat]}: {says}.",
         "photograph": _picture(found.photograph, found.frames),
         "overlay": _picture(coloured(found), found.frames),
     }
