@@ -214,7 +214,7 @@ def remedy(findings: Findings) -> str:
     """How to proceed: fix the data, or waive by name the errors that can be waived."""
     waivable = [name for name in dict.fromkeys(one.finding for one in findings.errors) if name not in UNWAIVABLE]
     accept = f", or accept {' and '.join(waivable)} by name under audit.waive in params.yaml" if waivable else ""
-    return f"mend the data{accept}"
+    return f"fix the data{accept}"
 
 
 def _check_waived(names: Sequence[str]) -> None:
