@@ -1,9 +1,9 @@
-"""What each lever of the recommended recipe is worth, on any folder of photographs: benchmarks/recipe.md.
+"""Measure the effect of each lever of the recommended recipe on any folder of photographs: benchmarks/recipe.md.
 
-Every lever is judged on the same folds, with images of one patient and copies kept together. The score is the mean
-over the folds of the fold's AUROC: on `test`, where each image stands once, and on `valid`. The interval is that of the
-paired difference to the recipe on `test`, by resampled groups of images. Losers are in the table, too. Nothing is
-tuned within a fold, but the recipe was chosen by this table: expect a little less elsewhere.
+Every lever is evaluated on the same folds, which keep a patient's images and copies together. The score is the mean
+AUROC over folds: on `test`, which contains each image once, and on `valid`. The interval is that of the paired
+difference to the recipe on `test`, by resampling groups of images. Levers that do not help are listed too. Nothing is
+tuned within a fold, but the recipe was chosen by this table: expect slightly less elsewhere.
 """
 
 from __future__ import annotations

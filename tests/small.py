@@ -127,6 +127,6 @@ def same(one: Snapshot, other: Snapshot) -> None:
 
 
 def same_arrays(some: Iterable[np.ndarray], others: Iterable[np.ndarray]) -> None:
-    """Assert that two lists of arrays hold the same bits."""
+    """Assert that two lists of arrays are equal, bit for bit."""
     for one, other in zip(some, others, strict=True):
         np.testing.assert_array_equal(np.asarray(one), np.asarray(other))

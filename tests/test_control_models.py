@@ -32,12 +32,12 @@ from glaucoma.train.control_stage import pooled_features, write_controls
 from glaucoma.train.search_stage import dataset
 
 FOLDS = [0, 1]
-IMAGES, EYES = 60, 16  # of which so many lie in `eyes`
+IMAGES, EYES = 60, 16  # in total, and in `eyes`
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project of two folds whose controls have been run, on a tiny backbone; its photographs lie in `eyes`."""
+    """A project of two folds after its controls, on a tiny backbone; its photographs are in `eyes`."""
     root = tmp_path_factory.mktemp("regression")
     shutil.copy(ROOT / "params.yaml", root)
     pixels, abnormal = small.images(IMAGES)
@@ -73,7 +73,7 @@ def params() -> Params:
 
 
 def kept(fold: int) -> pd.DataFrame:
-    """What controls/predictions.csv holds of a fold's regression, by image."""
+    """The predictions of a fold's regression in controls/predictions.csv, by image."""
     table = read_csv(paths.CONTROLS / "predictions.csv", dtype={"image": str})
     return table[(table["control"] == paths.REGRESSION) & (table["fold"] == fold)].set_index("image")
 

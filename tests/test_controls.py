@@ -1,4 +1,4 @@
-"""Controls: a regression that finds what there is, and permuted labels that find nothing unless something leaks."""
+"""Controls: a regression that finds the signal, and permuted labels that score at chance unless there is a leak."""
 
 import numpy as np
 import pandas as pd
@@ -21,7 +21,7 @@ VALID = ((4, 7), (5, 6), (6, 9))  # of each fold, modulo 12: one image of either
 
 
 def dataset(leaking: int = 0) -> Dataset:
-    """Three folds of 240 images, half of them abnormal; `leaking` images of each test split stand in train, too."""
+    """Three folds of 240 images, half of them abnormal; `leaking` images of each test split are in train too."""
     rows = []
     for fold in range(3):
         split = ["test" if i % 3 == fold else "valid" if i % 12 in VALID[fold] else "train" for i in range(IMAGES)]
@@ -73,7 +73,7 @@ def test_the_check_fails_where_copies_of_test_images_are_trained_on():
 
 @pytest.fixture(scope="module")
 def predictions() -> pd.DataFrame:
-    """What the controls predict where there is a signal."""
+    """The controls' predictions if there is a signal."""
     return control_scores(features(1.0), dataset(), [0, 1, 2], seed=0).predictions
 
 

@@ -67,7 +67,7 @@ def test_a_weighted_score_is_the_score_of_as_many_copies(rows):
 def test_an_interval_holds_its_score_and_is_the_same_each_time():
     found = intervals(draw(150, 1), seed=0)
     assert (found["resamples"] == 2000).all()
-    inside = found[found["score"] != "ece"]  # its estimate grows with noise, so resamples lie above it
+    inside = found[found["score"] != "ece"]  # noise raises the estimate, so resamples are above it
     assert ((inside["low"] <= inside["value"]) & (inside["value"] <= inside["high"])).all()
     pd.testing.assert_frame_equal(found, intervals(draw(150, 1), seed=0))
 
@@ -172,7 +172,7 @@ def test_two_models_are_compared_in_the_mean_of_their_folds_and_on_the_same_draw
     aurocs = [metrics.roc_auc_score(p["label"] == "abnormal", p["log_odds"]) for _, p in one.groupby("fold")]
     assert found.loc["auroc", "first"] == pytest.approx(np.mean(aurocs))
     assert 0 < found.loc["auroc", "low"] < found.loc["auroc", "difference"] < found.loc["auroc", "high"]
-    # a model and itself differ in no resample, which they would if each had draws of its own
+    # a model compared with itself differs in no resample, as it would with separate draws
     itself = mean_differences(one, one, seed=0)
     assert (itself["difference"] == 0).all()
     assert itself[["low", "high"]].isna().all(axis=None)
@@ -340,7 +340,7 @@ def test_thresholds_are_those_worked_out_by_hand():
     assert chosen("specificity_60") == between(0.3, 0.6)
     assert chosen("specificity_80") == between(0.6, 0.7)  # 0.6 is tied, 0.7 left
     assert choose_threshold("youden", np.ones(3, bool), log_odds=LOG_ODDS[:3]) is None
-    # at the ends all or nothing is called abnormal, whatever comes, and JSON can hold them
+    # at the ends, all or no images are called abnormal, and JSON can store the thresholds
     assert choose_threshold("sensitivity_95", ABNORMAL, log_odds=-LOG_ODDS) in (-ALL, *(-LOG_ODDS - 1e-9))
     assert choose_threshold("specificity_95", ABNORMAL[:5], log_odds=np.array([0.0, 0, 0, 0, 1])) == ALL
     assert [Threshold.of(p).log_odds for p in (0, 0.5, 1)] == [-ALL, 0, ALL]
@@ -354,7 +354,7 @@ def test_a_mean_of_probabilities_keeps_the_ranks_that_they_have_lost():
     for sure in (40.0, -40.0, 700.0):
         ranks = averaged(sure + np.linspace(0, 1, 40) + np.zeros((5, 1)))
         np.testing.assert_allclose(ranks, sure + np.linspace(0, 1, 40))
-    # one of ten that is wildly sure counts for a tenth
+    # one extremely confident model of ten counts for a tenth
     assert expit(averaged(np.array([-40.0] + [2.0] * 9))) == pytest.approx(0.9 * expit(2))
 
 

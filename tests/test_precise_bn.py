@@ -53,7 +53,7 @@ def undisturbed() -> dict:
     return small.trained(head_trainer(), [RUN], SPLITS)[0]
 
 
-# What they are
+# Values
 
 
 def on_maps_and_vectors() -> keras.Model:
@@ -130,7 +130,7 @@ def test_they_come_from_train_alone_from_half_of_it_or_all_and_from_2000_images_
     assert statistics_rows(few, 8, whole=True).tolist() != whole.tolist()
 
 
-# What trials end with
+# Final states of trials
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""`glaucoma predict`, as its user types it, on a tiny network."""
+"""The command `glaucoma predict` on a tiny network."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from glaucoma.model.likeness import learn
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two models, three photographs and three files that are none."""
+    """Two models, three photographs and three other files."""
     top = tmp_path_factory.mktemp("predict")
     for seed in (1, 2):
         save_model(small.tiny_network(seed), top / "models" / f"fold{seed}.keras", {"fold": seed})

@@ -14,7 +14,7 @@ TEST = Split(tuple("abcdefgh"), np.arange(8), ABNORMAL)
 
 
 def snapshot(wrong: list[int], epochs: int = 1, seconds: float = 1.0) -> Snapshot:
-    """A trial that is wrong about some images."""
+    """A trial with wrong predictions for some images."""
     log_odds = np.where(np.isin(np.arange(8), wrong) ^ ABNORMAL, 2.0, -2.0)
     return Snapshot(epochs, [], {"test": log_odds}, pd.DataFrame(), seconds)
 

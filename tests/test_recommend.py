@@ -84,7 +84,7 @@ def test_one_disc_that_is_taken_for_its_cup_changes_nothing():
     assert disc_crops([CROP, CROP, replace(CROP, disc=0.1)]) == [True] * 3
 
 
-# What follows
+# Choices
 
 
 @pytest.mark.parametrize(

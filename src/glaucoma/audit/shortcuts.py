@@ -1,4 +1,4 @@
-"""The audit's checks for shortcuts (what a model could learn instead of the disease) and class balance by source."""
+"""The audit's checks for shortcuts (traits that a model could learn instead of the disease) and balance by source."""
 
 from __future__ import annotations
 

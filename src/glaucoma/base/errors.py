@@ -29,7 +29,7 @@ __all__ = [
 
 
 class GlaucomaError(Exception):
-    """A problem, where it was found, and what to do about it.
+    """A problem, its place, and the remedy.
 
     Args:
         found: one sentence with the problem and its place.

@@ -36,7 +36,7 @@ APART = 64  # levels between its shades, more than in the darkest photographs; f
 
 
 def is_mask_folder(name: str) -> bool:
-    """Whether a folder's name says that it holds no photographs."""
+    """Whether a folder's name marks it as one of masks."""
     return bool(MASKS.search(name))
 
 

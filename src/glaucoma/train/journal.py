@@ -45,7 +45,7 @@ class Journal:
                 weights = [kept[name] for name in kept.files]
             log_odds = {name: np.array(given, "float64") for name, given in raw["log_odds"].items()}
             snapshot = Snapshot(raw["epochs"], weights, log_odds, pd.DataFrame(raw["history"]), raw["seconds"])
-            os.utime(folder)  # tells `prune` that it is in use
+            os.utime(folder)  # marks it as recently used for `prune`
         except (OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, BadZipFile):
             return None
         return snapshot

@@ -125,7 +125,7 @@ def _fit(network: keras.Model, learnt: _Eyes, held_out: _Eyes, epochs: int, lr: 
 
         def begin(epoch: int, logs: object) -> None:
             learnt.begin(epoch)
-            reseed(network, learnt.seed + epoch)  # saved weights hold no dropout generator
+            reseed(network, learnt.seed + epoch)  # saved weights do not include dropout generators
 
         def batch_end(batch: int, logs: dict[str, float]) -> None:
             progress.step(1, f"loss {logs['loss']:.4f}")
