@@ -376,6 +376,6 @@ def test_examples_are_the_surest_a_typical_and_the_wrong_one_of_each_class():
 
 
 def test_a_run_whose_folds_have_a_regression_has_no_network_on_its_ladder(folds):
-    params = load_params(ROOT / "params.yaml").model_copy(deep=True)
-    params.crossval.model = "regression"
+    shipped = load_params(ROOT / "params.yaml")
+    params = shipped.model_copy(update={"crossval": shipped.crossval.model_copy(update={"model": "regression"})})
     assert write_ladder(read_folds([0, 1, 2]), params)["rung"].tolist() == ["folds_regression"]
