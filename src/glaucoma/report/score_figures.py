@@ -294,7 +294,7 @@ COSTS = {
     "seconds": "Training of a fold, seconds",
     "images_per_second": "Prediction, images per second",
 }
-RUNG_MARKERS = dict(zip(RUNGS, "svo^DPX", strict=True))  # distinct without colour
+RUNG_MARKERS = dict(zip(RUNGS, "svho^DPX", strict=True))  # distinct without colour
 
 
 @styled()

@@ -150,10 +150,12 @@ class _FoldTrainer:
         network, at this many images a second, stands for it.
         """
         total, costs = 0.0, {}
+        one_pass = len(self.splits["train"]) / rate
         for stage, snapshot in self.rungs.items():
-            total += snapshot.seconds + (len(self.splits["train"]) / rate if self.params.search.cache else 0.0)
+            total += snapshot.seconds + (one_pass if self.params.search.cache else 0.0)
             costs[stage] = total
-        return {**costs, "final": total + final.seconds}
+        frozen = self.params.crossval.model == "regression"
+        return {**costs, "final": total + final.seconds + (one_pass if frozen else 0.0)}
 
     def _nested(self) -> dict[str, Trial]:
         """The best trials of the grids of stages 1 and 2 by a hold-out of the fold's train split.
