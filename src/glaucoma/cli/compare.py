@@ -120,6 +120,7 @@ def _at_revision(revision: str, path: Path) -> str:
 
 def _readable(found: pd.DataFrame) -> str:
     """The headline scores as a table, and the intervals' verdict in words."""
+    from glaucoma.evaluate.intervals import WITHOUT
     from glaucoma.evaluate.scores import LOWER_IS_BETTER
 
     lines = [f"{'':<31}{'first':>8}{'second':>8}{'difference':>12}  95 % interval      p"]
@@ -129,7 +130,8 @@ def _readable(found: pd.DataFrame) -> str:
             lines.append(f"  {row.Index:<29}  not defined: images of one class only")
             continue
         p = "" if row.p != row.p else f"{row.p:.3f} {row.test}" if row.p >= 0.001 else f"< 0.001 {row.test}"
-        interval = f"[{row.low:+.3f}, {row.high:+.3f}]" if row.low == row.low else "none: all resamples agree"
+        without = "none holds its level" if row.Index in WITHOUT else "none: all resamples agree"
+        interval = f"[{row.low:+.3f}, {row.high:+.3f}]" if row.low == row.low else without
         cells = f"{row.first:>8.3f}{row.second:>8.3f}{row.difference:>+12.3f}"
         lines.append(f"  {row.Index:<29}{cells}  {interval}   {p}".rstrip())
         if row.low > 0 or row.high < 0:
@@ -142,5 +144,5 @@ def _readable(found: pd.DataFrame) -> str:
     said = [f"the second is {word} in {', '.join(names)}" for word, names in verdicts.items() if names]
     if not said:
         return "\n".join([*lines, "no difference beyond chance: every interval includes 0"])
-    often = f"of {len(SHOWN)} intervals; by chance alone one in 20 excludes 0"
+    often = f"of {len(set(SHOWN) - WITHOUT)} intervals; by chance alone one in 20 excludes 0"
     return "\n".join([*lines, f"{'; '.join(said)} ({often})"])
