@@ -53,6 +53,7 @@ class Case:
         clusters: number of each readable image's photograph, by content id.
         poor: what is wrong with a photograph, by content id, a sentence by its fault.
         probes: what tells the label, as `probe_all` gives it.
+        trait: the one that tells it best, as `strongest` gives it.
     """
 
     index: pd.DataFrame
@@ -62,6 +63,7 @@ class Case:
     clusters: dict[str, int] = field(default_factory=dict)
     poor: dict[str, dict[str, str]] = field(default_factory=dict)
     probes: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=["skipped"]))
+    trait: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
 def unreadable(case: Case) -> list[Finding]:

@@ -30,6 +30,7 @@ REPORTS = Path("reports")
 EXPLORE = REPORTS / "explore"
 AUDIT = REPORTS / "audit"
 PROBES = AUDIT / "probes.csv"  # how well the label can be told without looking at the eye
+SHORTCUT = AUDIT / "shortcut.csv"  # the trait that tells it best, image by image
 EXPLAIN = REPORTS / "explain"
 CONTROLS = REPORTS / "controls"
 REGRESSION = "regression_average"  # the control that is a model, too: models/controls/

@@ -153,11 +153,16 @@ def _markdown(found: pd.DataFrame, about: Sequence[str]) -> str:
 
 
 def _interval(row: Any) -> str:
-    return f"[{row.low:+.3f}, {row.high:+.3f}]" if row.low == row.low else "none: all resamples agree"
+    from glaucoma.evaluate.intervals import WITHOUT
+
+    if row.low == row.low:
+        return f"[{row.low:+.3f}, {row.high:+.3f}]"
+    return "none holds its level" if row.Index in WITHOUT else "none: all resamples agree"
 
 
 def _said(found: pd.DataFrame) -> list[str]:
     """What limits the table, and at the end the intervals' verdict."""
+    from glaucoma.evaluate.intervals import WITHOUT
     from glaucoma.evaluate.scores import LOWER_IS_BETTER
 
     lines, verdicts = [], {"better": [], "worse": []}
@@ -172,5 +177,5 @@ def _said(found: pd.DataFrame) -> list[str]:
     said = [f"the second is {word} in {', '.join(names)}" for word, names in verdicts.items() if names]
     if not said:
         return [*lines, "no difference beyond chance: every interval includes 0"]
-    often = f"of {len(SHOWN)} intervals; by chance alone one in 20 excludes 0"
+    often = f"of {len(set(SHOWN) - WITHOUT)} intervals; by chance alone one in 20 excludes 0"
     return [*lines, f"{'; '.join(said)} ({often})"]

@@ -15,6 +15,7 @@ from sklearn.metrics import roc_curve
 from glaucoma.base.errors import DataError
 from glaucoma.evaluate.intervals import (
     RESAMPLES,
+    WITHOUT,
     arrays,
     draws,
     independent,
@@ -128,7 +129,7 @@ def differences(
 
     Returns:
         A row per score: score, first, second, difference (second - first), low, high (95 %, percentiles; empty where
-        not defined, or all resamples agree), groups, resamples (in which both are defined).
+        not defined, where all resamples agree, and of `WITHOUT`), groups, resamples (in which both are defined).
     """
     both = pd.concat([first, second], ignore_index=True)
     if "patient" in both:
@@ -144,7 +145,8 @@ def differences(
     for name in SCORES:
         one, two = (float(found[name]) for found in means)
         apart = drawn[1][name] - drawn[0][name]
-        low, high = percentiles(apart) if two == two and one == one else (np.nan, np.nan)
+        known = two == two and one == one and name not in WITHOUT
+        low, high = percentiles(apart) if known else (np.nan, np.nan)
         rows.append((name, one, two, two - one, low, high, len(np.unique(groups)), int(np.isfinite(apart).sum())))
     columns = ["score", "first", "second", "difference", "low", "high", "groups", "resamples"]
     return pd.DataFrame(rows, columns=columns)

@@ -43,12 +43,12 @@ def write_judgement(results: FoldResults, params: Params) -> pd.DataFrame:
     write_csv(folder / "selection.csv", read_selection(results.folds["fold"].tolist()))
 
     wanted = rules(params.thresholds.sensitivity, params.thresholds.specificity)
-    found = decisions(predictions, params.search.miss_cost, wanted)
+    found = decisions(predictions, params.search.miss_cost, wanted, clusters)
     write_json(paths.DECISIONS["crossval"], found)
     regression = read_controls(results.folds["fold"].tolist())
     regression = regression[regression["control"] == paths.REGRESSION]
     if len(regression):
-        write_json(paths.DECISIONS["controls"], decisions(regression, params.search.miss_cost, wanted))
+        write_json(paths.DECISIONS["controls"], decisions(regression, params.search.miss_cost, wanted, clusters))
     write_csv(folder / "thresholds.csv", thresholds_table(predictions, found))
     judged, valid = calibration_table(predictions, found)
     abnormal = (valid["label"] == ABNORMAL).to_numpy()
