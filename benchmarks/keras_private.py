@@ -1,6 +1,6 @@
-"""What each use of Keras' private API is worth against stock Keras: below 1.2 ×, a use goes.
+"""The speed-up of each use of Keras' private API over stock Keras; uses below 1.2 × are removed.
 
-Where a use only reads a model's graph, Keras has no public way, and nothing is compared.
+Uses that only read a model's graph have no public alternative and are not compared.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ SIZE, BATCH, STEPS, TURNS = 160, 16, 6, 5
 
 
 def one_kernel(folder: Path, scale: Scale) -> dict[str, Any]:
-    """Training steps a second of whole networks, batch normalisation spelt out and as one kernel, by turns."""
+    """Training steps per second of whole networks, with stock batch normalisation and as one kernel, in turns."""
     from material import network, pixels, splits
 
     from glaucoma.model import batch_norm
@@ -37,7 +37,7 @@ def one_kernel(folder: Path, scale: Scale) -> dict[str, Any]:
 
 
 def one_vector(folder: Path, scale: Scale) -> dict[str, Any]:
-    """Seconds until the first step of a whole EfficientNetB0 is done, Keras' Adam and ours by turns."""
+    """Seconds until the first step of a whole EfficientNetB0 is done, with Keras' Adam and ours in turns."""
     from material import network, pixels, splits
     from obvious import PLAIN
 
@@ -54,7 +54,7 @@ def one_vector(folder: Path, scale: Scale) -> dict[str, Any]:
 
 
 def untuned(folder: Path, scale: Scale) -> dict[str, Any]:
-    """Seconds of 20 epochs of a head, each with a prediction, on data sets that TensorFlow tunes and not."""
+    """Seconds of 20 epochs of a head, each with a prediction, on data sets with and without TensorFlow's tuning."""
     import numpy as np
 
     from glaucoma.model.batches import Batches
@@ -85,7 +85,7 @@ def _steps(
     within: Callable[[Any], AbstractContextManager] = lambda _: nullcontext(),
     optimizer: Callable[[], Any] | None = None,
 ) -> Callable[[], None]:
-    """An epoch of `train` by every layer of `model`; the first one compiles."""
+    """A function that trains every layer of `model` for an epoch; the first call compiles."""
     from glaucoma.model.batches import Batches
     from glaucoma.model.optimizers import make_optimizer
 
@@ -106,7 +106,7 @@ def _seconds(work: Callable[[], None]) -> float:
 
 
 def measure(folder: Path, scale: Scale) -> list[Row]:
-    """A row for each use that is there for speed."""
+    """A row for each use that serves speed."""
     if not scale.tiny:
         scale = replace(scale, images=600, train=BATCH * STEPS, size=SIZE)
     parts = {part.__name__: part for part in (one_kernel, one_vector, untuned)}

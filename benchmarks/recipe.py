@@ -49,7 +49,7 @@ Predictions = dict[str, pd.DataFrame]  # by split
 
 @dataclass
 class Material:
-    """A folder of photographs: its folds, and pixels and features as they are asked for."""
+    """A folder of photographs: its folds, and pixels and features on demand."""
 
     root: Path
     state: Path
@@ -68,7 +68,7 @@ class Material:
         self.dataset = Dataset(np.empty(0), table.sort_values(["fold", "split", "image"], ignore_index=True))
 
     def pixels(self, crop: str, size: int) -> np.ndarray:
-        """uint8 (images, size, views · size, 3), kept in `state`."""
+        """uint8 (images, size, views · size, 3), cached in `state`."""
         file = self.state / f"{crop}-{size}.npy"
         if not file.is_file():
             loaded = [
@@ -78,14 +78,14 @@ class Material:
         return np.load(file, mmap_mode="r")
 
     def features(self, crop: str, size: int, flips: str, weights: str = "imagenet") -> tuple[np.ndarray, int]:
-        """As `feature_trunk` gives them, (images, flips, views · features); and how many of a view's are of the top."""
+        """Features of `feature_trunk`, (images, flips, views · features), and the number of a view's top features."""
         fresh(SEED)
         trunk = feature_trunk(build_backbone(LITE, size, weights, len(views_of(crop))), LITE, flips)
         (found,) = activations(trunk, self.pixels(crop, size), self.state / "activations")
         return np.asarray(found), 1280
 
     def tables(self, of: Callable[[dict], dict[str, np.ndarray]]) -> Predictions:
-        """Predictions of every fold by a function from its splits to log-odds by split."""
+        """Predictions for every fold; `of` maps a fold's splits to log-odds by split."""
         parts: dict[str, list[pd.DataFrame]] = {split: [] for split in SPLITS}
         for fold in self.dataset.folds:
             splits = self.dataset.fold(fold)
@@ -109,7 +109,7 @@ def regression(
     depths: str = "several",
     weights: str = "imagenet",
 ) -> Predictions:
-    """The recipe, or one that differs from it in a lever; `depths`: several | top (maxima) | average (of the top)."""
+    """The recipe or a variant of it; `depths`: several | top (maxima) | average (of the top)."""
     if depths == "average":
         fresh(SEED)
         backbone = build_backbone(LITE, size, weights, len(views_of(crop)))
@@ -137,7 +137,7 @@ Lever = tuple[str, str, Callable[[], Predictions]]
 
 
 class Networks:
-    """Linear probe, then the last 20 layers, then all of them, each from the one before; one crop."""
+    """Linear probe, then the last 20 layers, then all layers, each starting from the previous; one crop."""
 
     HEAD = Trial(lr=1e-3, optimizer="adam", batch_size=16, epochs=20, precise_bn=True)
     LAST = HEAD.model_copy(update={"lr": 1e-4, "epochs": 10})
@@ -148,7 +148,7 @@ class Networks:
         self.pixels = material.pixels(crop, size)
 
     def of(self, steps: Sequence[tuple[Cutter, Trial]], augment: Augment | None = None) -> Predictions:
-        """Predictions after the last of some steps; `augment` changes images in that one."""
+        """Predictions after the last of several steps; `augment` applies to that step."""
         found = {}
         for fold in self.material.dataset.folds:
             network, splits = self._start(), self.material.dataset.fold(fold)
@@ -165,7 +165,7 @@ class Networks:
         return self.material.tables(lambda _: next(turn))
 
     def by(self, make_optimizer: Callable[[], keras.optimizers.Optimizer]) -> Predictions:
-        """Every layer after the head, by an optimizer that the pipeline doesn't have."""
+        """Train every layer after the head, with an optimizer that the pipeline does not offer."""
         found = {}
         for fold in self.material.dataset.folds:
             network, splits = self._start(), self.material.dataset.fold(fold)
@@ -192,7 +192,7 @@ class Networks:
         return build_network(backbone, dropout=0.2, seed=SEED)
 
     def levers(self) -> Iterator[tuple[str, Callable[[], Predictions]]]:
-        """What is trained and how, and what gives its predictions."""
+        """Pairs of a description and a function that returns the predictions."""
         head, last, whole = (cut_head, self.HEAD), (last_20, self.LAST), (cut_all, self.ALL)
 
         def other(**values: Any) -> Callable[[], Predictions]:
@@ -219,12 +219,12 @@ COLOUR = Augment(flip="both", rotation=15, zoom=0.1, brightness=0.1, contrast=0.
 
 
 def weight_decay() -> keras.optimizers.Optimizer:
-    """Decoupled from the gradient (Loshchilov and Hutter 2019)."""
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019)."""
     return keras.optimizers.AdamW(1e-4, weight_decay=0.05)
 
 
 def averaged_weights() -> keras.optimizers.Optimizer:
-    """At the end the weights are their moving average over the steps."""
+    """Adam whose final weights are a moving average over the steps."""
     return keras.optimizers.Adam(1e-4, use_ema=True, ema_momentum=0.95)
 
 
@@ -234,7 +234,7 @@ def last_20(network: keras.Model) -> Cut:
 
 
 def scale_and_shift(network: keras.Model) -> Cut:
-    """Every layer runs as in training, and of the backbone only batch normalisation learns."""
+    """Run every layer in training mode; in the backbone, only batch normalisation is trained."""
     cut, layers = cut_all(network), network.layers
     head = next(i for i, layer in enumerate(layers) if layer.name == HEAD[0])
     for layer in layers[:head]:
@@ -257,7 +257,7 @@ Lever = tuple[str, str, Callable[[], Predictions]]
 
 
 def levers(material: Material, *, deep: bool) -> Iterator[Lever]:
-    """Every lever: its group, what it is, and what gives its predictions; the recipe first."""
+    """Every lever: group, description and a function that returns the predictions; the recipe first."""
 
     def of(*args: Any, **values: Any) -> Callable[[], Predictions]:
         return partial(regression, material, *args, **values)

@@ -1,4 +1,4 @@
-"""A hundred files that are no sound photographs: each is named, or read as what it shows, and none stops the rest."""
+"""A hundred damaged or unusual files: each is reported or read correctly, and none stops the others."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def broken() -> Iterator[tuple[str, bytes]]:
 
 
 def odd() -> Iterator[tuple[str, bytes]]:
-    """Files that are unusual and yet photographs."""
+    """Unusual files that are photographs."""
     eye = photograph(1, size=SIDE)
     frames = [photograph(seed, size=SIDE) for seed in (2, 3)]
     for form in ("GIF", "WEBP", "PNG", "TIFF"):

@@ -1,4 +1,4 @@
-"""The report page, the model card and the checklist, in a project whose folds and search are small but real files."""
+"""The report page, the model card and the checklist, in a project with small but real files of folds and a search."""
 
 import re
 import shutil
@@ -35,7 +35,7 @@ def bare(root: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project with a summary of three folds, one search and a finding whose text is hostile."""
+    """A project with a summary of three folds, one search and a finding with malicious text."""
     root = bare(tmp_path_factory.mktemp("page"))
     for number in range(3):
         fold(number, root)
@@ -209,7 +209,7 @@ def test_pages_name_the_model_that_the_folds_have_and_how_it_was_trained(tmp_pat
 
 @pytest.fixture(scope="module")
 def opened(made: Path) -> Iterator[Callable[..., Page]]:
-    """Opens the page in a Chromium of this machine at a width in pixels; it has no network, and a complaint fails."""
+    """Opens the page in this machine's Chromium at a width in pixels, without a network; console messages fail."""
     if CHROMIUM is None:
         pytest.skip("no Chromium is installed")
     troubles: list[str] = []

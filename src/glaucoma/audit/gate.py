@@ -1,4 +1,4 @@
-"""The audit: every distinct image is decoded, every check is run, and what nobody waived stops the pipeline."""
+"""The audit: decode every distinct image, run every check, stop the pipeline for errors that are not waived."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ from glaucoma.photos.quality import complaints
 __all__ = ["Findings", "audit", "examine", "gate", "remedy", "told", "write"]
 
 CHECKS = {**LISTED_CHECKS, **PHOTOGRAPH_CHECKS, **SHORTCUT_CHECKS}
-DESCRIBING = ("copies", "class_balance", "source_balance")  # find nothing wrong, and are no counts
+DESCRIBING = ("copies", "class_balance", "source_balance")  # descriptive checks, without counts of problems
 SEVERITIES = ("error", "warning", "info")
-SHOWN = 2  # findings of a kind, on the screen
-NEARLY = 0.95  # correlation of structure that equal pixels have at least, whatever a decoder's shortcut rounds
+SHOWN = 2  # findings of a kind that are printed
+NEARLY = 0.95  # least correlation of structure for equal pixels, despite rounding in fast decoding
 
 
 @dataclass(frozen=True)
 class Findings:
-    """All that an audit found.
+    """The result of an audit.
 
     Attributes:
         found: in the order of the checks.
@@ -58,7 +58,7 @@ class Findings:
 
     @property
     def errors(self) -> list[Finding]:
-        """Errors that nobody waived."""
+        """Errors that are not waived."""
         return [one for one in self.found if one.severity == "error" and one.finding not in self.waived]
 
     def table(self) -> pd.DataFrame:
@@ -70,9 +70,9 @@ class Findings:
         return table
 
     def metrics(self) -> dict[str, int | float | str | None]:
-        """Findings by name (0 where none), unwaived errors, warnings, waived errors and which, images seen, dropped.
+        """Counts by finding (0 if none), unwaived errors, warnings, waived errors and their names, images, dropped.
 
-        And the probe that tells the label best, with its AUROC; None where none could be tried.
+        Also the probe that predicts the label best, with its AUROC; None if no probe could be run.
         """
         by_name = Counter(one.finding for one in self.found if one.severity != "info")
         tried = self.probes[(self.probes["target"] == "label") & (self.probes["skipped"] == "")]
@@ -94,16 +94,16 @@ class Findings:
 
 
 def audit(index: pd.DataFrame, root: Path, params: Params, kept: Path | None = None) -> Findings:
-    """Look for what would make a score mislead.
+    """Check the data for problems that would make scores misleading.
 
     Args:
-        index: as `read_index` gives it.
+        index: from `read_index`.
         root: data.root.
-        params: `audit.waive`, `data.unreadable` and `data.max_megapixels` are read.
-        kept: file in which looks at images are kept, as `look_at` has it.
+        params: `audit.waive`, `data.unreadable` and `data.max_megapixels` are used.
+        kept: cache file of `look_at`.
 
     Raises:
-        ParamsError: `audit.waive` names no finding, or one that cannot be waived.
+        ParamsError: `audit.waive` has an unknown finding, or one that cannot be waived.
         DataError: an image changed since it was indexed.
     """
     _check_waived(params.audit.waive)
@@ -135,7 +135,7 @@ def write(findings: Findings, folder: Path, metrics_file: Path) -> Path:
 
 
 def examine(index: pd.DataFrame, root: Path, params: Params, kept: Path | None = None) -> Case:
-    """Decode every distinct image once: whether it can be read, what is wrong with it, which others it is a copy of."""
+    """Decode every distinct image once, to find unreadable and poor ones, copies and shortcuts."""
     limit = params.data.max_megapixels
     looks = look_at(index, root, "audit", max_megapixels=limit, kept=kept)
     images = distinct(index).set_index("image")
@@ -160,7 +160,7 @@ def examine(index: pd.DataFrame, root: Path, params: Params, kept: Path | None =
 
 
 def _same_pixels(links: pd.DataFrame, images: pd.DataFrame, root: Path, limit: float) -> list[bool]:
-    """Which linked images are equal in every pixel; only those that may be are decoded whole."""
+    """Which linked images are equal in every pixel; only candidates are decoded in full."""
     sizes = images[["width", "height"]].apply(tuple, axis=1)
     alike = [
         not row.mirrored and not row.turned and row.correlation > NEARLY and sizes[row.first] == sizes[row.second]
@@ -181,10 +181,10 @@ def _same_pixels(links: pd.DataFrame, images: pd.DataFrame, root: Path, limit: f
 
 
 def told(findings: Findings, table_file: Path) -> str:
-    """What was found on one screen: the gravest first, of each kind the first 2 and what to do, so that none hides."""
+    """The findings on one screen: the most serious first, of each kind the first `SHOWN` and the remedy."""
 
     def grave(one: Finding) -> tuple[int, bool]:
-        # What gives the label away misleads more than copies within a split do
+        # Shortcuts mislead more than copies within a split
         return SEVERITIES.index(one.severity), one.finding != "shortcut"
 
     by_name: dict[tuple[str, str], list[Finding]] = {}
@@ -200,10 +200,10 @@ def told(findings: Findings, table_file: Path) -> str:
 
 
 def gate(findings: Findings, table_file: Path) -> None:
-    """Stop for errors that nobody waived.
+    """Stop the pipeline for errors that are not waived.
 
     Raises:
-        AuditError: all of them by name, the first 20 of each in full.
+        AuditError: there are such errors; it lists all by name and the first 20 of each in full.
     """
     errors = findings.errors
     if not errors:
@@ -214,14 +214,14 @@ def gate(findings: Findings, table_file: Path) -> None:
         some = [one for one in errors if one.finding == name]
         lines = listed([f"{one.where}: {one.message}" for one in some], most=20, rest=f", all in {table_file}")
         paragraphs.append(f"\n  {name}, {many(len(some), 'time')}:{lines}\n    → {some[0].remedy}")
-    raise AuditError(f"the audit found what would mislead:{''.join(paragraphs)}", remedy(findings))
+    raise AuditError(f"the audit found errors that make scores misleading:{''.join(paragraphs)}", remedy(findings))
 
 
 def remedy(findings: Findings) -> str:
-    """What can be done about the errors: mend the data, or accept by name those that can be accepted."""
+    """How to proceed: fix the data, or waive by name the errors that can be waived."""
     waivable = [name for name in dict.fromkeys(one.finding for one in findings.errors) if name not in UNWAIVABLE]
     accept = f", or accept {' and '.join(waivable)} by name under audit.waive in params.yaml" if waivable else ""
-    return f"mend the data{accept}"
+    return f"fix the data{accept}"
 
 
 def _check_waived(names: Sequence[str]) -> None:

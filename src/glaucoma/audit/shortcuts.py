@@ -1,4 +1,4 @@
-"""Checks of the audit on what a model could learn instead of the disease, and on who brings which class."""
+"""The audit's checks for shortcuts (what a model could learn instead of the disease) and class balance by source."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from glaucoma.photos.looks import Look
 
 __all__ = ["COLUMNS", "MODELS", "NAMED", "SHORTCUT_CHECKS", "probe_all", "strongest"]
 
-NAMED = "label by name"  # target of probes of what no model sees
-TOLD = 0.6  # AUROC; above, more than a weak hint
-# The disease itself changes the colours of the disc: on synthetic eyes that differ in nothing else, thumbnails reach
-# 0.75. From the file or the camera's border, nothing of the disease can be told.
+NAMED = "label by name"  # target of probes on names and folders, which no model sees
+TOLD = 0.6  # AUROC; above, more than a weak association
+# The disease itself changes the colours of the disc: on synthetic eyes without other differences, thumbnails reach
+# 0.75. The file and the camera's border contain nothing about the disease.
 TOLD_BY_PIXELS = 0.75
 CHANCE = 0.5
 PIXELS = ("colour", "thumbnail")
@@ -45,15 +45,16 @@ WORDS = {
     "name": "the pattern of file names",
     "folder": "the folder",
 }
-# Traits that follow from each other: one finding tells of all
+# Related traits: reported as one finding
 KIN = [("width", "height", "aspect", "resolution"), ("format", "file_size", "jpeg_quality"), PIXELS]
 
 
 def shortcut(case: Case) -> list[Finding]:
-    """Traits that tell the label, strongest first, one finding for those that follow from each other.
+    """Traits that predict the label, strongest first; related traits are one finding.
 
-    A warning (by the lower end) where it is not the disease; of names and folders, which no model sees, only a note. An
-    interval wholly below 0.5 is told as well: the trait goes with the label, in another way in each part of the data.
+    A warning (by the interval's lower end) unless the disease explains it; for names and folders, which no model sees,
+    only a note. An interval entirely below 0.5 is reported too: the trait is associated with the label, but differently
+    in each part of the data.
     """
     tried = case.probes[case.probes["skipped"] == ""]
     tried = tried[(tried["low"] > TOLD) | (tried["high"] < CHANCE)]
@@ -88,7 +89,7 @@ def _finding(row: pd.Series, names: list[str]) -> Finding:
 
 
 def source_balance(case: Case) -> list[Finding]:
-    """Images of each class by source, where there are several."""
+    """Images of each class by source, if there are several sources."""
     if "source" not in case.index or case.index["source"].nunique() < 2:
         return []
     images = case.index.drop_duplicates(["image", "condition", "source"])
@@ -111,22 +112,22 @@ SHORTCUT_CHECKS: dict[str, Callable[[Case], list[Finding]]] = {
 COLUMNS = ["target", "probe", "features", "n", "groups", "auroc", "low", "high", "skipped", "model", "told"]
 FOLDS = 5
 DEPTH = 3  # of the tree: enough for a range and a step
-FEWEST = 20  # groups of a class; with fewer, an interval is too wide to tell anything
+FEWEST = 20  # groups per class; with fewer, intervals are too wide to be useful
 
 
 def probe_all(index: pd.DataFrame, looks: Mapping[str, Look | str], clusters: Mapping[str, int]) -> pd.DataFrame:
-    """Try all probes on the distinct images that can be read and have one label.
+    """Run all probes on the distinct images that are readable and have one label.
 
     Args:
-        index: as `read_index` gives it.
-        looks: as `look_at` gives them.
+        index: from `read_index`.
+        looks: from `look_at`.
         clusters: each image's cluster, by content id.
 
     Returns:
-        `COLUMNS`, a row per probe, the same ones for any data: what is told (label, label by name, or source), from
-        what, number of features, images, independent groups, out-of-fold AUROC (of sources: the mean of each against
-        the rest) with its 95 % interval, why it was not tried ("" where it was), which model tells it better (linear:
-        a slope; tree: steps and ranges), and the trait of most images of one class in words, with counts.
+        `COLUMNS`, a row per probe, the same ones for any data: target (label, label by name, or source), trait, number
+        of features, images, independent groups, out-of-fold AUROC (of sources: mean of one against the rest) with its
+        95 % interval, why it was skipped ("" if not), the better model (linear: a slope; tree: steps and ranges), and a
+        description of the trait that separates the classes best, with counts.
     """
     images, sources, traits = _traits(index, looks, clusters)
     groups, abnormal = images["group"].to_numpy(), images["condition"].to_numpy() == "abnormal"
@@ -183,7 +184,7 @@ def _traits(
 
 
 def _probe(trait: Trait | None, classes: Mapping[str, np.ndarray], groups: np.ndarray) -> tuple:
-    """The cells of a row but the first two and the last; of `classes`, bool arrays, each is told from all others."""
+    """The cells of a row except the first two and the last; each of `classes`, bool, is predicted against the rest."""
     count, distinct = len(groups), len(set(groups))
     features = None if trait is None else trait.values
     width = 0 if features is None else int((features.std(axis=0) > 0).sum())
@@ -198,7 +199,7 @@ def _probe(trait: Trait | None, classes: Mapping[str, np.ndarray], groups: np.nd
         why = "all images are the same in it"
     if why:
         return width, count, distinct, np.nan, np.nan, np.nan, why, ""
-    # Of two classes, one told from the other is the other told from it
+    # With two classes, one against the rest is the same for both
     told = list(classes.values())[: 1 if len(classes) == 2 else None]
     each = {model: np.mean([_told(model, features, members, groups) for members in told], axis=0) for model in MODELS}
     model = max(each, key=lambda name: each[name][0])
@@ -212,10 +213,10 @@ MODELS = {
 
 
 def _told(name: str, features: np.ndarray, members: np.ndarray, groups: np.ndarray) -> tuple[float, float, float]:
-    """Out-of-fold AUROC and its interval, in which the images of a group count as one.
+    """Out-of-fold AUROC and its interval; the images of a group count as one.
 
-    The better of two models is reported: its interval is as wide as for two looks (Bonferroni). Rows are in the order
-    of content ids, which is random but always the same: no seed is needed.
+    The better of two models is reported, so the interval is corrected for two comparisons (Bonferroni). Rows are in the
+    order of content ids, which is random but fixed, so no seed is needed.
     """
     method = "decision_function" if name == "linear" else "predict_proba"
     parts = StratifiedGroupKFold(FOLDS)

@@ -1,4 +1,4 @@
-"""Run a stage script as a command: flags, params, errors as sentences, exit codes."""
+"""Run a stage script as a command: flags, params, readable errors, exit codes."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from glaucoma.base.params import load_params
 __all__ = ["command", "guarded"]
 
 DISK_FULL, INTERRUPTED = 7, 130
-COLLECT = (100_000, 20, 20)  # Python's 700 would look through a network that is being traced a hundred times
+COLLECT = (100_000, 20, 20)  # with Python's 700, tracing a network would trigger a hundred garbage collections
 
 
 def command(work: Callable[..., None], about: str, **flags: dict[str, Any]) -> None:
     """Parse the command line, load params.yaml, call `work(params, **flags)` and exit with its code.
 
     Args:
-        work: the stage's work; takes the params and one keyword argument per flag.
+        work: the stage's function; takes the params and one keyword argument per flag.
         about: the stage's description for `--help`.
         flags: argparse options by name, e.g. `fold={"type": int, "required": True}`.
     """
@@ -35,7 +35,7 @@ def command(work: Callable[..., None], about: str, **flags: dict[str, Any]) -> N
         parser.add_argument(f"--{name.replace('_', '-')}", **options)
     given = vars(parser.parse_args())
     params_file = given.pop("params")
-    gc.freeze()  # what the libraries made is here to stay
+    gc.freeze()  # the libraries' objects live until the end
     gc.set_threshold(*COLLECT)
     gc.enable()
     interrupts.install()
@@ -45,10 +45,10 @@ def command(work: Callable[..., None], about: str, **flags: dict[str, Any]) -> N
 
 
 def guarded(work: Callable[[], Any]) -> int:
-    """Call `work`; print a foreseen error as a sentence and return its exit code.
+    """Call `work`; print an expected error as a sentence and return its exit code.
 
     Returns:
-        0, the error's own code, 7 on a full disk, 130 on Ctrl-C. A whole number that `work` returns is passed on.
+        0, the error's own code, 7 for a full disk, 130 for Ctrl-C. An integer returned by `work` is passed on.
     """
     try:
         code = work()

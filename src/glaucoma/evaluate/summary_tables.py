@@ -1,4 +1,4 @@
-"""What the summary says beyond the folds' scores: intervals, thresholds, calibration, net benefit, failures."""
+"""Write the summary's tables: intervals, thresholds, calibration, net benefit, failures."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ __all__ = ["write_curves", "write_judgement", "write_ladder"]
 
 
 def write_judgement(results: FoldResults, params: Params) -> pd.DataFrame:
-    """Write metrics/intervals.json and, into reports/summary/, the tables of pooled predictions.
+    """Write metrics/intervals.json and the tables of pooled predictions in reports/summary/.
 
     Args:
         results: of the folds.
-        params: `seed`, `search.miss_cost` and `thresholds` are read.
+        params: `seed`, `search.miss_cost` and `thresholds` are used.
 
     Returns:
-        The intervals: columns estimand (`MEAN`, then `POOLED`), split (`valid` first, since `test` selects), score,
+        The intervals: columns estimand (`MEAN`, then `POOLED`), split (`valid` first, because `test` selects), score,
         value, low, high, n, groups, resamples, method.
     """
     clusters = read_clusters() if paths.INDEX.is_file() else {}
@@ -84,17 +84,17 @@ def write_curves(results: FoldResults) -> None:
 
 
 def write_ladder(results: FoldResults, params: Params) -> pd.DataFrame:
-    """Write cost_quality.csv: what each rung of the ladder costs, and how good it is on `valid`.
+    """Write cost_quality.csv: the cost of each rung of the ladder and its quality on `valid`.
 
     Args:
         results: of the folds.
-        params: `seed` and `crossval.model` are read.
+        params: `seed` and `crossval.model` are used.
 
     Returns:
-        The table, as `glaucoma.evaluate.ladder.cost_quality` gives it.
+        The table from `glaucoma.evaluate.ladder.cost_quality`.
 
     Raises:
-        DataError: a rung predicts other images than the folds.
+        DataError: a rung and the folds predict different images.
     """
     clusters = read_clusters() if paths.INDEX.is_file() else {}
     final = final_rung(params.crossval.model)
@@ -105,7 +105,7 @@ def write_ladder(results: FoldResults, params: Params) -> pd.DataFrame:
 
 
 def _intervals(results: FoldResults, seed: int, clusters: Mapping[str, str]) -> pd.DataFrame:
-    """Of both splits; metrics/intervals.json is written on the way, null where a score is not defined."""
+    """The intervals of both splits; also writes metrics/intervals.json, with null for undefined scores."""
     tables, told = [], {}
     for estimand, found_by in ((MEAN, mean_intervals), (POOLED, intervals)):
         told[estimand.replace(" ", "_")] = of = {}
@@ -126,7 +126,7 @@ def _intervals(results: FoldResults, seed: int, clusters: Mapping[str, str]) -> 
 
 
 def _about(predictions: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """Predictions with what is known of each image, and the columns to look at them by."""
+    """Predictions joined with each image's attributes, and the columns to group them by."""
     by = ["source"]
     if paths.INDEX.is_file():
         known = distinct(read_index(paths.INDEX))

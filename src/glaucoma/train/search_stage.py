@@ -1,4 +1,4 @@
-"""A search stage from its inputs to its files: stage 1 (head), stage 2 (end of the backbone), stage 3 (everything)."""
+"""Run a search stage: stage 1 (head), stage 2 (end of the backbone), stage 3 (every layer)."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ __all__ = [
     "with_head",
 ]
 
-TOP = 5  # trials that the report shows
+TOP = 5  # trials that are shown
 
 
 @held()
 def stage1(params: Params, jobs: int | None = None) -> None:
-    """Search with all of the backbone frozen; only the head learns."""
+    """Search with the whole backbone frozen: only the head is trained."""
     fresh(params.seed)
     network = with_head(load_model(paths.BACKBONE), params.head, params.seed)
     search_stage("stage1", params, network, jobs)
@@ -67,20 +67,20 @@ def stage3(params: Params, jobs: int | None = None) -> None:
 
 
 def with_head(backbone: keras.Model, head: Head, seed: int) -> keras.Model:
-    """The network that params ask for, on a backbone."""
+    """A backbone with the configured head."""
     return build_network(backbone, dropout=head.dropout, blocks=head.blocks, seed=seed)
 
 
 def search_stage(name: str, params: Params, network: keras.Model, jobs: int | None = None) -> Snapshot:
-    """Train the grid of stage `name` from `network`, and write its model, metrics, tables, figures and timings.
+    """Train the grid of stage `name` from `network`, and write its model, metrics, tables and timings.
 
-    How many runs are trained at a time changes no result; None leaves it to the environment (`search.pool`).
+    Results do not depend on `jobs`, the number of parallel runs; None leaves it to the environment (`train.pool`).
 
     Returns:
-        What the winner ended with; `network` has its weights.
+        The winner's final state; `network` has its weights.
 
     Raises:
-        DataError: the search fold cannot be trained on.
+        DataError: the search fold is unusable for training.
         TrainingError: every trial failed.
     """
     splits = dataset().fold(params.search.fold)
@@ -137,13 +137,13 @@ def dataset() -> Dataset:
 
 
 def likeness(train: Split) -> dict:
-    """What the images that a model learns from look like, for its card; empty where they are too few to tell."""
+    """Statistics of the training images' appearance, for the model card; empty if there are too few images."""
     found = learn(dataset().pixels, train.rows)
     return {"likeness": found.as_dict()} if found else {}
 
 
 def model_card(params: Params, about: dict, model: str = "final") -> dict:
-    """What must be known beside a model's weights to use it and to make it again; `model4` and `model5` differ."""
+    """The metadata needed to use and reproduce a model; `model4` and `model5` have their own sections of params."""
     section = getattr(params, model) if model in paths.FREE else params
     after_stage2 = about.get("stage") in ("stage2", "stage3") or about.get("warm_start", "none") != "none"
     return {
@@ -171,10 +171,10 @@ BATCH = 16  # images per inference step
 def free_model(params: Params, model: str, jobs: int | None = None) -> None:
     """Search the grid of section `model` with every layer trained, from its backbone's weights.
 
-    The winner's predictions and cost are kept for the summary, which sets them beside the other rungs'.
+    The winner's predictions and cost are written for the summary, which compares them with the other rungs.
 
     Raises:
-        WeightsError: the weights cannot be had or do not fit.
+        WeightsError: the weights are not available or do not fit.
     """
     network = free_network(params, model)
     winner = search_stage(model, params, network, jobs)
@@ -194,10 +194,10 @@ def free_model(params: Params, model: str, jobs: int | None = None) -> None:
 
 
 def free_network(params: Params, name: str) -> keras.Model:
-    """The untrained network of `model4` or `model5`, its backbone with the weights that its section names.
+    """The untrained network of `model4` or `model5`, with the backbone weights of its section.
 
     Raises:
-        WeightsError: the weights cannot be had or do not fit.
+        WeightsError: the weights are not available or do not fit.
     """
     fresh(params.seed)
     own, views = getattr(params, name), len(views_of(params.data.crop))
