@@ -38,6 +38,23 @@ def test_a_better_run_is_called_better_and_an_equal_one_is_not(tmp_path, monkeyp
     assert "no difference beyond chance" in said
 
 
+def test_the_markdown_of_a_comment_has_the_verdict_the_table_and_nothing_that_a_name_could_forge(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    write_csv("poor.csv", predictions(0.5))
+    write_csv("a|b <img> @all.csv", predictions(0.1))
+    assert glaucoma("compare", "poor.csv", "a|b <img> @all.csv", "--markdown") == 0
+    verdict, _, head, rule, *rest = capsys.readouterr().out.splitlines()
+    assert verdict.startswith("**The second is better in sensitivity, specificity, auroc")
+    assert head.count("|") == rule.count("|") == 6
+    rows = [line for line in rest if line.startswith("|")]
+    assert [row.split(" | ")[0].strip("| ") for row in rows][:3] == ["sensitivity", "specificity", "auroc"]
+    assert all(row.count("|") == 6 for row in rows)
+    assert any("[+0." in row for row in rows)
+    assert r"poor.csv → a\|b \<img\> \@all.csv: 120 valid images" in "\n".join(rest)
+
+
 def folds(*, offset: float, gain: float, seed: int, number: int = 6, images: int = 40):
     """Two runs on the same images and folds; the second run's log-odds have their own offset per fold."""
     import pandas as pd

@@ -214,7 +214,9 @@ def test_an_overlay_has_the_photographs_size_and_is_brightest_where_it_is_hottes
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_the_stage_explains_the_worst_errors_and_measures_where_the_disc_is_known(learnt, tmp_path, monkeypatch, known):
+def test_the_stage_explains_errors_and_examples_and_measures_where_the_disc_is_known(
+    learnt, tmp_path, monkeypatch, known
+):
     monkeypatch.chdir(tmp_path)
     pixels, abnormal, spots = planted(12, 8)
     images = [f"{i:x}" * 64 for i in range(12)]
@@ -226,6 +228,7 @@ def test_the_stage_explains_the_worst_errors_and_measures_where_the_disc_is_know
     save_model(learnt, paths.fold_files(0)["model"], {})
     worst = pd.DataFrame({"error": "false negative", "rank": [1, 2], "fold": 0, "image": images[:2]})
     write_csv(paths.SUMMARY / "worst.csv", worst)
+    write_csv(paths.SUMMARY / "examples.csv", pd.DataFrame({"fold": 0, "image": images[1:3]}))
     params = params_for(tmp_path / "photographs")
     if known:  # of abnormal ones; photographs are twice the network's input size
         y, x = (2 * np.array([spot.nonzero()[axis].mean() + 0.5 for spot in spots[abnormal]]) for axis in (0, 1))
@@ -238,7 +241,7 @@ def test_the_stage_explains_the_worst_errors_and_measures_where_the_disc_is_know
         files = [paths.METRICS / "explain.json", *sorted(paths.EXPLAIN.iterdir())]
         written.append({file.name: file.read_bytes() for file in files})
     assert written[0] == written[1]
-    assert len([name for name in written[0] if name.endswith(".png")]) == 2
+    assert len([name for name in written[0] if name.endswith(".png")]) == 3
     if known:
         assert metrics["images"] == 6
         assert metrics["heat_on_disc"] > 2 * metrics["disc_area"]

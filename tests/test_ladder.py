@@ -13,7 +13,7 @@ from test_summary import fold
 from glaucoma.base import paths
 from glaucoma.base.errors import DataError
 from glaucoma.base.files import read_csv, write_csv, write_json
-from glaucoma.evaluate.ladder import RUNGS, cheapest, cost_quality, ladder_lines, read_costs, read_ladder
+from glaucoma.evaluate.ladder import RUNGS, cheapest, cost_quality, final_rung, ladder_lines, read_costs, read_ladder
 from glaucoma.evaluate.over_folds import mean_differences
 from glaucoma.evaluate.summary import read_folds
 from glaucoma.report.score_figures import ladder_figure
@@ -72,6 +72,20 @@ def test_the_cheapest_rung_that_is_shown_not_to_be_worse_is_named_and_the_regres
     assert cheapest(slower)["rung"] == "stage1"
     untimed = judged(predictions({"regression": 2.0, "stage1": 2.0}), {"stage1": 3.0})
     assert cheapest(untimed)["rung"] == "regression"
+
+
+def test_a_regression_that_the_folds_have_is_not_called_a_network():
+    table = judged(
+        predictions({"regression": 2.0, "folds_regression": 2.0}), {"regression": 2.0, "folds_regression": 5.0}
+    )
+    assert cheapest(table)["rung"] == "regression"
+    assert "C and flips of the folds' own regression gain 0.01 at most" in ladder_lines(table)[1]
+    table = judged(
+        predictions({"regression": 1.0, "folds_regression": 3.0}), {"regression": 2.0, "folds_regression": 5.0}
+    )
+    assert "glaucoma predict crossval" in ladder_lines(table)[1]
+    assert "network" not in ladder_lines(table)[0]
+    assert [final_rung(model) for model in ("final", "regression", "model4")] == ["final", "folds_regression", "model4"]
 
 
 def test_what_the_images_leave_open_is_said_and_not_chosen():
@@ -169,6 +183,9 @@ def test_every_rung_that_the_run_has_is_read_with_its_costs(run):
     assert read_costs([0, 1]).set_index("rung").loc["model4", "seconds"] == 70.0
     named = read_ladder(read_folds([0, 1]), "model4")  # its folds are the final networks; its search is left out
     assert "final" not in set(named["rung"])
+    of_regressions = set(read_ladder(read_folds([0, 1]), "folds_regression")["rung"])
+    assert {"regression", "folds_regression"} < of_regressions
+    assert "final" not in of_regressions
     assert (named["rung"] == "model4").sum() == (run["split"] == "valid").sum()
 
 

@@ -150,11 +150,11 @@ def test_files_scores_and_thresholds_keep_the_ranks(judged):
     found = read_json(paths.fold_files(0)["metrics"])["test"]
     assert (found["auroc"], found["specificity"]) == (1, 0)
     entry = decisions(judged, 1.0)
-    assert 39 < entry["pooled"]["thresholds"]["youden"] < 41
-    assert entry["pooled"]["probabilities"]["youden"] == 1
+    assert 39 < entry["folds"]["0"]["thresholds"]["youden"] < 41
+    assert entry["folds"]["0"]["probabilities"]["youden"] == 1
     rows = thresholds_table(judged, entry).set_index(["rule", "split"])
     assert (rows.loc[("youden", "valid"), ["sensitivity", "specificity"]] == 1).all()
-    assert entry["pooled"]["temperature"] > 20  # it was far too confident
+    assert entry["folds"]["0"]["temperature"] > 20  # it was far too confident
 
 
 def predicted(capsys, *words: object) -> pd.DataFrame:
@@ -189,12 +189,12 @@ def test_onnx_ranks_as_keras_does_and_decides_by_log_odds(folder, tmp_path, caps
 
     # the exported file also keeps a threshold between very high log-odds
     entry = {"thresholds": {"youden": 40.0}, "probabilities": {"youden": 1.0}}
-    entry |= {"temperature": None, "isotonic": None}
+    entry |= {"temperature": None, "platt": None, "at_bound": []}
     (tmp_path / "models/crossval").mkdir(parents=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path)
         save_model(load_model(model), paths.fold_files(0)["model"], {})
-        write_json(paths.SUMMARY / "decision.json", {"pooled": entry, "folds": {"0": entry}})
+        write_json(paths.SUMMARY / "decision.json", {"ensemble": None, "ensemble_of": "", "folds": {"0": entry}})
         kept = predicted(capsys, "crossval/fold0", *files(folder), "--threshold", "youden")
         assert set(kept["decision"]) == {"abnormal", "normal"}
         with pytest.raises(SystemExit):

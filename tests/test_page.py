@@ -52,8 +52,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         root / paths.CONTROLS / "predictions.csv",
         pd.concat([t.assign(fold=k) for k, t in enumerate(same)]).assign(control="regression_average"),
     )
-    chance = {"test_auroc": 0.7, "standard_error": 0.01, "at_chance": False}
-    write_json(root / paths.CONTROLS_METRICS, {"permuted_average": chance})
+    chance = {"test_auroc": 0.7, "standard_error": 0.01, "at_chance": False, "alarm_from": 0.55}
+    copies = {"pairs": 0, "images": 24, "alarm_below": 0.6, "dimension": 20.0}
+    write_json(root / paths.CONTROLS_METRICS, {"permuted_average": chance, "near_copies": copies})
     origin = {"name": "EfficientNetLite0", "origin": "ImageNet, from the package <b>", "licence": "Apache-2.0"}
     write_json(root / "models/stage3.json", {"sha256": "0" * 64, "versions": {"keras": "3"}, "backbone": origin})
     run_stage("summary", root)
@@ -123,7 +124,7 @@ def test_a_control_that_is_not_beaten_and_labels_that_taught_without_meaning_are
     text = (made / paths.PAGE).read_text()
     assert "regression_average: AUROC" in text
     assert "NOT BEATEN by the networks" in text
-    assert "score a mean AUROC of 0.700 instead of 0.5" in text
+    assert "Permutation check FAILED (the bookkeeping of splits)" in text
 
 
 def test_both_readings_of_the_published_confusions_are_on_the_page(made):

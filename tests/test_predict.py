@@ -134,8 +134,12 @@ def test_of_a_folder_hidden_files_are_left_and_links_to_nothing_named(folder, tm
 def test_the_table_says_what_the_threshold_does_on_valid(folder, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     abnormal, log_odds = np.array([True] * 4 + [False] * 4), logit([0.9, 0.8, 0.7, 0.2, 0.6, 0.3, 0.2, 0.1])
-    table = predictions_table([str(i) for i in range(8)], abnormal, log_odds=log_odds)
-    tables = [table.assign(split=split, patient="", source="") for split in ("test", "valid")]
+    abnormal, log_odds = np.tile(abnormal, 5), np.tile(log_odds, 5)
+    names = {split: [f"{split}{i}" for i in range(40)] for split in ("test", "valid")}
+    tables = [
+        predictions_table(names[split], abnormal, log_odds=log_odds).assign(split=split, patient="", source="")
+        for split in names
+    ]
     judged = {split: {**scores(abnormal, log_odds=log_odds), "contamination": 0.0} for split in ("test", "valid")}
     for fold in range(2):
         save_model(small.tiny_network(fold), paths.fold_files(fold)["model"], {"fold": fold})
@@ -146,12 +150,21 @@ def test_the_table_says_what_the_threshold_does_on_valid(folder, tmp_path, monke
     eye = folder / "eyes" / "eye0.png"
     assert predict("crossval/fold1", eye, "--threshold", 0.75) == 0
     footer = capsys.readouterr().out.splitlines()[-1]
-    assert "sensitivity 0.500 (2 of 4 abnormal), specificity 1.000 (4 of 4 normal)" in footer
+    assert "this model: sensitivity 0.500 (10 of 20 abnormal), specificity 1.000 (20 of 20 normal)" in footer
     assert predict("crossval", eye) == 0
-    footer = capsys.readouterr().out.splitlines()[-1]
-    assert "the 2 models separately, pooled" in footer
+    footer = capsys.readouterr().out
+    assert "the mean of those models that have not trained on a photograph (2 to 2 of them)" in footer
+    assert "calibration fitted on the mean of those models for 80 photographs" in footer
+    assert "flatters" not in footer
     assert predict("crossval", eye, "--threshold", "sensitivity_95") == 0
+    assert "chosen on these photographs, which flatters it" in capsys.readouterr().out
     whole = read_json(paths.SUMMARY / "decision.json")
+    none = {**whole, "ensemble": None, "ensemble_of": "there are only 3"}
+    write_json(paths.SUMMARY / "decision.json", none)
+    assert predict("crossval", eye, "--threshold", "youden") == 2
+    assert "no threshold youden for the mean of these models: there are only 3" in capsys.readouterr().err
+    assert predict("crossval", eye) == 0
+    assert "has no thresholds by name and no calibration: there are only 3" in capsys.readouterr().out
     older = {"pooled": {"thresholds": {"fixed": 0.5}}}
     write_json(paths.SUMMARY / "decision.json", older)
     assert predict("crossval", eye, "--threshold", "fixed") == 3
@@ -161,7 +174,7 @@ def test_the_table_says_what_the_threshold_does_on_valid(folder, tmp_path, monke
     said = capsys.readouterr().err
     assert "one of fixed, least_cost, sensitivity_95, specificity_95, youden" in said
     assert "for others, set `thresholds` in params.yaml" in said
-    assert "sensitivity 0.750 (6 of 8 abnormal), specificity 0.750 (6 of 8 normal)" in footer
+    assert "sensitivity 0.750 (30 of 40 abnormal), specificity 0.750 (30 of 40 normal)" in footer
     assert predict("crossval/fold1", eye, "--threshold", 0.75, "--format", "json") == 0
     row = json.loads(capsys.readouterr().out)[0]
     assert (row["valid_sensitivity"], row["valid_specificity"]) == (0.5, 1.0)

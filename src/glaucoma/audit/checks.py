@@ -51,8 +51,9 @@ class Case:
         drop_unreadable: whether unreadable images are left out (data.unreadable: drop).
         links: verified pairs of copies of a photograph, in descending order of similarity; columns `LINKS`.
         clusters: number of each readable image's photograph, by content id.
-        poor: defects of photographs: by content id, a sentence by name of the defect.
-        probes: from `probe_all`.
+        poor: what is wrong with a photograph, by content id, a sentence by its fault.
+        probes: what tells the label, as `probe_all` gives it.
+        trait: the one that tells it best, as `strongest` gives it.
     """
 
     index: pd.DataFrame
@@ -62,6 +63,7 @@ class Case:
     clusters: dict[str, int] = field(default_factory=dict)
     poor: dict[str, dict[str, str]] = field(default_factory=dict)
     probes: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=["skipped"]))
+    trait: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
 def unreadable(case: Case) -> list[Finding]:

@@ -13,7 +13,8 @@ import pandas as pd
 
 from glaucoma.audit.checks import CHECKS as LISTED_CHECKS
 from glaucoma.audit.checks import LINKS, PHOTOGRAPH_CHECKS, UNWAIVABLE, Case, Finding
-from glaucoma.audit.shortcuts import SHORTCUT_CHECKS, probe_all
+from glaucoma.audit.shortcuts import SHORTCUT_CHECKS, probe_all, strongest
+from glaucoma.base import paths
 from glaucoma.base.errors import AuditError, ParamsError, listed, many
 from glaucoma.base.files import write_csv, write_json
 from glaucoma.base.index import distinct
@@ -40,10 +41,11 @@ class Findings:
     Attributes:
         found: in the order of the checks.
         waived: names of findings the user accepts.
-        images: number of distinct images examined.
-        dropped: number of unreadable images that later stages leave out.
-        duplicates: pairs of copies of a photograph: `LINKS` and their `cluster`.
-        probes: from `probe_all`.
+        images: distinct images looked at.
+        dropped: unreadable images that the next stages leave out.
+        duplicates: pairs of images of one photograph: `LINKS` and the `cluster` they are part of.
+        probes: what tells the label, as `probe_all` gives it.
+        trait: the one that tells it best, as `strongest` gives it.
     """
 
     found: tuple[Finding, ...]
@@ -52,6 +54,7 @@ class Findings:
     dropped: int
     duplicates: pd.DataFrame
     probes: pd.DataFrame
+    trait: pd.DataFrame
 
     @property
     def errors(self) -> list[Finding]:
@@ -117,14 +120,16 @@ def audit(index: pd.DataFrame, root: Path, params: Params, kept: Path | None = N
         dropped=dropped,
         duplicates=duplicates,
         probes=case.probes,
+        trait=case.trait,
     )
 
 
 def write(findings: Findings, folder: Path, metrics_file: Path) -> Path:
-    """Write findings.csv, duplicates.csv and probes.csv into a folder, and the metrics; return the first's path."""
+    """Write findings.csv, duplicates.csv, probes.csv and shortcut.csv, and the metrics; returns the first's path."""
     write_csv(folder / "findings.csv", findings.table())
     write_csv(folder / "duplicates.csv", findings.duplicates)
     write_csv(folder / "probes.csv", findings.probes)
+    write_csv(folder / paths.SHORTCUT.name, findings.trait)
     write_json(metrics_file, findings.metrics())
     return folder / "findings.csv"
 
@@ -140,6 +145,7 @@ def examine(index: pd.DataFrame, root: Path, params: Params, kept: Path | None =
     links["same_pixels"] = _same_pixels(links, images, root, limit)
     seen = {image: one for image, one in looks.items() if isinstance(one, Look)}
     sizes = images[["width", "height"]]
+    probes = probe_all(index, looks, numbers)
     poor = {image: complaints(one.quality, *sizes.loc[image], params.data.image_size) for image, one in seen.items()}
     return Case(
         index,
@@ -148,7 +154,8 @@ def examine(index: pd.DataFrame, root: Path, params: Params, kept: Path | None =
         links=links[LINKS],
         clusters={image: numbers[image] for image in seen},
         poor={image: wrong for image, wrong in poor.items() if wrong},
-        probes=probe_all(index, looks, numbers),
+        probes=probes,
+        trait=strongest(index, looks, numbers, probes),
     )
 
 

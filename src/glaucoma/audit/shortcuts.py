@@ -21,7 +21,7 @@ from glaucoma.base.index import CONDITIONS
 from glaucoma.dataset.folds import groups_of
 from glaucoma.photos.looks import Look
 
-__all__ = ["COLUMNS", "NAMED", "SHORTCUT_CHECKS", "probe_all"]
+__all__ = ["COLUMNS", "MODELS", "NAMED", "SHORTCUT_CHECKS", "probe_all", "strongest"]
 
 NAMED = "label by name"  # target of probes on names and folders, which no model sees
 TOLD = 0.6  # AUROC; above, more than a weak association
@@ -129,15 +129,8 @@ def probe_all(index: pd.DataFrame, looks: Mapping[str, Look | str], clusters: Ma
         95 % interval, why it was skipped ("" if not), the better model (linear: a slope; tree: steps and ranges), and a
         description of the trait that separates the classes best, with counts.
     """
-    seen = [image for image, look in looks.items() if isinstance(look, Look)]
-    files = index[index["image"].isin(seen)].drop_duplicates("path")
-    files = files[files.groupby("image")["condition"].transform("nunique") == 1]
-    files = files.sort_values(["image", "path"], ignore_index=True)
-    files["group"] = groups_of(files, files["image"].map(clusters).to_numpy()) if len(files) else 0
-    images = files.drop_duplicates("image")
+    images, sources, traits = _traits(index, looks, clusters)
     groups, abnormal = images["group"].to_numpy(), images["condition"].to_numpy() == "abnormal"
-    sources = images["source"].to_numpy() if "source" in images else np.full(len(images), "")
-    traits = traits_of(images, [looks[image] for image in images["image"]], sources)
     label = {"abnormal": abnormal, "normal": ~abnormal}
     rows = []
     for name, trait in traits.items():
@@ -147,6 +140,47 @@ def probe_all(index: pd.DataFrame, looks: Mapping[str, Look | str], clusters: Ma
     each = {name: sources == name for name in sorted(set(sources))}
     told = _probe(traits["thumbnail"] if len(each) > 1 else None, each, groups)
     return pd.DataFrame([*rows, ("source", "thumbnail", *told, "")], columns=COLUMNS)
+
+
+def strongest(
+    index: pd.DataFrame, looks: Mapping[str, Look | str], clusters: Mapping[str, int], probes: pd.DataFrame
+) -> pd.DataFrame:
+    """The trait that tells the label best, of each image, for a baseline on the folds' own splits.
+
+    Args:
+        index: as `probe_all` takes it.
+        looks: the same.
+        clusters: the same.
+        probes: as it returns them.
+
+    Returns:
+        Columns image, probe, model, then the trait's values (0, 1, …). No rows where no probe was tried. The thumbnail
+        is left out: it is a baseline anyway, from what the network sees.
+    """
+    tried = probes[(probes["target"] == "label") & (probes["skipped"] == "") & (probes["probe"] != "thumbnail")]
+    if tried.empty:
+        return pd.DataFrame(columns=["image", "probe", "model"])
+    best = tried.loc[tried["auroc"].idxmax()]
+    images, _, traits = _traits(index, looks, clusters)
+    values = pd.DataFrame(traits[best["probe"]].values)
+    values.insert(0, "image", images["image"].to_numpy())
+    values.insert(1, "probe", best["probe"])
+    values.insert(2, "model", best["model"])
+    return values
+
+
+def _traits(
+    index: pd.DataFrame, looks: Mapping[str, Look | str], clusters: Mapping[str, int]
+) -> tuple[pd.DataFrame, np.ndarray, Mapping[str, Trait | None]]:
+    """The distinct images that can be read and have one label, with their group; where each is from; their traits."""
+    seen = [image for image, look in looks.items() if isinstance(look, Look)]
+    files = index[index["image"].isin(seen)].drop_duplicates("path")
+    files = files[files.groupby("image")["condition"].transform("nunique") == 1]
+    files = files.sort_values(["image", "path"], ignore_index=True)
+    files["group"] = groups_of(files, files["image"].map(clusters).to_numpy()) if len(files) else 0
+    images = files.drop_duplicates("image")
+    sources = images["source"].to_numpy() if "source" in images else np.full(len(images), "")
+    return images, sources, traits_of(images, [looks[image] for image in images["image"]], sources)
 
 
 def _probe(trait: Trait | None, classes: Mapping[str, np.ndarray], groups: np.ndarray) -> tuple:

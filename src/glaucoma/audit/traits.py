@@ -14,6 +14,7 @@ from sklearn.tree import DecisionTreeClassifier
 
 from glaucoma.base.errors import shown
 from glaucoma.base.index import CONDITIONS, SPLITS
+from glaucoma.photos.images import SUFFIXES
 from glaucoma.photos.looks import Look
 
 __all__ = ["BY_NAME", "LEAF", "SEEN", "Trait", "in_words", "traits_of"]
@@ -69,7 +70,8 @@ def traits_of(images: pd.DataFrame, looks: Sequence[Look], sources: Sequence[str
     jpeg = np.array([one.jpeg for one in looks])[:, None]
     thumbnails = np.stack([one.thumbnail for one in looks]).astype(float)
     sizes = [f"{w}×{h} px" for w, h in zip(images["width"], images["height"], strict=True)]
-    suffixes = [path.suffix.lower().replace(".jpeg", ".jpg").replace(".tiff", ".tif") for path in paths]
+    suffixes = [path.suffix.lower() if path.suffix.lower() in SUFFIXES else ".dcm" for path in paths]
+    suffixes = [suffix.replace(".jpeg", ".jpg").replace(".tiff", ".tif") for suffix in suffixes]
     quality = Trait(
         np.hstack([np.nan_to_num(jpeg), np.isnan(jpeg)]),  # being a JPEG or not is a trait too
         (_range("JPEGs of quality {}"), lambda low, high: "no JPEGs" if low else "JPEGs"),

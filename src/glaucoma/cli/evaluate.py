@@ -11,7 +11,7 @@ from glaucoma.base import paths
 from glaucoma.base.errors import DataError, TrainingError, listed, many
 from glaucoma.base.files import read_csv, read_json
 from glaucoma.base.params import load_params
-from glaucoma.evaluate.controls import control_lines
+from glaucoma.evaluate.controls import check_lines, control_lines
 
 __all__ = ["add"]
 
@@ -75,7 +75,8 @@ def _controls() -> None:
         TrainingError: shuffled labels score above chance.
     """
     try:
-        found = read_json(paths.CONTROLS_METRICS)["permuted_average"]
+        found = read_json(paths.CONTROLS_METRICS)
+        lines = check_lines(found)
         table = read_csv(paths.SUMMARY / "controls.csv")
     except FileNotFoundError as error:
         raise DataError(f"{error.filename} does not exist", "run `dvc repro summary`") from None
@@ -83,9 +84,7 @@ def _controls() -> None:
         raise DataError(f"the controls cannot be read: {error}", "make them again: `dvc repro -f controls`") from None
     print("means over the folds on valid; difference: networks minus baseline, with its 95 % interval")
     print(control_lines(table))
-    mean, error = found["test_auroc"], found["standard_error"]
-    taught = "not defined" if mean is None else f"AUROC {mean:.3f} ± {error:.3f} (standard error)"
-    if not found["at_chance"]:
-        what = f"shuffled labels score {taught}, expected 0.5: test contains images of train"
-        raise TrainingError(what, "look for the leak in reports/audit/findings.csv before you trust any score")
-    print(f"permutation check passed: shuffled labels score at chance ({taught})")
+    print("\n".join(lines))
+    if not found["permuted_average"]["at_chance"]:
+        remedy = "look for the leak in reports/audit/findings.csv before you trust any score"
+        raise TrainingError("shuffled labels score above chance: test contains images of train", remedy)

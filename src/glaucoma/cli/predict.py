@@ -22,6 +22,7 @@ THRESHOLDS = ("fixed", "youden", "sensitivity_95", "specificity_95", "least_cost
 HOMES = " and ".join(f"models/{home}" for home in paths.DECISIONS)
 WANTED = r"(sensitivity|specificity)_\d+(\.\d+)?"  # the per cent are those of `thresholds` in params.yaml
 FIXED = Threshold.of(0.5)
+JUDGED = ("valid_", "out_of_fold_")  # before a score of one model, and of the mean of several
 MODEL = "a .keras or .onnx file, a folder (ensemble), a name in models/, or REVISION:NAME for another revision"
 
 
@@ -30,7 +31,8 @@ def add(commands: argparse._SubParsersAction) -> None:
     about = "predict the probability of glaucoma for photographs; for research, not a medical device"
     more = (
         "An unreadable file is named and skipped; the exit code is then 3. Thresholds by name and the calibration "
-        f"(temperature) are fitted by `dvc repro summary` for the models in {HOMES}."
+        f"(temperature) are fitted by `dvc repro summary` for the models in {HOMES}, and for their mean where "
+        "enough photographs are predicted by two or more that have not trained on them."
     )
     predict = commands.add_parser("predict", help=about, description=f"{about[0].upper()}{about[1:]}. {more}")
     predict.add_argument("model", metavar="MODEL", help=MODEL)
@@ -79,7 +81,8 @@ def _predict(given: argparse.Namespace) -> int:
 
         explain = explainers(loaded)  # before the work, since other heads are refused
     found = predict_files(loaded, files, look=None if given.no_quality else lambda image: _quality(image, needed))
-    entry = _entry(models)
+    decisions = _decisions(models)
+    entry = _entry(models, decisions)
     table = _table(files, found, entry, limit)
     if not given.no_quality:
         table["warnings"] = _warnings(found)
@@ -87,10 +90,14 @@ def _predict(given: argparse.Namespace) -> int:
         rows = [row for row in range(len(files)) if row not in found.faults]
         written = explain_files(loaded, explain, files, rows, given.explain)
         print(f"{many(len(written), 'overlay')} written to {shown(given.explain)}/", file=sys.stderr)
-    judged = {} if entry is None else _judged(models, limit)
-    for score, (right, of, _) in judged.items():
-        table[f"valid_{score}"] = right / of if of else np.nan
-    _show(table, limit, given.format, given.out, "" if entry is None else _sentence(len(models), judged))
+    judged, where = (None, "") if decisions is None else _judged(models, limit)
+    for score, (right, of, _) in (judged or {}).items():
+        table[f"{JUDGED[len(models) > 1]}{score}"] = right / of if of else np.nan
+    said = "" if judged is None else _sentence(judged, where)
+    if decisions is not None:
+        chosen = given.threshold is not None and number(given.threshold) is None
+        said += _about(decisions, entry, len(models), chosen=chosen)
+    _show(table, limit, given.format, given.out, said)
     if not found.faults:
         return 0
     faults = [f"{shown(files[i])}: {why}" for i, why in sorted(found.faults.items())]
@@ -140,7 +147,8 @@ def by_name(threshold: str, models: list[Path]) -> Threshold:
     Raises:
         ParamsError: there is none.
     """
-    entry = _entry(models)
+    decisions = _decisions(models)
+    entry = _entry(models, decisions)
     limit = entry and entry["thresholds"].get(threshold)
     if entry and threshold not in entry["thresholds"]:
         remedy = (
@@ -149,15 +157,18 @@ def by_name(threshold: str, models: list[Path]) -> Threshold:
         raise ParamsError(f"no threshold {threshold} was fitted", remedy)
     if limit is None:
         remedy = f"give a number; names need `dvc repro summary` and a model in {HOMES}"
+        if decisions is not None and entry is None and len(models) > 1:
+            what = f"there is no threshold {threshold} for the mean of these models: {decisions['ensemble_of']}"
+            raise ParamsError(what, "give a number, or one model of them")
         raise ParamsError(f"there is no threshold {threshold} for this model", remedy)
     return Threshold(limit, entry["probabilities"][threshold])
 
 
-def _entry(models: list[Path]) -> dict[str, Any] | None:
-    """The thresholds and calibration fitted for these models: of the fold, or of all folds pooled; else None.
+def _decisions(models: list[Path]) -> dict[str, Any] | None:
+    """What `summary` fitted for the folder that these models are of; None where there is nothing.
 
     Raises:
-        DataError: they are of an older release.
+        DataError: it is of an older release.
     """
     from glaucoma.base.files import read_json
 
@@ -165,11 +176,17 @@ def _entry(models: list[Path]) -> dict[str, Any] | None:
     if home is None or not paths.DECISIONS[home].is_file():
         return None
     decisions = read_json(paths.DECISIONS[home])
-    if "probabilities" not in decisions["pooled"]:
-        what = f"{paths.DECISIONS[home]} is of an older release, whose thresholds are no log-odds"
-        raise DataError(what, "run `dvc repro summary`")
+    if "ensemble_of" not in decisions:
+        raise DataError(f"{paths.DECISIONS[home]} is of an older release", "run `dvc repro summary`")
+    return decisions
+
+
+def _entry(models: list[Path], decisions: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The thresholds and calibration of a fold's model, or of the mean of several; None where there are none."""
+    if decisions is None:
+        return None
     if len(models) > 1:
-        return decisions["pooled"]
+        return decisions["ensemble"]
     return decisions["folds"].get(models[0].stem.removeprefix("fold"))
 
 
@@ -219,13 +236,17 @@ def _quality(image: Image.Image, needed: int) -> str:
     return "; ".join(complaints(quality_of(image), *image.size, needed).values())
 
 
-def _judged(models: list[Path], limit: Threshold) -> dict[str, tuple[int, int, str]]:
-    """Count correct decisions on `valid`, on which neither the folds' models nor their thresholds were fitted.
+def _judged(models: list[Path], limit: Threshold) -> tuple[dict[str, tuple[int, int, str]], str]:
+    """Count correct decisions on images that taught these models nothing.
+
+    Of one model these are its fold's `valid`; of several, images that two or more of them have not trained on, decided
+    by the mean of those.
 
     Returns:
-        By score: correct ones, their total, and their class; empty if there are no predictions.
+        By score: correct ones, their total, and their class; empty if there are no predictions. And where, in words.
     """
     from glaucoma.evaluate.controls import read_controls
+    from glaucoma.evaluate.decisions import out_of_fold
     from glaucoma.evaluate.scores import ABNORMAL, NORMAL
     from glaucoma.evaluate.summary import read_folds
 
@@ -233,27 +254,46 @@ def _judged(models: list[Path], limit: Threshold) -> dict[str, tuple[int, int, s
         folds = [int(model.stem.removeprefix("fold")) for model in models]
         if _home(models) == "controls":
             told = read_controls(folds)
-            valid = told[(told["control"] == paths.REGRESSION) & (told["split"] == "valid")]
+            told = told[told["control"] == paths.REGRESSION]
         else:
-            valid = read_folds(folds).pooled("valid")
+            told = read_folds(folds).predictions
     except (DataError, ValueError):
-        return {}
-    abnormal, called = valid["label"] == ABNORMAL, valid["log_odds"] >= limit.log_odds
+        return {}, ""
+    if len(models) == 1:
+        told, where = told[told["split"] == "valid"], "on valid at this threshold, this model"
+    else:
+        told = out_of_fold(told)
+        counts = f"{told['models'].min()} to {told['models'].max()}" if len(told) else "none"
+        where = f"at this threshold, the mean of those models that have not trained on a photograph ({counts} of them)"
+    abnormal, called = told["label"] == ABNORMAL, told["log_odds"] >= limit.log_odds
     return {
         "sensitivity": (int((abnormal & called).sum()), int(abnormal.sum()), ABNORMAL),
         "specificity": (int((~abnormal & ~called).sum()), int((~abnormal).sum()), NORMAL),
-    }
+    }, where
 
 
-def _sentence(models: int, judged: dict[str, tuple[int, int, str]]) -> str:
+def _sentence(judged: dict[str, tuple[int, int, str]], where: str) -> str:
     if not judged:
-        return "scores of this threshold on valid are not known: run `dvc repro summary`\n"
+        return "scores of this threshold are not known: run `dvc repro summary`\n"
     shares = [
         f"{score} {right / of:.3f} ({right} of {of} {what})" if of else f"{score} not defined (no {what} image)"
         for score, (right, of, what) in judged.items()
     ]
-    whose = "this model" if models == 1 else f"the {models} models separately, pooled (not their mean)"
-    return f"on valid at this threshold, {whose}: {', '.join(shares)}\n"
+    return f"{where}: {', '.join(shares)}\n"
+
+
+def _about(decisions: dict[str, Any], entry: dict[str, Any] | None, models: int, *, chosen: bool) -> str:
+    """What is to be known of thresholds and calibration, a line each."""
+    from glaucoma.evaluate.decisions import bound_note
+
+    if models == 1:
+        notes = [bound_note(entry)] if entry else []
+    elif entry is None:
+        notes = [f"the mean of these models has no thresholds by name and no calibration: {decisions['ensemble_of']}"]
+    else:
+        notes = [f"calibration fitted on {decisions['ensemble_of']}", bound_note(entry)]
+        notes[:0] = ["the threshold was chosen on these photographs, which flatters it a little"] if chosen else []
+    return "".join(f"{note}\n" for note in notes if note)
 
 
 def _show(table: pd.DataFrame, limit: Threshold, form: str, out: Path | None, judged: str) -> None:
@@ -264,7 +304,7 @@ def _show(table: pd.DataFrame, limit: Threshold, form: str, out: Path | None, ju
     elif form == "json":
         text = table.to_json(orient="records", indent=2, force_ascii=False, double_precision=15) + "\n"
     else:
-        told = ["threshold", *(name for name in table if name.startswith("valid_"))]  # below the table, once
+        told = ["threshold", *(name for name in table if name.startswith(JUDGED))]  # below the table, once
         text = table.drop(columns=told).round(3).fillna("").to_string(index=False) + "\n"
         text += f"decision: abnormal where the probability is at least {limit.probability:.3g}"
         text += f" (log-odds {limit.log_odds:.3g})\n{judged}"

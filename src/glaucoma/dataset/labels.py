@@ -20,15 +20,15 @@ from glaucoma.base.index import ABNORMAL, CONDITIONS
 from glaucoma.dataset.beside import is_mask_name
 from glaucoma.dataset.spelling import ANSWERS, COLUMNS, IGNORE, LETTERS, condition_of, eye_of, plain
 from glaucoma.dataset.tables import read_cells
-from glaucoma.dataset.walk import is_image_name
-from glaucoma.photos.images import SUFFIXES
+from glaucoma.dataset.walk import is_image
+from glaucoma.photos.images import DICOM, SUFFIXES
 
 __all__ = ["UNUSED", "Labels", "Table", "find_labels", "find_tables", "read_labels", "understand"]
 
 TITLE = 10  # rows searched for the header
 OPTIONAL = ("patient", "eye", "source")
 UNUSED = "columns that are not used"
-NOT_AN_IMAGE = f"another suffix than {' '.join(sorted(SUFFIXES))}"
+NOT_AN_IMAGE = f"another suffix than {' '.join(sorted(SUFFIXES | DICOM))}"
 
 
 def find_labels(root: Path) -> Path | None:
@@ -263,7 +263,7 @@ def read_labels(tables: Sequence[Table], root: Path, images: Sequence[Path], cla
                 problem("without an image")
             elif image is None:
                 problem(f"whose image {fault}", shown(name))
-            elif not is_image_name(image.name):
+            elif not is_image(image):
                 problem(f"whose image has {NOT_AN_IMAGE}", shown(name))
             elif first.setdefault(image, (table, line)) != (table, line):
                 if first[image][0] is table:

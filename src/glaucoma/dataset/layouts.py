@@ -19,6 +19,7 @@ from glaucoma.base.index import CONDITIONS, SPLITS
 from glaucoma.base.progress import say
 from glaucoma.dataset.beside import is_mask_folder, is_mask_name, mask_looks
 from glaucoma.dataset.collections import COLLECTIONS, read_collection, recognise
+from glaucoma.dataset.headers import read_headers
 from glaucoma.dataset.labels import UNUSED, Table, find_labels, find_tables, read_labels, understand
 from glaucoma.dataset.listing import FOLD, Listing, class_folders, complain, set_masks_aside
 from glaucoma.dataset.people import with_people
@@ -67,6 +68,7 @@ def scan(root: Path, layout: str, classes: Mapping[str, str], patients: str = "a
         listing.leave_out([path for path in whole.images if path not in apart], "file", "outside the layout")
         listing.leave_out([path for path in whole.others if path not in apart], "file", "no image")
     listing.table["path"] = [path.relative_to(root).as_posix() for path in listing.table["path"]]
+    read_headers(listing, root, people=patients == "auto")
     _tell_people(listing, patients, root)
     for note in listing.notes:
         say(f"index: {note}")

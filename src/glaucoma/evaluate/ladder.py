@@ -1,7 +1,8 @@
 """Compare cost and quality: training time, inference speed and AUROC of each rung of the ladder.
 
-The rungs are the thumbnail, the regression on frozen features, each fold's stages 1 and 2 and its final network, and
-models 4 and 5 if they were trained. All are evaluated on the same held-out images (`valid`).
+The rungs are the thumbnail, the regression on frozen features, each fold's stages 1 and 2 and its final model, a
+network or a regression of its own, and models 4 and 5 where they were trained. All are judged on the same images, those
+that folds hold out (`valid`).
 """
 
 from __future__ import annotations
@@ -21,23 +22,40 @@ from glaucoma.evaluate.intervals import LEVEL, RESAMPLES, arrays, bounds, draws,
 from glaucoma.evaluate.summary import FoldResults
 from glaucoma.model.log_odds import with_log_odds
 
-__all__ = ["COLUMNS", "MARGIN", "RUNGS", "cheapest", "cost_quality", "ladder_lines", "read_costs", "read_ladder"]
+__all__ = [
+    "COLUMNS",
+    "MARGIN",
+    "RUNGS",
+    "cheapest",
+    "cost_quality",
+    "final_rung",
+    "ladder_lines",
+    "read_costs",
+    "read_ladder",
+]
 
 MARGIN = 0.01  # non-inferiority margin of AUROC for a cheaper rung
 RUNGS = {  # from the bottom up
     "thumbnail": "a regression on 7 × 7 pixels",
     "regression": "a regression on the frozen backbone's features",
+    "folds_regression": "the folds' own regression on them, as params.yaml has it",
     "stage1": "the head trained",
     "stage2": "the end of the backbone trained too",
     "final": "the final network",
     "model4": "every layer, deeper head",
     "model5": "every layer, larger backbone",
 }
-CONTROLS = {"thumbnail": "thumbnail", "regression_average": "regression"}  # the rung of a control, if it is one
+FOLDS_REGRESSION = "folds_regression"  # what crossval.model: regression makes the folds' final model
+CONTROLS = {"thumbnail": "thumbnail", "regression_average": "regression"}  # rung of each control that is one
 PREDICTED = ["fold", "image", "patient", "label", "log_odds"]
 COLUMNS = ["rung", "folds", "images", "seconds", "images_per_second", "auroc", "low", "high"]
 COLUMNS += ["difference", "difference_low", "difference_high", "verdict"]
 VERDICTS = BEST, EQUAL, OPEN, WORSE = "best", "not worse", "open", "worse"
+
+
+def final_rung(model: str) -> str:
+    """The rung of the folds' final model; `model` as `crossval.model` names it."""
+    return FOLDS_REGRESSION if model == "regression" else model
 
 
 def read_ladder(results: FoldResults, final: str = "final") -> pd.DataFrame:
@@ -45,14 +63,14 @@ def read_ladder(results: FoldResults, final: str = "final") -> pd.DataFrame:
 
     Args:
         results: of the folds.
-        final: name of the folds' final network: `final`, `model4` or `model5`.
+        final: the rung of the folds' final model, as `final_rung` gives it.
 
     Returns:
         Columns rung, fold, image, patient ("" if unknown), label, log_odds (of abnormal); the rungs of this run, in the
         order of `RUNGS`.
 
     Raises:
-        DataError: a rung and the folds' final networks predict different images.
+        DataError: a rung predicts other images than the folds' final models.
     """
     ours = results.pooled("valid")[PREDICTED]
     folds = ours["fold"].unique().tolist()
@@ -193,8 +211,12 @@ def ladder_lines(table: pd.DataFrame) -> list[str]:
     lines = [f"the cheapest rung that is shown not to be worse than the best by more than {MARGIN} on valid: {what}"]
     if chosen["rung"] != best["rung"]:
         lines[0] += f"; the best is {best['rung']}, AUROC {best['auroc']:.3f}{_cost(best)}"
+    own = FOLDS_REGRESSION in set(table["rung"])
     if chosen["rung"] == "regression":
-        lines.append(f"take it, by glaucoma predict controls PHOTOGRAPHS: training the network gains {MARGIN} at most")
+        gain = "C and flips of the folds' own regression gain" if own else "training the network gains"
+        lines.append(f"take it, by glaucoma predict controls PHOTOGRAPHS: {gain} {MARGIN} at most")
+    elif chosen["rung"] == FOLDS_REGRESSION:
+        lines.append("take it, by glaucoma predict crossval PHOTOGRAPHS: no network is trained for the folds")
     elif chosen["rung"] == "thumbnail":
         lines.append("a thumbnail is enough to tell the label here: look for a shortcut in the photographs first")
     left = table[(table["verdict"] == OPEN) & (table["folds"] == table["folds"].max())]
@@ -271,7 +293,7 @@ def _alike(table: pd.DataFrame, ours: pd.DataFrame, where: Path, stage: str) -> 
     both = [one[one["fold"].isin(table["fold"])].sort_values(keys)[keys].to_numpy().tolist() for one in (table, ours)]
     if both[0] != both[1]:
         remedy = "`dvc repro` makes it again" if stage == "crossval" else f"make it again: `dvc repro -f {stage}`"
-        raise DataError(f"{where} holds predictions of other images than the folds' networks", remedy)
+        raise DataError(f"{where} holds predictions of other images than the folds' models", remedy)
     return table
 
 

@@ -10,10 +10,12 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 import pandas as pd
+from sklearn.metrics import roc_curve
 
 from glaucoma.base.errors import DataError
 from glaucoma.evaluate.intervals import (
     RESAMPLES,
+    WITHOUT,
     arrays,
     draws,
     independent,
@@ -24,7 +26,9 @@ from glaucoma.evaluate.intervals import (
 )
 from glaucoma.evaluate.scores import SCORES, scores
 
-__all__ = ["differences", "fold_intervals", "mean_differences", "mean_intervals", "resampled_means"]
+__all__ = ["differences", "fold_intervals", "mean_differences", "mean_intervals", "mean_roc", "resampled_means"]
+
+MOST = 400  # false alarm rates of a mean ROC curve; more are thinned out
 
 
 def mean_intervals(
@@ -124,8 +128,8 @@ def differences(
         clusters: the photograph of each image that has copies, by content id.
 
     Returns:
-        A row per score: score, first, second, difference (second - first), low, high (95 %, percentiles; empty if
-        undefined or all resamples agree), groups, resamples (in which both are defined).
+        A row per score: score, first, second, difference (second - first), low, high (95 %, percentiles; empty where
+        not defined, where all resamples agree, and of `WITHOUT`), groups, resamples (in which both are defined).
     """
     both = pd.concat([first, second], ignore_index=True)
     if "patient" in both:
@@ -141,10 +145,51 @@ def differences(
     for name in SCORES:
         one, two = (float(found[name]) for found in means)
         apart = drawn[1][name] - drawn[0][name]
-        low, high = percentiles(apart) if two == two and one == one else (np.nan, np.nan)
+        known = two == two and one == one and name not in WITHOUT
+        low, high = percentiles(apart) if known else (np.nan, np.nan)
         rows.append((name, one, two, two - one, low, high, len(np.unique(groups)), int(np.isfinite(apart).sum())))
     columns = ["score", "first", "second", "difference", "low", "high", "groups", "resamples"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def mean_roc(predictions: pd.DataFrame) -> pd.DataFrame:
+    """The mean of the folds' ROC curves, by false alarm rate (vertical averaging: Fawcett, Pattern Recogn Lett 27:861).
+
+    The area below it is the mean of the folds' AUROCs; folds that lack a class are left out.
+
+    Args:
+        predictions: of one split; columns fold, label, log_odds.
+
+    Returns:
+        Columns false_alarms (1 - specificity) and sensitivity, from 0 to 1, none falling; a step up has two rows. Empty
+        where no fold has both classes.
+    """
+    curves = []
+    for _, part in predictions.groupby("fold", sort=True):
+        abnormal, log_odds = arrays(part)
+        if abnormal.any() and not abnormal.all():
+            curves.append(roc_curve(abnormal, log_odds, drop_intermediate=False)[:2])
+    if not curves:
+        return pd.DataFrame({"false_alarms": [], "sensitivity": []})
+    rates = np.unique(np.concatenate([rate for rate, _ in curves]).round(12))
+    if len(rates) > MOST:
+        rates = rates[np.linspace(0, len(rates) - 1, MOST).round().astype(int)]
+    ends = np.mean([_ends(rate.round(12), found, rates) for rate, found in curves], axis=0)  # (2, rates)
+    table = pd.DataFrame({"false_alarms": rates.repeat(2), "sensitivity": ends.T.ravel()})
+    return table.drop_duplicates(ignore_index=True)
+
+
+def _ends(rate: np.ndarray, found: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where a ROC curve comes from and where it goes to at these false alarm rates."""
+    own, first = np.unique(rate, return_index=True)
+    low, high = found[first], found[np.append(first[1:], len(rate)) - 1]
+    before = np.searchsorted(own, at, side="right") - 1
+    after = np.minimum(before + 1, len(own) - 1)
+    width = own[after] - own[before]
+    share = np.divide(at - own[before], width, out=np.zeros(len(at)), where=width > 0)
+    between = high[before] + share * (low[after] - high[before])
+    on = own[before] == at
+    return np.where(on, low[before], between), np.where(on, high[before], between)
 
 
 def _resampled(predictions: pd.DataFrame, weights: Iterable[np.ndarray]) -> dict[str, np.ndarray]:

@@ -16,13 +16,13 @@ from glaucoma.evaluate.calibration import reliability
 from glaucoma.evaluate.controls import read_controls
 from glaucoma.evaluate.decisions import METHODS, calibration_table, decision_curve, decisions, rules, thresholds_table
 from glaucoma.evaluate.intervals import arrays, intervals
-from glaucoma.evaluate.ladder import cost_quality, read_costs, read_ladder
-from glaucoma.evaluate.over_folds import mean_intervals
+from glaucoma.evaluate.ladder import cost_quality, final_rung, read_costs, read_ladder
+from glaucoma.evaluate.over_folds import mean_intervals, mean_roc
 from glaucoma.evaluate.scores import ABNORMAL, classification_report
 from glaucoma.evaluate.subgroups import qualities, subgroup_scores, worst_errors
 from glaucoma.evaluate.summary import MEAN, POOLED, SPLITS, FoldResults, read_selection
 
-__all__ = ["write_judgement", "write_ladder"]
+__all__ = ["write_curves", "write_judgement", "write_ladder"]
 
 
 def write_judgement(results: FoldResults, params: Params) -> pd.DataFrame:
@@ -43,12 +43,12 @@ def write_judgement(results: FoldResults, params: Params) -> pd.DataFrame:
     write_csv(folder / "selection.csv", read_selection(results.folds["fold"].tolist()))
 
     wanted = rules(params.thresholds.sensitivity, params.thresholds.specificity)
-    found = decisions(predictions, params.search.miss_cost, wanted)
+    found = decisions(predictions, params.search.miss_cost, wanted, clusters)
     write_json(paths.DECISIONS["crossval"], found)
     regression = read_controls(results.folds["fold"].tolist())
     regression = regression[regression["control"] == paths.REGRESSION]
     if len(regression):
-        write_json(paths.DECISIONS["controls"], decisions(regression, params.search.miss_cost, wanted))
+        write_json(paths.DECISIONS["controls"], decisions(regression, params.search.miss_cost, wanted, clusters))
     write_csv(folder / "thresholds.csv", thresholds_table(predictions, found))
     judged, valid = calibration_table(predictions, found)
     abnormal = (valid["label"] == ABNORMAL).to_numpy()
@@ -61,6 +61,26 @@ def write_judgement(results: FoldResults, params: Params) -> pd.DataFrame:
     write_csv(folder / "subgroups.csv", subgroup_scores(about, by, seed=params.seed, clusters=clusters))
     write_csv(folder / "worst.csv", worst_errors(about))
     return table
+
+
+def write_curves(results: FoldResults) -> None:
+    """Write what page and `dvc plots diff` draw of the folds' models on `valid`.
+
+    roc.csv has the mean of the folds' ROC curves, roc_controls.csv that of each control; calibrated.csv the share of
+    abnormal images by predicted probability, pooled over folds, empty tenths left out.
+
+    Raises:
+        DataError: the controls cannot be read.
+    """
+    valid = results.pooled("valid")
+    write_csv(paths.SUMMARY / "roc.csv", mean_roc(valid))
+    told = read_controls(results.folds["fold"].tolist())
+    parts = told[told["split"] == "valid"].groupby("control", sort=True)
+    tables = [pd.DataFrame(columns=["control", "false_alarms", "sensitivity"])]
+    tables += [mean_roc(part).assign(control=control)[tables[0].columns] for control, part in parts]
+    write_csv(paths.SUMMARY / "roc_controls.csv", pd.concat(tables[1:] or tables, ignore_index=True))
+    tenths = reliability((valid["label"] == ABNORMAL).to_numpy(), valid["probability"].to_numpy())
+    write_csv(paths.SUMMARY / "calibrated.csv", tenths[tenths["n"] > 0][["probability", "abnormal", "n"]])
 
 
 def write_ladder(results: FoldResults, params: Params) -> pd.DataFrame:
@@ -77,7 +97,7 @@ def write_ladder(results: FoldResults, params: Params) -> pd.DataFrame:
         DataError: a rung and the folds predict different images.
     """
     clusters = read_clusters() if paths.INDEX.is_file() else {}
-    final = params.crossval.model if params.crossval.model in paths.FREE else "final"
+    final = final_rung(params.crossval.model)
     costs = read_costs(results.folds["fold"].tolist(), final)
     table = cost_quality(read_ladder(results, final), costs, seed=params.seed, clusters=clusters)
     write_csv(paths.COST_QUALITY, table)

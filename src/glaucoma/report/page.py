@@ -10,11 +10,10 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from glaucoma.base import paths
-from glaucoma.base.confidence import difference_interval
 from glaucoma.base.errors import many
 from glaucoma.base.files import atomic_path, hash_json, sha256_file
 from glaucoma.base.params import Params
-from glaucoma.evaluate.controls import control_lines
+from glaucoma.evaluate.controls import check_lines, control_lines
 from glaucoma.evaluate.ladder import cheapest, ladder_lines
 from glaucoma.evaluate.scores import ABNORMAL, NORMAL
 from glaucoma.evaluate.summary import MEAN, estimate, lacking
@@ -108,7 +107,7 @@ def gather(params: Params) -> dict[str, Any]:
         "ladder": table(paths.COST_QUALITY, "Cost of each model, and its AUROC on valid", sortable=True),
         "ladder_figure": picture(paths.FIGURES / "cost_quality.png", "AUROC of each model by its cost"),
         "ladder_lines": _ladder(),
-        "permuted": json_or_missing(paths.CONTROLS_METRICS),
+        "leak_checks": _leak_checks(),
         "offenders": _found("offenders", "Poor photographs found by the audit", "no poor photograph"),
         "duplicates": _found("duplicates", "Files that show the same photograph, side by side", "no such pair"),
         "summary": json_or_missing(paths.SUMMARY_METRICS),
@@ -249,6 +248,15 @@ def _controls() -> Any:
     """The comparison of the networks' and the controls' AUROCs, in lines."""
     found = frame(paths.SUMMARY / "controls.csv")
     return found if isinstance(found, Missing) else control_lines(found).splitlines()
+
+
+def _leak_checks() -> Any:
+    """What the controls say of leaks, in lines."""
+    found = json_or_missing(paths.CONTROLS_METRICS)
+    try:
+        return found if isinstance(found, Missing) else check_lines(found)
+    except KeyError:
+        return Missing(f"{paths.CONTROLS_METRICS} is of an older release.")
 
 
 def _ladder() -> Any:
@@ -442,11 +450,11 @@ def verdict() -> list[str] | Missing:
     )
     interval = f"{row['value']:.3f}, with a 95 % interval of {row['low']:.3f} to {row['high']:.3f}"
     sentences.append(f"The AUROC on valid, the mean over folds, is {interval}: {compared} chance (0.5).")
-    return [*sentences, *_beside_shortcuts(row), *_beside_the_regression()]
+    return [*sentences, *_beside_shortcuts(), *_beside_the_regression()]
 
 
-def _beside_shortcuts(model: pd.Series) -> list[str]:
-    """The best shortcut, and the difference of the model's AUROC to it: paired where it is a control, too."""
+def _beside_shortcuts() -> list[str]:
+    """The best shortcut, and the difference of the model's AUROC to it on the same photographs, paired."""
     probes = frame(paths.PROBES)
     if isinstance(probes, Missing):
         return []
@@ -455,23 +463,18 @@ def _beside_shortcuts(model: pd.Series) -> list[str]:
         return ["No shortcut could be tested; the reasons are below."]
     best = tried.loc[pd.to_numeric(tried["auroc"]).idxmax()]
     reached = f"The best shortcut, {str(best.probe).replace('_', ' ')}, reaches {best.auroc:.3f}"
-    controls = frame(paths.SUMMARY / "controls.csv")
-    paired = pd.DataFrame()
-    if not isinstance(controls, Missing) and "split" in controls:
-        of = (controls["control"] == best.probe) & (controls["split"] == "valid") & (controls["score"] == "auroc")
-        paired = controls[of].dropna(subset=["low", "high"])
-    if len(paired):
-        row = paired.iloc[0]
-        reached += f", in the folds themselves {row['value']:.3f}"
-        difference, how = (row["difference"], row["low"], row["high"]), "paired, on the same photographs"
-    else:
-        of = model["value"], model["low"], model["high"]
-        difference = difference_interval(of, (best.auroc, best.low, best.high))
-        how = "from both intervals, not paired"
-    value, low, high = difference
-    beaten = "beats it" if low > 0 else "is worse than it" if high < 0 else "is not shown to beat it"
-    apart = f"{value:+.3f} [{low:+.3f}, {high:+.3f}] ({how})"
-    return [f"{reached}; the model's AUROC differs from that by {apart}: it {beaten}."]
+    controls, name = frame(paths.SUMMARY / "controls.csv"), "thumbnail" if best.probe == "thumbnail" else "shortcut"
+    if isinstance(controls, Missing) or "split" not in controls:
+        return [f"{reached}; the model is not compared with it, since the controls have not been run."]
+    of = (controls["control"] == name) & (controls["split"] == "valid") & (controls["score"] == "auroc")
+    paired = controls[of].dropna(subset=["low", "high"])
+    if paired.empty:
+        return [f"{reached}; the folds' splits define no interval of the model's difference to it."]
+    row = paired.iloc[0]
+    beaten = "beats it" if row["low"] > 0 else "is worse than it" if row["high"] < 0 else "is not shown to beat it"
+    apart = f"{row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]"
+    trained = f"trained on the folds' own splits it has {row['value']:.3f} on valid"
+    return [f"{reached}; {trained}, from which the model's differs by {apart} (paired): it {beaten}."]
 
 
 def _beside_the_regression() -> list[str]:

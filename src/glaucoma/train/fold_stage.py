@@ -22,7 +22,7 @@ from glaucoma.model.cut import Cut, cut_all, cut_of
 from glaucoma.model.runtime import fresh, keras
 from glaucoma.train.logistic import fit_regression
 from glaucoma.train.outputs import images_per_second, write_rungs, write_training
-from glaucoma.train.ranking import rank
+from glaucoma.train.ranking import best_of, rank
 from glaucoma.train.search import Searcher
 from glaucoma.train.search_stage import dataset, free_network, likeness, model_card, with_head
 from glaucoma.train.trainer import Snapshot
@@ -150,10 +150,12 @@ class _FoldTrainer:
         through the network, at `rate` images a second, is added instead.
         """
         total, costs = 0.0, {}
+        one_pass = len(self.splits["train"]) / rate
         for stage, snapshot in self.rungs.items():
-            total += snapshot.seconds + (len(self.splits["train"]) / rate if self.params.search.cache else 0.0)
+            total += snapshot.seconds + (one_pass if self.params.search.cache else 0.0)
             costs[stage] = total
-        return {**costs, "final": total + final.seconds}
+        frozen = self.params.crossval.model == "regression"
+        return {**costs, "final": total + final.seconds + (one_pass if frozen else 0.0)}
 
     def _nested(self) -> dict[str, Trial]:
         """The best trials of the grids of stages 1 and 2, selected on a hold-out of the fold's train split.
@@ -167,11 +169,11 @@ class _FoldTrainer:
             trials = self.params.trials(stage)
             searcher = self._searcher(cut_of(stage, network, self.params), inner, f"selection, {stage}")
             finished = searcher.train(trials)
-            _, best = rank(trials, finished, searcher.errors, inner["test"], search.metric, search.miss_cost)
+            table, best = rank(trials, finished, searcher.errors, inner["test"], search.metric, search.miss_cost)
             searcher.take(finished[best])
             self.seconds += [snapshot.seconds for snapshot in finished.values()]
             winners[stage] = best
-            say(f"fold {self.fold}, {stage}: {best} is the best of {len(trials)} trials on {len(inner['test'])} images")
+            say(f"fold {self.fold}, {stage}: {best} is the {best_of(table)} on {len(inner['test'])} images")
         return winners
 
     def _untrained(self) -> keras.Model:

@@ -22,7 +22,7 @@ from glaucoma.model.runtime import describe, fresh, keras, ready_to_predict
 from glaucoma.model.scorer import log_odds, scorer
 from glaucoma.train.outputs import images_per_second, write_rungs, write_training
 from glaucoma.train.pool import choose
-from glaucoma.train.ranking import rank, timings
+from glaucoma.train.ranking import best_of, rank, tied, timings
 from glaucoma.train.search import Searcher
 from glaucoma.train.trainer import Snapshot
 
@@ -107,11 +107,11 @@ def search_stage(name: str, params: Params, network: keras.Model, jobs: int | No
     write_csv(files["table"], table)
     write_csv(files["timing"], timings(trials, finished))
     write_csv(files["report"] / "top5.csv", table.head(TOP))
-    what, stops = f"best of {len(trials)} trials ({best})", best.early_stopping > 0
+    what, stops = f"{best_of(table)} ({best})", best.early_stopping > 0
     found = write_training(winner, splits["train"], {"test": test}, files["report"], name, what, stops=stops)
     result = {"best": best.as_dict(), "test": scores(test.abnormal, log_odds=winner.log_odds["test"])}
-    counts = {"trials": len(trials), "failed": len(trials) - len(finished), "warnings": len(found)}
-    # The hash of the grid: folds depend on this file, and with nested selection they search the same grids
+    counts = {"trials": len(trials), "failed": len(trials) - len(finished), "tied": tied(table), "warnings": len(found)}
+    # Folds depend on this file: with nested selection they search the same grids
     write_json(files["metrics"], {**result, **counts, "grid": hash_json([str(trial) for trial in trials])[:12]})
     about = {"stage": name, "fold": params.search.fold, **result, **likeness(splits["train"])}
     about["warnings"] = [asdict(symptom) for symptom in found]
@@ -127,7 +127,7 @@ def search_stage(name: str, params: Params, network: keras.Model, jobs: int | No
     ]
     shown[4:4] = [name for name in table if name.startswith("param_") and name not in shown]
     top = table.head(TOP)[shown].rename(columns=lambda c: c.removeprefix("param_").removeprefix("mean_test_"))
-    say(f"{name}: the best of {len(trials)} trials on fold {params.search.fold}, test\n{top.to_string(index=False)}")
+    say(f"{name}: {best_of(table)} on fold {params.search.fold}, test\n{top.to_string(index=False)}")
     return winner
 
 

@@ -1,0 +1,96 @@
+"""Copies that nobody has listed: photographs nearer to one of another split than chance brings two photographs.
+
+Permuted labels cannot see them, since each gets a label of its own. In the frozen backbone's feature space a copy shows
+itself: it is far nearer than the photographs around it are to each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy.special import digamma
+from sklearn.metrics import pairwise_distances_chunked
+
+from glaucoma.evaluate.intervals import independent
+
+__all__ = ["NearCopies", "near_copies"]
+
+NEAR, FAR = 5, 20  # the neighbours by which the space around a photograph is measured
+LEVEL = 0.05  # how likely one false alarm is among all photographs together
+MEGABYTES = 100  # of distances at a time
+COLUMNS = ["first", "second", "ratio", "p", "folds"]
+
+
+@dataclass(frozen=True)
+class NearCopies:
+    """What the search for unlisted copies came to.
+
+    Attributes:
+        pairs: most alike first: first, second (content ids), ratio (distance of the two by that of the first to its
+            fifth neighbour), p (chance of so low a ratio), folds (in how many one is in train and the other is not).
+        images: photographs looked at.
+        dimension: of the feature space around them; None where they are too few to tell.
+        alarm_below: the ratio below which a pair is told; None likewise.
+    """
+
+    pairs: pd.DataFrame
+    images: int
+    dimension: float | None
+    alarm_below: float | None
+
+
+def near_copies(
+    features: np.ndarray, table: pd.DataFrame, folds: list[int], clusters: Mapping[str, str] | None = None
+) -> NearCopies:
+    """Find photographs that stand beside an unlisted copy of themselves in another split.
+
+    Where photographs lie around each other with no copies among them, the ratio of the distances to the nearest and to
+    the m-th neighbour follows from the dimension alone: its d-th power is the least of m - 1 uniform numbers (Facco et
+    al., Sci Rep 7:12140, 2017, for m = 2). The dimension is that of neighbours 5 and 20, which a few copies leave as
+    they are. Neighbours of the same patient or photograph, as far as they are known, do not count. Takes n² distances.
+
+    Args:
+        features: float (images, features), of the frozen backbone; standardised here.
+        table: columns fold, split, image, row (among the features) and perhaps patient.
+        folds: which of them.
+        clusters: the photograph of each image that has listed copies, by content id.
+    """
+    images = table.drop_duplicates("image").sort_values("image", ignore_index=True)
+    groups, count = independent(images, clusters), len(images)
+    nothing = NearCopies(pd.DataFrame(columns=COLUMNS), count, None, None)
+    if count - np.bincount(groups).max(initial=0) < FAR:
+        return nothing
+    values = features[images["row"].to_numpy()].astype(np.float64)
+    spread = values.std(axis=0)
+    values = (values - values.mean(axis=0)) / np.where(spread > 0, spread, 1)
+
+    def nearest(distances: np.ndarray, start: int) -> tuple[np.ndarray, np.ndarray]:
+        distances[groups[start : start + len(distances), None] == groups] = np.inf
+        order = np.argsort(distances, axis=1, kind="stable")[:, :FAR]
+        return order, np.take_along_axis(distances, order, axis=1)
+
+    parts = pairwise_distances_chunked(values, reduce_func=nearest, working_memory=MEGABYTES)
+    found = [np.concatenate(part) for part in zip(*parts, strict=True)]
+    neighbour, distance = found[0][:, 0], found[1]
+    near = distance[:, NEAR - 1]
+    growth = float(np.log(distance[near > 0, FAR - 1] / near[near > 0]).mean()) if (near > 0).any() else 0.0
+    if growth < 1e-6:  # all are alike, or all are equally far: no space to measure
+        return nothing
+    dimension = (digamma(FAR) - digamma(NEAR)) / growth
+    ratio = np.divide(distance[:, 0], near, out=np.ones(count), where=near > 0)
+    p = -np.expm1((NEAR - 1) * np.log1p(-np.minimum(ratio**dimension, 1 - 1e-16)))
+    limit = float((-np.expm1(np.log1p(-LEVEL / count) / (NEAR - 1))) ** (1 / dimension))
+
+    split = table[table["fold"].isin(folds)].pivot_table(index="image", columns="fold", values="split", aggfunc="first")
+    trained = split.reindex(images["image"]).eq("train").to_numpy()
+    parted = (trained != trained[neighbour]).sum(axis=1)
+    names = images["image"].to_numpy()
+    pairs = pd.DataFrame(
+        {"first": names, "second": names[neighbour], "ratio": ratio, "p": p, "folds": parted}, columns=COLUMNS
+    )
+    pairs = pairs[(ratio < limit) & (parted > 0)].sort_values(["ratio", "first"])
+    once = pd.DataFrame(np.sort(pairs[["first", "second"]].astype(str), axis=1), index=pairs.index).duplicated()
+    return NearCopies(pairs[~once].reset_index(drop=True), count, float(dimension), limit)
