@@ -51,9 +51,9 @@ class Case:
         drop_unreadable: whether unreadable images are left out (data.unreadable: drop).
         links: verified pairs of copies of a photograph, in descending order of similarity; columns `LINKS`.
         clusters: number of each readable image's photograph, by content id.
-        poor: what is wrong with a photograph, by content id, a sentence by its fault.
-        probes: what tells the label, as `probe_all` gives it.
-        trait: the one that tells it best, as `strongest` gives it.
+        poor: defects of photographs: by content id, a sentence by name of the defect.
+        probes: from `probe_all`.
+        trait: the trait that predicts the label best, from `strongest`.
     """
 
     index: pd.DataFrame

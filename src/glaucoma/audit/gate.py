@@ -44,8 +44,8 @@ class Findings:
         images: distinct images looked at.
         dropped: unreadable images that the next stages leave out.
         duplicates: pairs of images of one photograph: `LINKS` and the `cluster` they are part of.
-        probes: what tells the label, as `probe_all` gives it.
-        trait: the one that tells it best, as `strongest` gives it.
+        probes: from `probe_all`.
+        trait: the trait that predicts the label best, from `strongest`.
     """
 
     found: tuple[Finding, ...]

@@ -1,8 +1,8 @@
 """Compare cost and quality: training time, inference speed and AUROC of each rung of the ladder.
 
-The rungs are the thumbnail, the regression on frozen features, each fold's stages 1 and 2 and its final model, a
-network or a regression of its own, and models 4 and 5 where they were trained. All are judged on the same images, those
-that folds hold out (`valid`).
+The rungs are the thumbnail, the regression on frozen features, each fold's stages 1 and 2 and its final model (a
+network or its own regression), and models 4 and 5 if they were trained. All are evaluated on the same held-out images
+(`valid`).
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ RUNGS = {  # from the bottom up
     "model4": "every layer, deeper head",
     "model5": "every layer, larger backbone",
 }
-FOLDS_REGRESSION = "folds_regression"  # what crossval.model: regression makes the folds' final model
+FOLDS_REGRESSION = "folds_regression"  # the folds' final model with crossval.model: regression
 CONTROLS = {"thumbnail": "thumbnail", "regression_average": "regression"}  # rung of each control that is one
 PREDICTED = ["fold", "image", "patient", "label", "log_odds"]
 COLUMNS = ["rung", "folds", "images", "seconds", "images_per_second", "auroc", "low", "high"]
@@ -54,7 +54,7 @@ VERDICTS = BEST, EQUAL, OPEN, WORSE = "best", "not worse", "open", "worse"
 
 
 def final_rung(model: str) -> str:
-    """The rung of the folds' final model; `model` as `crossval.model` names it."""
+    """The rung of the folds' final model; `model` is `crossval.model`."""
     return FOLDS_REGRESSION if model == "regression" else model
 
 
@@ -63,14 +63,14 @@ def read_ladder(results: FoldResults, final: str = "final") -> pd.DataFrame:
 
     Args:
         results: of the folds.
-        final: the rung of the folds' final model, as `final_rung` gives it.
+        final: the rung of the folds' final model, from `final_rung`.
 
     Returns:
         Columns rung, fold, image, patient ("" if unknown), label, log_odds (of abnormal); the rungs of this run, in the
         order of `RUNGS`.
 
     Raises:
-        DataError: a rung predicts other images than the folds' final models.
+        DataError: a rung and the folds' final models predict different images.
     """
     ours = results.pooled("valid")[PREDICTED]
     folds = ours["fold"].unique().tolist()

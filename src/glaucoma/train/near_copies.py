@@ -1,7 +1,7 @@
-"""Copies that nobody has listed: photographs nearer to one of another split than chance brings two photographs.
+"""Find unlisted copies: photographs closer to one in another split than expected by chance.
 
-Permuted labels cannot see them, since each gets a label of its own. In the frozen backbone's feature space a copy shows
-itself: it is far nearer than the photographs around it are to each other.
+Permuted labels cannot detect them, because each copy gets its own label. In the frozen backbone's feature space, a copy
+is much closer than the surrounding photographs are to each other.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from glaucoma.evaluate.intervals import independent
 
 __all__ = ["NearCopies", "near_copies"]
 
-NEAR, FAR = 5, 20  # the neighbours by which the space around a photograph is measured
-LEVEL = 0.05  # how likely one false alarm is among all photographs together
+NEAR, FAR = 5, 20  # neighbours used to measure the space around a photograph
+LEVEL = 0.05  # probability of any false alarm among all photographs
 MEGABYTES = 100  # of distances at a time
 COLUMNS = ["first", "second", "ratio", "p", "folds"]
 
 
 @dataclass(frozen=True)
 class NearCopies:
-    """What the search for unlisted copies came to.
+    """The result of the search for unlisted copies.
 
     Attributes:
-        pairs: most alike first: first, second (content ids), ratio (distance of the two by that of the first to its
-            fifth neighbour), p (chance of so low a ratio), folds (in how many one is in train and the other is not).
-        images: photographs looked at.
-        dimension: of the feature space around them; None where they are too few to tell.
-        alarm_below: the ratio below which a pair is told; None likewise.
+        pairs: most similar first: first, second (content ids), ratio (distance of the two divided by that of the first
+            to its fifth neighbour), p (of a ratio this low), folds (number of folds with only one of the two in train).
+        images: number of photographs examined.
+        dimension: of the feature space around them; None if there are too few.
+        alarm_below: the ratio below which a pair is reported; None likewise.
     """
 
     pairs: pd.DataFrame
@@ -45,17 +45,17 @@ class NearCopies:
 def near_copies(
     features: np.ndarray, table: pd.DataFrame, folds: list[int], clusters: Mapping[str, str] | None = None
 ) -> NearCopies:
-    """Find photographs that stand beside an unlisted copy of themselves in another split.
+    """Find photographs with an unlisted copy in another split.
 
-    Where photographs lie around each other with no copies among them, the ratio of the distances to the nearest and to
-    the m-th neighbour follows from the dimension alone: its d-th power is the least of m - 1 uniform numbers (Facco et
-    al., Sci Rep 7:12140, 2017, for m = 2). The dimension is that of neighbours 5 and 20, which a few copies leave as
-    they are. Neighbours of the same patient or photograph, as far as they are known, do not count. Takes n² distances.
+    Without copies, the ratio of the distances to the nearest and to the m-th neighbour depends only on the dimension d:
+    its d-th power is distributed like the least of m - 1 uniform numbers (Facco et al., Sci Rep 7:12140, 2017, for m =
+    2). The dimension is estimated from neighbours 5 and 20, which a few copies do not affect. Known neighbours of the
+    same patient or photograph do not count. It computes n² distances.
 
     Args:
         features: float (images, features), of the frozen backbone; standardised here.
-        table: columns fold, split, image, row (among the features) and perhaps patient.
-        folds: which of them.
+        table: columns fold, split, image, row (in the features) and optionally patient.
+        folds: the folds to use.
         clusters: the photograph of each image that has listed copies, by content id.
     """
     images = table.drop_duplicates("image").sort_values("image", ignore_index=True)
@@ -77,7 +77,7 @@ def near_copies(
     neighbour, distance = found[0][:, 0], found[1]
     near = distance[:, NEAR - 1]
     growth = float(np.log(distance[near > 0, FAR - 1] / near[near > 0]).mean()) if (near > 0).any() else 0.0
-    if growth < 1e-6:  # all are alike, or all are equally far: no space to measure
+    if growth < 1e-6:  # all distances are equal: the dimension is undefined
         return nothing
     dimension = (digamma(FAR) - digamma(NEAR)) / growth
     ratio = np.divide(distance[:, 0], near, out=np.ones(count), where=near > 0)
