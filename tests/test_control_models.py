@@ -199,7 +199,9 @@ def test_the_audits_best_trait_is_a_control_on_the_folds_own_splits():
     wide = pd.read_csv(paths.SHORTCUT)["0"].reindex(range(IMAGES)).pipe(lambda t: t.fillna(t.mean())).to_numpy()
     tree = MODELS["tree"].fit(wide[train.rows][:, None], train.abnormal)
     expected = tree.predict_proba(wide[valid.rows][:, None])[:, 1]
-    found = told[told["split"] == "valid"].set_index("image").loc[list(valid.images), "probability"]
+    held_out = told[told["split"] == "valid"]
+    assert held_out["image"].astype(int).tolist() == [int(image) for image in valid.images]
+    found = held_out["probability"]
     np.testing.assert_allclose(found, expected, atol=0.02)
 
 

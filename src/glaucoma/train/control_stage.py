@@ -136,7 +136,7 @@ def _shortcut(data: Dataset) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         DataError: the audit's table is missing.
     """
     try:
-        table = read_csv(paths.SHORTCUT, dtype={"image": str})
+        table = read_csv(paths.SHORTCUT)
     except FileNotFoundError:
         raise DataError(f"{paths.SHORTCUT} does not exist", "make it with `dvc repro audit`") from None
     if table.empty:
@@ -150,9 +150,7 @@ def _shortcut(data: Dataset) -> tuple[dict[str, np.ndarray], dict[str, str]]:
 
 def _with_files(found: NearCopies) -> pd.DataFrame:
     """The pairs of unlisted copies, with a file of each photograph."""
-    files = (
-        read_csv(paths.INDEX, usecols=["image", "path"], dtype=str).drop_duplicates("image").set_index("image")["path"]
-    )
+    files = read_csv(paths.INDEX, usecols=["image", "path"]).drop_duplicates("image").set_index("image")["path"]
     named = {f"{end}_file": found.pairs[end].map(files) for end in ("first", "second")}
     return found.pairs.assign(**named)
 
