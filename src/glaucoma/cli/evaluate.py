@@ -64,7 +64,7 @@ def _evaluate(model: str, collection: Path, output: Path | None) -> None:
         of += "" if pd.isna(row.low) else f"  {row.low:.3f} to {row.high:.3f}"
         print(f"  {row.score:<30}{of}")
     print("  counts at 0.5: " + ", ".join(f"{name} {found.scores[name]}" for name in ("tp", "fn", "tn", "fp")))
-    print(f"written: {output}/scores.json, intervals.csv, predictions.csv")
+    print(f"written: {output}/scores.json, intervals.csv, agreement.csv, predictions.csv")
 
 
 def _controls() -> None:

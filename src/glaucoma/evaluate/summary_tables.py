@@ -12,15 +12,17 @@ from glaucoma.base.files import read_csv, write_csv, write_json
 from glaucoma.base.index import distinct, read_index
 from glaucoma.base.params import Params
 from glaucoma.dataset.splits import read_clusters
+from glaucoma.evaluate.agreement import agreement, by_class, curve
 from glaucoma.evaluate.calibration import reliability
 from glaucoma.evaluate.controls import read_controls
 from glaucoma.evaluate.decisions import METHODS, calibration_table, decision_curve, decisions, rules, thresholds_table
-from glaucoma.evaluate.intervals import arrays, intervals
-from glaucoma.evaluate.ladder import cost_quality, final_rung, read_costs, read_ladder
-from glaucoma.evaluate.over_folds import mean_intervals, mean_roc
+from glaucoma.evaluate.intervals import arrays, independent, intervals
+from glaucoma.evaluate.ladder import cost_quality, read_costs, read_ladder
+from glaucoma.evaluate.over_folds import mean_intervals
 from glaucoma.evaluate.scores import ABNORMAL, classification_report
 from glaucoma.evaluate.subgroups import qualities, subgroup_scores, worst_errors
 from glaucoma.evaluate.summary import MEAN, POOLED, SPLITS, FoldResults, read_selection
+from glaucoma.evaluate.usefulness import net_benefit, operating_points, precision, predictive_values
 
 __all__ = ["write_curves", "write_judgement", "write_ladder"]
 
@@ -57,6 +59,21 @@ def write_judgement(results: FoldResults, params: Params) -> pd.DataFrame:
     for name, make in (("reliability", reliability), ("decision_curve", decision_curve)):
         tables = [make(*arrays).assign(method=method) for method, arrays in curves.items()]
         write_csv(folder / f"{name}.csv", pd.concat(tables))
+    groups = independent(valid, clusters)
+    for file, measure, *more in (
+        ("agreement.csv", agreement, groups),
+        ("calibration_curve.csv", curve, groups),
+        ("probabilities.csv", by_class),
+        ("net_benefit.csv", net_benefit, groups, params.search.miss_cost),
+    ):
+        tables = [measure(*arrays, *more).assign(method=method) for method, arrays in curves.items()]
+        write_csv(folder / file, pd.concat(tables))
+    points = operating_points(predictions, found, clusters)
+    write_csv(folder / "operating_points.csv", points)
+    write_csv(folder / "predictive_values.csv", predictive_values(points))
+    images = valid.drop_duplicates("image")["label"].eq(ABNORMAL)
+    held_out = table[(table["estimand"] == MEAN) & (table["split"] == "valid")]
+    write_csv(folder / "precision.csv", precision(held_out, int(images.sum()), int((~images).sum())))
     about, by = _about(results.pooled("test"))
     write_csv(folder / "subgroups.csv", subgroup_scores(about, by, seed=params.seed, clusters=clusters))
     write_csv(folder / "worst.csv", worst_errors(about))

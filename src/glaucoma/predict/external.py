@@ -14,7 +14,8 @@ from glaucoma.base.files import sha256_file, write_csv, write_json
 from glaucoma.base.index import distinct, read_index
 from glaucoma.base.params import Params
 from glaucoma.dataset.layouts import scan
-from glaucoma.evaluate.intervals import intervals
+from glaucoma.evaluate.agreement import agreement
+from glaucoma.evaluate.intervals import independent, intervals
 from glaucoma.evaluate.scores import ABNORMAL, THRESHOLD, predictions_table, scores
 from glaucoma.model.log_odds import expit
 from glaucoma.photos.content import content_ids
@@ -51,7 +52,9 @@ class External:
 
 
 def evaluate_external(model: str, root: Path, params: Params, output: Path) -> External:
-    """Predict every distinct image of a labelled collection, and write scores.json, intervals.csv, predictions.csv.
+    """Predict every distinct image of a labelled collection, and write scores.json and tables.
+
+    intervals.csv, agreement.csv (calibration, as predicted) and predictions.csv are the tables.
 
     Images that this project's index lists, byte for byte or as a copy of the same photograph, are left out, whatever
     split they are in: they were trained, selected or judged on here. Copies within the collection count as one in the
@@ -86,6 +89,9 @@ def evaluate_external(model: str, root: Path, params: Params, output: Path) -> E
     result = External(scores(abnormal, log_odds=log_odds), around, counts, predictions, faults, warned(classifiers))
     write_csv(output / "predictions.csv", predictions)
     write_csv(output / "intervals.csv", result.intervals)
+    write_csv(
+        output / "agreement.csv", agreement(abnormal, found.probability[readable], independent(predictions, same))
+    )
     used: dict[str, Any] = {one.path.as_posix(): sha256_file(one.path) for one in classifiers}
     write_json(
         output / "scores.json", {**result.scores, **counts, "threshold": float(expit(THRESHOLD)), "sha256": used}

@@ -263,7 +263,9 @@ def reliability_figure(table: pd.DataFrame, path: Path | str, title: str, note: 
 
 
 @styled()
-def decision_figure(table: pd.DataFrame, path: Path | str, title: str, note: str = "") -> None:
+def decision_figure(
+    table: pd.DataFrame, path: Path | str, title: str, note: str = "", ours: tuple[float, float, float] | None = None
+) -> None:
     """Draw net benefit by threshold probability.
 
     Args:
@@ -271,6 +273,7 @@ def decision_figure(table: pd.DataFrame, path: Path | str, title: str, note: str
         path: PNG to write.
         title: stands above.
         note: what else is to be known, below the title.
+        ours: as `glaucoma.evaluate.usefulness.miss_range` gives it, to be marked.
     """
     figure = new_figure(7.6, 5.0 + 0.19 * (note.count("\n") + 1 if note else 0))
     axes = figure.subplots()
@@ -281,6 +284,9 @@ def decision_figure(table: pd.DataFrame, path: Path | str, title: str, note: str
         axes.plot(curve["threshold"], curve["model"], line, color=METHOD_COLOURS[method], label=name)
     axes.plot(curve["threshold"], curve["all"], color=GREY, label="refer everyone")
     axes.axhline(0, color=DARK, linewidth=1, label="refer no one")
+    if ours:
+        axes.axvspan(ours[0], ours[2], color=PALE, zorder=0, label="search.miss_cost, doubled to halved")
+        axes.axvline(ours[1], color=GREY, linestyle=":", linewidth=1.2, label="search.miss_cost")
     top = max(0.05, float(curve["all"].max()) * 1.15)  # nearly the share of abnormal images
     axes.set(xlim=(0, 1), ylim=(-top / 3, top))
     axes.set_xlabel("Threshold probability for referral")
