@@ -17,8 +17,8 @@ from glaucoma.evaluate.calibration import reliability
 from glaucoma.evaluate.controls import read_controls
 from glaucoma.evaluate.decisions import METHODS, calibration_table, decision_curve, decisions, rules, thresholds_table
 from glaucoma.evaluate.intervals import arrays, independent, intervals
-from glaucoma.evaluate.ladder import cost_quality, read_costs, read_ladder
-from glaucoma.evaluate.over_folds import mean_intervals
+from glaucoma.evaluate.ladder import cost_quality, final_rung, read_costs, read_ladder
+from glaucoma.evaluate.over_folds import mean_intervals, mean_roc
 from glaucoma.evaluate.scores import ABNORMAL, classification_report
 from glaucoma.evaluate.subgroups import qualities, subgroup_scores, worst_errors
 from glaucoma.evaluate.summary import MEAN, POOLED, SPLITS, FoldResults, read_selection
