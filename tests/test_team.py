@@ -162,7 +162,7 @@ def test_cleaning_up_loses_nothing_that_has_a_name(team):
     second.git("checkout", "-q", "v1")
     second.dvc("pull")
     assert {name: sha256_file(second / name) for name in before} == before
-    second.dvc("exp", "apply", "--force", "kept")
+    second.dvc("exp", "apply", "kept")
     assert sha256_file(second / "models/crossval/fold0.keras") == of_kept != unnamed
 
 
@@ -198,7 +198,7 @@ def test_a_version_is_registered_promoted_and_fetched_from_a_bare_repository(tea
 
 
 def some(project: Project) -> Path:
-    return sorted((project / "data/sample").rglob("*.png"))[0]
+    return sorted((project / "data/sample").rglob("*.jpg"))[0]
 
 
 # Photographs
