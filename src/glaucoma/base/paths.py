@@ -32,6 +32,7 @@ AUDIT = REPORTS / "audit"
 PROBES = AUDIT / "probes.csv"  # how well the label can be told without looking at the eye
 EXPLAIN = REPORTS / "explain"
 CONTROLS = REPORTS / "controls"
+NEIGHBOURS = CONTROLS / "neighbours.csv"  # the photographs nearest to each in the frozen backbone's feature space
 REGRESSION = "regression_average"  # the control that is a model, too: models/controls/
 FOLD_REPORTS = REPORTS / "crossval"
 SUMMARY = REPORTS / "summary"

@@ -22,6 +22,7 @@ from glaucoma.base.params import Params
 from glaucoma.base.progress import say
 from glaucoma.dataset.splits import Dataset, read_clusters
 from glaucoma.evaluate.intervals import independent
+from glaucoma.evaluate.label_errors import neighbours
 from glaucoma.evaluate.scores import COUNTS, SCORES, predictions_table, scores
 from glaucoma.model.artifacts import load_model, save_model
 from glaucoma.model.likeness import appearance, traits
@@ -66,7 +67,8 @@ class Controls:
 def write_controls(params: Params) -> None:
     """Fit the controls on the folds of crossval.folds; write reports/controls/, models/controls/ and their metrics.
 
-    The regressions' predictions are in reports/controls/predictions.csv. An alarm of `chance_check` is told, and stands
+    The regressions' predictions are in reports/controls/predictions.csv, the nearest photographs of each in
+    neighbours.csv beside it. An alarm of `chance_check` is told, and stands
     in the metrics as `at_chance`: false; it stops nothing, since a leak may be one that audit.waive names.
 
     Raises:
@@ -81,6 +83,9 @@ def write_controls(params: Params) -> None:
     found = control_scores(features, data, params.crossval.folds, params.seed, clusters=read_clusters())
     write_csv(paths.CONTROLS / "controls.csv", found.scores)
     write_csv(paths.CONTROLS / "predictions.csv", found.predictions)
+    images = data.table.drop_duplicates("image").sort_values("row")
+    near = neighbours(features[REGRESSION][images["row"].to_numpy()], images, read_clusters())
+    write_csv(paths.NEIGHBOURS, near)
     rates[REGRESSION] = _save(params, backbone, data, found)
     trained = np.mean([len(data.fold(fold)["train"]) for fold in params.crossval.folds])
     write_json(
