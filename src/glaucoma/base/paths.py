@@ -33,6 +33,7 @@ PROBES = AUDIT / "probes.csv"  # how well traits other than the eye predict the 
 SHORTCUT = AUDIT / "shortcut.csv"  # the best of these traits, image by image
 EXPLAIN = REPORTS / "explain"
 CONTROLS = REPORTS / "controls"
+NEIGHBOURS = CONTROLS / "neighbours.csv"  # the photographs nearest to each in the frozen backbone's feature space
 REGRESSION = "regression_average"  # the control that is also a model: models/controls/
 FOLD_REPORTS = REPORTS / "crossval"
 SUMMARY = REPORTS / "summary"

@@ -17,6 +17,7 @@ from glaucoma.evaluate.calibration import reliability
 from glaucoma.evaluate.controls import read_controls
 from glaucoma.evaluate.decisions import METHODS, calibration_table, decision_curve, decisions, rules, thresholds_table
 from glaucoma.evaluate.intervals import arrays, independent, intervals
+from glaucoma.evaluate.label_errors import label_issues
 from glaucoma.evaluate.ladder import cost_quality, final_rung, read_costs, read_ladder
 from glaucoma.evaluate.over_folds import mean_intervals, mean_roc
 from glaucoma.evaluate.scores import ABNORMAL, classification_report
@@ -77,6 +78,8 @@ def write_judgement(results: FoldResults, params: Params) -> pd.DataFrame:
     about, by = _about(results.pooled("test"))
     write_csv(folder / "subgroups.csv", subgroup_scores(about, by, seed=params.seed, clusters=clusters))
     write_csv(folder / "worst.csv", worst_errors(about))
+    near = read_csv(paths.NEIGHBOURS) if paths.NEIGHBOURS.is_file() else None
+    write_csv(folder / "label_issues.csv", label_issues({"networks": predictions, paths.REGRESSION: regression}, near))
     return table
 
 

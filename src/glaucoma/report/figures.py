@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from glaucoma.base import paths
@@ -12,7 +13,7 @@ from glaucoma.base.files import read_csv, read_json
 from glaucoma.base.params import Params
 from glaucoma.evaluate.summary import MEAN, SPLITS, FoldResults, read_folds
 from glaucoma.evaluate.usefulness import miss_range
-from glaucoma.report.review_figures import calibration_figure, predictive_figure
+from glaucoma.report.review_figures import calibration_figure, labels_sheet, predictive_figure
 from glaucoma.report.score_figures import (
     decision_figure,
     folds_figure,
@@ -96,6 +97,16 @@ def _summary(results: FoldResults, miss: float) -> None:
     title = "What a call means where fewer are ill"
     predictive_figure(read_csv(tables / "predictive_values.csv"), figures / "predictive_values.png", title, told)
     ladder_figure(read_csv(paths.COST_QUALITY), figures / "cost_quality.png")
+    _labels()
+
+
+def _labels() -> None:
+    """Draw the labels to look at again, if there are any and the pixels are there."""
+    issues = read_csv(paths.SUMMARY / "label_issues.csv").fillna({"suggested": "", "nearest": ""})
+    if (issues["suggested"] != "").any() and paths.PIXELS.is_file() and paths.PIXELS_TABLE.is_file():
+        table = read_csv(paths.PIXELS_TABLE, dtype=str)
+        rows, files = (dict(zip(table["image"], of, strict=True)) for of in (range(len(table)), table["path"]))
+        labels_sheet(issues, np.load(paths.PIXELS, mmap_mode="r"), rows, files, paths.FIGURES / "label_issues.png")
 
 
 def _counts(file: Path) -> pd.DataFrame:

@@ -1,13 +1,17 @@
-"""Figures that reviewers ask for: calibration as a curve, predictive values by prevalence."""
+"""Figures that reviewers ask for: calibration as a curve, predictive values by prevalence, labels to look at again."""
 
 from __future__ import annotations
 
-from pathlib import Path
+import math
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
+from glaucoma.base.errors import many
 from glaucoma.report.score_figures import METHOD_COLOURS
 from glaucoma.report.style import (
     CONDITION_COLOURS,
@@ -18,13 +22,15 @@ from glaucoma.report.style import (
     PURPLE,
     heading,
     new_figure,
+    plain_name,
     save,
     styled,
 )
 
-__all__ = ["calibration_figure", "predictive_figure"]
+__all__ = ["calibration_figure", "labels_sheet", "predictive_figure"]
 
 RULE_COLOURS = (DARK, CONDITION_COLOURS["normal"], CONDITION_COLOURS["abnormal"], GREEN, ORANGE, PURPLE)
+MOST_LABELS, BESIDE = 8, 2  # labels of a sheet, and the nearest photographs beside each
 RULE_LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))  # distinct without colour
 
 
@@ -103,6 +109,52 @@ def predictive_figure(table: pd.DataFrame, path: Path | str, title: str, note: s
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     heading(figure, title, note)
     save(figure, path)
+
+
+@styled()
+def labels_sheet(
+    issues: pd.DataFrame, pixels: np.ndarray, rows: Mapping[str, int], files: Mapping[str, str], path: Path | str
+) -> None:
+    """Draw the images whose label is least believed, each beside its nearest neighbours in feature space.
+
+    Args:
+        issues: as `glaucoma.evaluate.label_errors.label_issues` gives it; one row at least has a suggestion.
+        pixels: uint8 (images, size, views · size, 3).
+        rows: the row of each content id among the pixels.
+        files: a path of each content id.
+        path: PNG to write.
+    """
+    chosen = issues[issues["suggested"] != ""]
+    shown = chosen.head(MOST_LABELS).to_dict("records")
+    labels, across = dict(zip(issues["image"], issues["label"], strict=True)), 1 + BESIDE
+    height = math.ceil(len(shown) / 2)
+    figure = new_figure(9.6, 2.0 * height + 0.8)
+    panels = figure.subplots(height, 2 * across, squeeze=False)
+    for axes in panels.flat:
+        axes.set_axis_off()
+    for block, row in zip(panels.reshape(-1, across), shown, strict=False):
+        beside = str(row.get("nearest", "")).split()[:BESIDE]
+        for axes, image in zip(block, [row["image"], *beside], strict=False):
+            _framed(axes, pixels[rows[image]], CONDITION_COLOURS[labels[image]])
+            axes.set_xlabel(f"label: {labels[image]}", fontsize=8, labelpad=3)
+        block[0].set_title(f"{row['rank']}: {row['probability']:.1%} {row['label']}", fontsize=9, pad=4)
+        if beside:
+            block[1].set_title("nearest", fontsize=8.5, fontweight="normal", pad=4)
+        name = plain_name(PurePosixPath(files.get(row["image"], row["image"])).name)
+        block[0].set_xlabel(f"label: {row['label']}\n{name}", fontsize=8, labelpad=3)
+    counted = f"{many(len(chosen), 'label')} of {len(issues)} that out-of-fold predictions contradict"
+    less = f", the first {len(shown)} shown" if len(shown) < len(chosen) else ""
+    note = f"{counted}{less}; a hard photograph is contradicted, too, so look before you change a label"
+    heading(figure, "Labels to look at again", note)
+    save(figure, path)
+
+
+def _framed(axes: Axes, pixels: np.ndarray, colour: str) -> None:
+    axes.imshow(pixels)
+    axes.set_axis_on()
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.spines[:].set(visible=True, color=colour, linewidth=2.2)
 
 
 def _estimate(row: pd.Series) -> str:

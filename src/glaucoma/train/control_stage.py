@@ -28,6 +28,7 @@ from glaucoma.base.progress import say
 from glaucoma.dataset.splits import Dataset, read_clusters
 from glaucoma.evaluate.controls import check_lines
 from glaucoma.evaluate.intervals import independent
+from glaucoma.evaluate.label_errors import neighbours
 from glaucoma.evaluate.scores import COUNTS, SCORES, predictions_table, scores
 from glaucoma.model.artifacts import load_model, save_model
 from glaucoma.model.likeness import appearance, traits
@@ -74,9 +75,10 @@ class Controls:
 def write_controls(params: Params) -> None:
     """Fit the controls on the folds of crossval.folds; write reports/controls/, models/controls/ and their metrics.
 
-    The regressions' predictions are in reports/controls/predictions.csv, unlisted copies in near_copies.csv. An alarm
-    of `chance_check` is told, and stands in the metrics as `at_chance`: false; it stops nothing, since a leak may be
-    one that audit.waive names. `alarm_from` is the smallest AUROC that raises it.
+    The regressions' predictions are in reports/controls/predictions.csv, unlisted copies in near_copies.csv, the nearest
+    photographs of each in neighbours.csv. An alarm of `chance_check` is told, and stands in the metrics as `at_chance`:
+    false; it stops nothing, since a leak may be one that audit.waive names. `alarm_from` is the smallest AUROC that
+    raises it.
 
     Raises:
         DataError, WeightsError: the project's images, folds or backbone are not there.
@@ -94,6 +96,9 @@ def write_controls(params: Params) -> None:
     write_csv(paths.CONTROLS / "near_copies.csv", _with_files(copies))
     write_csv(paths.CONTROLS / "controls.csv", found.scores)
     write_csv(paths.CONTROLS / "predictions.csv", found.predictions)
+    images = data.table.drop_duplicates("image").sort_values("row")
+    near = neighbours(features[REGRESSION][images["row"].to_numpy()], images, read_clusters())
+    write_csv(paths.NEIGHBOURS, near)
     rates[REGRESSION] = _save(params, backbone, data, found)
     trained = np.mean([len(data.fold(fold)["train"]) for fold in params.crossval.folds])
     write_json(
