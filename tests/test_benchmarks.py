@@ -86,6 +86,13 @@ def test_the_table_has_a_line_for_each_row_and_says_where_it_was_measured(quick)
     assert f"tensorflow {found['machine']['versions']['tensorflow']}" in text
 
 
+@searches
+def test_a_server_under_load_answers_with_nothing_but_200_and_503():
+    table = python(str(FOLDER / "serve.py"), "--quick")
+    assert "| nothing but 200 and 503 |" in table
+    assert len(table.splitlines()) == 2 + 3 + 2
+
+
 def test_a_grid_is_extrapolated_trial_by_trial_and_an_aim_counts_only_when_all_of_it_is_met():
     costs = {"16": {"setup": 5, "train": 0.01, "test": 0.001}, "32": {"setup": 7, "train": 0.02, "test": 0.002}}
     chosen = [Trial(lr=0.1, optimizer=o, batch_size=b, epochs=e) for o, b, e in (("adam", 16, 10), ("sgd", 32, 50))]

@@ -17,7 +17,10 @@ PACKAGE = ROOT / "src/glaucoma"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 SCRIPTS = sorted((ROOT / "stages").glob("*.py"))
 # Top to bottom: a folder imports from itself and from later ones; `synthetic` stands on `base`
-LAYERS = ("cli", "report", "predict", "train", "evaluate", "model", "audit", "dataset", "photos", "synthetic", "base")
+LAYERS = (
+    *("cli", "serve", "report", "predict", "train", "evaluate", "model", "audit"),
+    *("dataset", "photos", "synthetic", "base"),
+)
 PIPELINES = ("dvc.yaml", "data/dvc.yaml", "extra/dvc.yaml", "pretrain/dvc.yaml")
 STAGE_USES = {"params", "paths", "errors", "interrupts"}  # `stage` runs any function and imports none of them
 

@@ -11,17 +11,23 @@ from tqdm import tqdm
 
 from glaucoma.base import interrupts
 
-__all__ = ["Progress", "plain", "say", "track"]
+__all__ = ["Progress", "plain", "say", "silent", "track"]
 
 Item = TypeVar("Item")
 LOG_INTERVAL = 15.0  # seconds between lines in a log file
-_bars = True
+_bars = _lines = True
 
 
 def plain() -> None:
     """From now on, write lines to terminals too: several processes can't share a bar."""
     global _bars
     _bars = False
+
+
+def silent() -> None:
+    """From now on, show no progress: what a server does is nobody's wait."""
+    global _bars, _lines
+    _bars = _lines = False
 
 
 def say(message: str) -> None:
@@ -55,14 +61,14 @@ class Progress:
         if self.bar is not None:
             self.bar.set_postfix_str(self.note_text, refresh=False)
             self.bar.update(count)
-        elif time.monotonic() - self.last >= LOG_INTERVAL:
+        elif _lines and time.monotonic() - self.last >= LOG_INTERVAL:
             self._line()
 
     def close(self) -> None:
         """Remove the bar, or write the last line."""
         if self.bar is not None:
             self.bar.close()
-        elif self.told != self.done:
+        elif _lines and self.told != self.done:
             self._line()
 
     def __enter__(self) -> Progress:

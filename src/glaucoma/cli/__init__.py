@@ -7,11 +7,11 @@ import sys
 
 from glaucoma import __version__
 from glaucoma.base.stage import guarded
-from glaucoma.cli import audit, compare, evaluate, export, predict, profile, project
+from glaucoma.cli import audit, compare, evaluate, export, predict, profile, project, serve
 
 __all__ = ["main", "parser"]
 
-MODULES = (project, profile, audit, compare, evaluate, predict, export)  # in the order of `glaucoma --help`
+MODULES = (project, profile, audit, compare, evaluate, predict, export, serve)  # in the order of `glaucoma --help`
 
 
 def parser() -> argparse.ArgumentParser:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import sys
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +19,9 @@ if TYPE_CHECKING:
     import pandas as pd
     from PIL import Image
 
-__all__ = ["add", "by_name", "number"]
+    from glaucoma.predict.inference import Classifier
+
+__all__ = ["add", "answering", "by_name", "number", "thresholds_of"]
 
 THRESHOLDS = ("fixed", "youden", "sensitivity_95", "specificity_95", "least_cost")
 HOMES = " and ".join(f"models/{home}" for home in paths.DECISIONS)
@@ -313,3 +318,34 @@ def _show(table: pd.DataFrame, limit: Threshold, form: str, out: Path | None, ju
         return
     with atomic_path(out) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def thresholds_of(models: list[Path], loaded: Sequence[Classifier]) -> dict[str, Threshold]:
+    """The thresholds that these models have, by name; the first decides where nobody chooses.
+
+    Raises:
+        DataError: those that `summary` fitted are of an older release.
+    """
+    entry = _entry(models) or {"thresholds": {}}
+    own = {"own": loaded[0].threshold} if len(loaded) == 1 else {}
+    fitted = {name: by_name(name, models) for name, limit in entry["thresholds"].items() if limit is not None}
+    return {**own, "fixed": FIXED, **fitted}
+
+
+def answering(
+    models: list[Path], loaded: Sequence[Classifier], max_megapixels: float
+) -> Callable[[Sequence[tuple[str, bytes]], Threshold], list[dict[str, Any]]]:
+    """What tells of photographs held in memory, given with their names, what `--format json` does (not valid_…)."""
+    from glaucoma.predict.inference import predict_files
+
+    entry, needed = _entry(models), max(one.size for one in loaded)
+
+    def answer(photographs: Sequence[tuple[str, bytes]], limit: Threshold) -> list[dict[str, Any]]:
+        contents = [content for _, content in photographs]
+        look = partial(_quality, needed=needed)
+        found = predict_files(loaded, contents, max_megapixels=max_megapixels, look=look)
+        table = _table([name for name, _ in photographs], found, entry, limit)
+        table["warnings"] = _warnings(found)
+        return json.loads(table.to_json(orient="records", double_precision=15))
+
+    return answer

@@ -210,7 +210,7 @@ def warned(models: Sequence[Classifier]) -> str:
 
 def predict_files(
     models: Sequence[Path | Classifier],
-    files: Sequence[Path],
+    files: Sequence[Path | bytes],
     *,
     max_megapixels: float = MEGAPIXELS,
     look: Callable[[Image.Image], str] | None = None,
@@ -221,7 +221,7 @@ def predict_files(
 
     Args:
         models: their files, or classifiers that are loaded.
-        files: of images.
+        files: of images, or their bytes.
         max_megapixels: larger images are unreadable.
         look: called in threads with each decoded photograph, whole, for a note on it. It shares the decoding for
             prediction, unless that is coarser than `LOOKED_AT`. Without it, `unlike` is not measured either.
