@@ -44,10 +44,11 @@ def add(commands: argparse._SubParsersAction) -> None:
         help="images to compare on; test selects (default: %(default)s)",
     )
     compare.add_argument("--csv", metavar="FILE", help="also write all scores to FILE")
-    compare.set_defaults(work=lambda given: _compare(given.first, given.second, given.split, given.csv))
+    compare.add_argument("--png", metavar="FILE", help="also draw ROC curves and differences into FILE")
+    compare.set_defaults(work=lambda given: _compare(given.first, given.second, given.split, given.csv, given.png))
 
 
-def _compare(first: str, second: str, split: str, file: str | None) -> None:
+def _compare(first: str, second: str, split: str, file: str | None, picture: str | None) -> None:
     """Print the comparison.
 
     Raises:
@@ -63,7 +64,8 @@ def _compare(first: str, second: str, split: str, file: str | None) -> None:
     found = compare(*pairs, clusters=read_clusters() if COPIES.is_file() else None)
     once = pairs[0].drop_duplicates("image")
     abnormal = int((once["label"] == "abnormal").sum())
-    print(f"{first} → {second}: {len(once)} {split} images predicted by both, {abnormal} of them abnormal")
+    of = f"{len(once)} {split} images predicted by both, {abnormal} of them abnormal"
+    print(f"{first} → {second}: {of}")
     for name, table, pair in zip((first, second), tables, pairs, strict=True):
         left = table["image"].nunique() - len(once)
         if left:
@@ -76,6 +78,11 @@ def _compare(first: str, second: str, split: str, file: str | None) -> None:
     print(_readable(found))
     if file:
         write_csv(file, found)
+    if picture:
+        from glaucoma.report.comparison_figures import comparison_figure
+
+        scores = found.set_index("score").loc[list(SHOWN)].reset_index()
+        comparison_figure(scores, pairs, (first, second), picture, of)
 
 
 def _of_folds(table: pd.DataFrame) -> str:
