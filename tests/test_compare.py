@@ -1,8 +1,11 @@
 """`glaucoma compare`: runs by file, workspace and Git revision."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from conftest import run_glaucoma as glaucoma
+from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from glaucoma.base import paths
@@ -26,7 +29,14 @@ def test_a_better_run_is_called_better_and_an_equal_one_is_not(tmp_path, monkeyp
     write_csv("poor.csv", predictions(0.5))
     write_csv("good.csv", predictions(0.1))
     write_csv(paths.SUMMARY / "predictions_valid.csv", predictions(0.5).iloc[10:])
-    assert glaucoma("compare", "poor.csv", "good.csv", "--csv", "all.csv") == 0
+    for name in ("all.png", "again.png"):
+        assert glaucoma("compare", "poor.csv", "good.csv", "--csv", "all.csv", "--png", name) == 0
+    assert Path("all.png").read_bytes() == Path("again.png").read_bytes()
+    with Image.open("all.png") as drawn:
+        assert drawn.width > 1500
+        assert len(drawn.convert("RGB").getcolors(1 << 20)) > 50
+    capsys.readouterr()
+    assert glaucoma("compare", "poor.csv", "good.csv") == 0
     said = capsys.readouterr().out
     assert "the second is better in sensitivity, specificity, auroc" in said
     assert "< 0.001 DeLong" in said

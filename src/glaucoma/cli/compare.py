@@ -49,6 +49,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     compare.add_argument(
         "--markdown", action="store_true", help="print it as Markdown, for a comment on a pull request"
     )
+    compare.add_argument("--png", metavar="FILE", help="also draw ROC curves and differences into FILE")
     compare.set_defaults(work=_compare)
 
 
@@ -69,7 +70,8 @@ def _compare(given: argparse.Namespace) -> None:
     found = compare(*pairs, clusters=read_clusters() if COPIES.is_file() else None)
     once = pairs[0].drop_duplicates("image")
     abnormal = int((once["label"] == "abnormal").sum())
-    about = [f"{first} → {second}: {len(once)} {split} images predicted by both, {abnormal} of them abnormal"]
+    of = f"{len(once)} {split} images predicted by both, {abnormal} of them abnormal"
+    about = [f"{first} → {second}: {of}"]
     for name, table, pair in zip((first, second), tables, pairs, strict=True):
         left = table["image"].nunique() - len(once)
         if left:
@@ -83,6 +85,11 @@ def _compare(given: argparse.Namespace) -> None:
     print(_markdown(found, about) if given.markdown else "\n".join([*about, _readable(found)]))
     if given.csv:
         write_csv(given.csv, found)
+    if given.png:
+        from glaucoma.report.comparison_figures import comparison_figure
+
+        scores = found.set_index("score").loc[list(SHOWN)].reset_index()
+        comparison_figure(scores, pairs, (first, second), given.png, of)
 
 
 def _of_folds(table: pd.DataFrame) -> str:

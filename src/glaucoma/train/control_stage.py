@@ -75,10 +75,10 @@ class Controls:
 def write_controls(params: Params) -> None:
     """Fit the controls on the folds of crossval.folds; write reports/controls/, models/controls/ and their metrics.
 
-    The regressions' predictions are in reports/controls/predictions.csv, unlisted copies in near_copies.csv, each
-    photograph's nearest ones in neighbours.csv. An alarm of `chance_check` is told, and stands in the metrics as `at_chance`:
-    false; it stops nothing, since a leak may be one that audit.waive names. `alarm_from` is the smallest AUROC that
-    raises it.
+    The regressions' predictions are in reports/controls/predictions.csv, unlisted copies in near_copies.csv, and
+    each photograph's nearest ones in neighbours.csv. An alarm of `chance_check` is shown, and is `at_chance`: false
+    in the metrics; it stops nothing, since a leak may be one that audit.waive names. `alarm_from` is the smallest
+    AUROC that raises it.
 
     Raises:
         DataError, WeightsError: the project's images, folds or backbone are not there.
