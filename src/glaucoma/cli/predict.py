@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -29,7 +31,8 @@ def add(commands: argparse._SubParsersAction) -> None:
     """Register `predict`."""
     about = "predict the probability of glaucoma for photographs; for research, not a medical device"
     more = (
-        "An unreadable file is named and skipped; the exit code is then 3. Thresholds by name and the calibration "
+        "An unreadable file, and a picture of a folder that is not read for its suffix, is named and skipped; the exit "
+        "code is then 3. Thresholds by name and the calibration "
         f"(temperature) are fitted by `dvc repro summary` for the models in {HOMES}."
     )
     predict = commands.add_parser("predict", help=about, description=f"{about[0].upper()}{about[1:]}. {more}")
@@ -58,8 +61,13 @@ def _predict(given: argparse.Namespace) -> int:
     """
     import numpy as np
 
-    files = _files(given.images)
+    from glaucoma.base.files import check_place, near
+
+    check_place(given.out, "--out")
+    check_place(given.explain, "--explain", folder=True)
+    files, lost = _files(given.images)
     limit = given.threshold and number(given.threshold)  # before TensorFlow starts, which takes seconds
+    from glaucoma.predict.homes import decision_for
     from glaucoma.predict.inference import find_models, load_classifier, predict_files, warned
 
     models = find_models(given.model)
@@ -73,13 +81,16 @@ def _predict(given: argparse.Namespace) -> int:
     needed = max(one.size for one in loaded)
     explain = None
     if given.explain:
-        if given.explain.exists() and not given.explain.is_dir():
-            raise ParamsError(f"--explain is {shown(given.explain)}, which is not a folder", "give a folder")
         from glaucoma.report.explain import explain_files, explainers
 
         explain = explainers(loaded)  # before the work, since other heads are refused
     found = predict_files(loaded, files, look=None if given.no_quality else lambda image: _quality(image, needed))
-    entry = _entry(models)
+    for i in list(found.faults):
+        if not files[i].exists():
+            found.faults[i] += near(files[i])
+    entry, why = decision_for(models)
+    if entry is None and any(one.card.get("stage") in paths.DECISIONS for one in loaded):
+        print(f"calibration, and scores of the threshold, are left out: {why}", file=sys.stderr)
     table = _table(files, found, entry, limit)
     if not given.no_quality:
         table["warnings"] = _warnings(found)
@@ -92,26 +103,36 @@ def _predict(given: argparse.Namespace) -> int:
         table[f"valid_{score}"] = right / of if of else np.nan
     _show(table, limit, given.format, given.out, "" if entry is None else _sentence(len(models), judged))
     if not found.faults:
-        return 0
+        return DataError.exit_code if lost else 0
     faults = [f"{shown(files[i])}: {why}" for i, why in sorted(found.faults.items())]
     print(f"{many(len(faults), 'file')} of {len(files)} cannot be read:{listed(faults, most=20)}", file=sys.stderr)
     return DataError.exit_code
 
 
-def _files(names: list[str]) -> list[Path]:
-    from glaucoma.dataset.walk import walk
+def _files(names: list[str]) -> tuple[list[Path], bool]:
+    """The photographs that are named or lie in folders; whether pictures in these are passed over, which is told."""
+    from glaucoma.dataset.walk import READ, by_suffix, pictures, walk
 
     files: list[Path] = []
+    others: list[Path] = []
     for name in names:
         if name == "-":
             files += [Path(line) for line in sys.stdin.read().splitlines() if line]
         elif Path(name).is_dir():
-            files += walk(Path(name), strict=False).images
+            found = walk(Path(name), strict=False)
+            files += found.images
+            others += found.others
         else:
             files.append(Path(name))
+    where = ", ".join(map(shown, names))
+    passed = f"{many(len(others), 'file')} passed over for the suffix: {by_suffix(others)} ({READ})"
+    lost = pictures(others)
     if not files:
-        raise DataError(f"no photographs in {', '.join(map(shown, names))}", "give images, or a folder that has some")
-    return files
+        remedy = "save them as PNG or JPEG" if lost else "give images, or a folder that has some"
+        raise DataError(f"no photographs in {where}{f'; {passed}' if others else ''}", remedy)
+    if others:
+        print(f"{where}: {passed}", file=sys.stderr)
+    return files, bool(lost)
 
 
 def number(threshold: str) -> Threshold | None:
@@ -140,43 +161,19 @@ def by_name(threshold: str, models: list[Path]) -> Threshold:
     Raises:
         ParamsError: there is none.
     """
-    entry = _entry(models)
-    limit = entry and entry["thresholds"].get(threshold)
+    from glaucoma.predict.homes import decision_for
+
+    entry, why = decision_for(models)
     if entry and threshold not in entry["thresholds"]:
         remedy = (
             f"give a number, or one of {', '.join(entry['thresholds'])}; for others, set `thresholds` in params.yaml"
         )
         raise ParamsError(f"no threshold {threshold} was fitted", remedy)
+    limit = entry and entry["thresholds"][threshold]
     if limit is None:
-        remedy = f"give a number; names need `dvc repro summary` and a model in {HOMES}"
-        raise ParamsError(f"there is no threshold {threshold} for this model", remedy)
+        why = why or "one class has no image to fit it on"
+        raise ParamsError(f"there is no threshold {threshold} for this model: {why}", "give a number from 0 to 1")
     return Threshold(limit, entry["probabilities"][threshold])
-
-
-def _entry(models: list[Path]) -> dict[str, Any] | None:
-    """The thresholds and calibration fitted for these models: of the fold, or of all folds pooled; else None.
-
-    Raises:
-        DataError: they are of an older release.
-    """
-    from glaucoma.base.files import read_json
-
-    home = _home(models)
-    if home is None or not paths.DECISIONS[home].is_file():
-        return None
-    decisions = read_json(paths.DECISIONS[home])
-    if "probabilities" not in decisions["pooled"]:
-        what = f"{paths.DECISIONS[home]} is of an older release, whose thresholds are no log-odds"
-        raise DataError(what, "run `dvc repro summary`")
-    if len(models) > 1:
-        return decisions["pooled"]
-    return decisions["folds"].get(models[0].stem.removeprefix("fold"))
-
-
-def _home(models: list[Path]) -> str | None:
-    """The folder in models/ that contains all of them, if thresholds are fitted for it."""
-    homes = {model.resolve().parent for model in models}
-    return next((home for home in paths.DECISIONS if homes == {(paths.MODELS / home).resolve()}), None)
 
 
 def _table(files: list[Path], found: Any, entry: dict[str, Any] | None, limit: Threshold) -> pd.DataFrame:
@@ -186,7 +183,7 @@ def _table(files: list[Path], found: Any, entry: dict[str, Any] | None, limit: T
     from glaucoma.evaluate.decisions import calibrated
 
     log_odds = found.log_odds
-    table = pd.DataFrame({"image": [shown(file) for file in files], "probability": expit(log_odds)})
+    table = pd.DataFrame({"image": [str(file) for file in files], "probability": expit(log_odds)})
     table["log_odds"] = log_odds
     if entry is not None:
         whole = ~np.isnan(log_odds)
@@ -225,18 +222,23 @@ def _judged(models: list[Path], limit: Threshold) -> dict[str, tuple[int, int, s
     Returns:
         By score: correct ones, their total, and their class; empty if there are no predictions.
     """
-    from glaucoma.evaluate.controls import read_controls
+    from glaucoma.base.files import read_csv
     from glaucoma.evaluate.scores import ABNORMAL, NORMAL
-    from glaucoma.evaluate.summary import read_folds
+    from glaucoma.model.log_odds import with_log_odds
+    from glaucoma.predict.homes import home_of
 
+    home, folds = home_of(models), [int(model.stem.removeprefix("fold")) for model in models]
+    if home is None or not home.valid.is_file():
+        return {}
     try:
-        folds = [int(model.stem.removeprefix("fold")) for model in models]
-        if _home(models) == "controls":
-            told = read_controls(folds)
-            valid = told[(told["control"] == paths.REGRESSION) & (told["split"] == "valid")]
-        else:
-            valid = read_folds(folds).pooled("valid")
-    except (DataError, ValueError):
+        valid = with_log_odds(read_csv(home.valid, dtype={"image": str, "patient": str}))
+        if home.name == "controls":
+            valid = valid[(valid["control"] == paths.REGRESSION) & (valid["split"] == "valid")]
+        valid = valid[valid["fold"].isin(folds)]
+    except (KeyError, ValueError) as error:  # pandas' own reading errors are ValueErrors
+        what = f"{shown(home.valid)} is no table of predictions: {error}"
+        raise DataError(what, "make it again: `dvc repro -f summary controls`") from None
+    if set(valid["fold"]) != set(folds):
         return {}
     abnormal, called = valid["label"] == ABNORMAL, valid["log_odds"] >= limit.log_odds
     return {
@@ -257,19 +259,30 @@ def _sentence(models: int, judged: dict[str, tuple[int, int, str]]) -> str:
 
 
 def _show(table: pd.DataFrame, limit: Threshold, form: str, out: Path | None, judged: str) -> None:
+    """Print or write the table. Names are those of the files in CSV and JSON, and printable in the table for people."""
     from glaucoma.base.files import atomic_path
 
     if form == "csv":
-        text = table.to_csv(index=False, lineterminator="\n")
+        content = os.fsencode(table.to_csv(index=False, lineterminator="\n"))
     elif form == "json":
-        text = table.to_json(orient="records", indent=2, force_ascii=False, double_precision=15) + "\n"
+        rows = table.astype(object).where(table.notna(), None).to_dict("records")
+        text = json.dumps(rows, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        # Stray bytes of names, which UTF-8 has no place for, as the escapes that every JSON reader knows
+        content = re.sub("[\udc80-\udcff]", lambda found: f"\\u{ord(found[0]):x}", text).encode()
     else:
         told = ["threshold", *(name for name in table if name.startswith("valid_"))]  # below the table, once
-        text = table.drop(columns=told).round(3).fillna("").to_string(index=False) + "\n"
+        table = table.assign(image=table["image"].map(shown)).drop(columns=told)
+        text = table.round(3).fillna("").to_string(index=False) + "\n"
         text += f"decision: abnormal where the probability is at least {limit.probability:.3g}"
         text += f" (log-odds {limit.log_odds:.3g})\n{judged}"
+        content = text.encode()
+        if out is None:
+            sys.stdout.write(text)
+            return
     if out is None:
-        sys.stdout.write(text)
+        sys.stdout.flush()
+        sys.stdout.buffer.write(content)
+        sys.stdout.buffer.flush()
         return
     with atomic_path(out) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(content)

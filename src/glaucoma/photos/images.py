@@ -19,7 +19,7 @@ __all__ = [
     "to_pixels",
 ]
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp"})
+SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".tiff", ".bmp", ".webp"})
 SMALLEST_SIDE = 32  # pixels; anything smaller is an icon or a placeholder, no photograph
 
 KEPT = 63  # grey levels that have to be left of a 16-bit colour
