@@ -12,7 +12,6 @@ from PIL import Image
 from trees import params_for, probes
 
 from glaucoma.base import paths
-from glaucoma.base.errors import shown
 from glaucoma.base.files import read_csv, write_csv
 from glaucoma.base.index import read_index
 from glaucoma.report import explore as counts
@@ -180,7 +179,7 @@ def test_several_sources_a_crop_probes_and_what_the_audit_found_are_drawn_and_go
     index.loc[len(index)] = [odd, 0, "train", "normal", "f" * 64, 48, 40, "s0"]
     paths_of = index["path"].tolist()
     messages = ["blank: it shows nothing", "over-exposed: 90% of its pixels are saturated", "cut short"]
-    wheres = [shown(odd), paths_of[1], paths_of[2]]
+    wheres = [odd, paths_of[1], paths_of[2]]
     found = {"finding": ["poor_photograph", "poor_photograph", "unreadable"], "where": wheres, "message": messages}
     poor = offenders(pd.DataFrame(found), index)
     assert poor["path"].tolist() == [odd, paths_of[1], paths_of[2]]

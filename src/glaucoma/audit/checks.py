@@ -73,7 +73,7 @@ def unreadable(case: Case) -> list[Finding]:
     copies = case.index.groupby("image")["path"].nunique()
     rows = distinct(case.index[case.index["image"].isin(case.faults)]).sort_values("path")
     return [
-        Finding("unreadable", severity, int(copies[image]), shown(path), case.faults[image], remedy)
+        Finding("unreadable", severity, int(copies[image]), path, case.faults[image], remedy)
         for path, image in zip(rows["path"], rows["image"], strict=True)
     ]
 
@@ -129,7 +129,7 @@ def label_conflict(case: Case) -> list[Finding]:
     for row in case.index[labels > 1].itertuples():
         files[row.image].add((row.condition, row.path))
     return [
-        Finding("label_conflict", "error", len(places), shown(path), f"the same image is {_places(places)}", remedy)
+        Finding("label_conflict", "error", len(places), path, f"the same image is {_places(places)}", remedy)
         for path, places in sorted((min(path for _, path in places), sorted(places)) for places in files.values())
     ]
 
@@ -250,7 +250,7 @@ def near_label_conflict(case: Case) -> list[Finding]:
     """Copies of a photograph, different in bytes, under both classes: one of the labels is wrong."""
     remedy = "find out which label is right, and remove the other files"
     return [
-        Finding("near_label_conflict", "error", count, shown(pair.first_path), f"{SAME}: {told}", remedy)
+        Finding("near_label_conflict", "error", count, pair.first_path, f"{SAME}: {told}", remedy)
         for pair, count, told in _pairs_across(case, "condition", [])
     ]
 
@@ -278,7 +278,7 @@ def poor_photograph(case: Case) -> list[Finding]:
     rows = distinct(case.index).sort_values("path")
     remedy = "look at it; remove it if it is useless"
     return [
-        Finding("poor_photograph", "warning", 1, shown(path), f"{fault.replace('_', '-')}: {why}", remedy)
+        Finding("poor_photograph", "warning", 1, path, f"{fault.replace('_', '-')}: {why}", remedy)
         for path, image in zip(rows["path"], rows["image"], strict=True)
         for fault, why in case.poor.get(image, {}).items()
     ]
@@ -321,7 +321,7 @@ def _pairs_across(case: Case, column: str, within: list[str]) -> Iterator[tuple[
 def _pairs(links: pd.DataFrame, name: str, what: str) -> list[Finding]:
     remedy = "keep one of them: it is one sample"
     return [
-        Finding(name, "warning", 2, shown(row.first_path), f"{shown(row.second_path)} {what}{how}", remedy)
+        Finding(name, "warning", 2, row.first_path, f"{shown(row.second_path)} {what}{how}", remedy)
         for row in links.itertuples()
         for how in ["" if row.same_pixels else f"{WAYS[row.mirrored, row.turned]} (correlation {row.correlation:.2f})"]
     ]

@@ -15,7 +15,7 @@ from glaucoma.audit.checks import CHECKS as LISTED_CHECKS
 from glaucoma.audit.checks import LINKS, PHOTOGRAPH_CHECKS, UNWAIVABLE, Case, Finding
 from glaucoma.audit.shortcuts import SHORTCUT_CHECKS, probe_all, strongest
 from glaucoma.base import paths
-from glaucoma.base.errors import AuditError, ParamsError, listed, many
+from glaucoma.base.errors import AuditError, ParamsError, listed, many, shown
 from glaucoma.base.files import write_csv, write_json
 from glaucoma.base.index import distinct
 from glaucoma.base.params import Params
@@ -194,7 +194,7 @@ def told(findings: Findings, table_file: Path) -> str:
     for (name, severity), some in by_name.items():
         what = f"{'waived ' * (severity == 'error' and name in findings.waived)}{severity}, {name}"
         rest = f" of {name}, all in {table_file}"
-        lines.append(listed([f"{what}, {one.where}: {one.message}" for one in some], most=SHOWN, rest=rest))
+        lines.append(listed([f"{what}, {shown(one.where)}: {one.message}" for one in some], most=SHOWN, rest=rest))
         lines.append(f"\n      → {some[0].remedy}" if some[0].remedy else "")
     return "".join(lines)
 
@@ -212,7 +212,7 @@ def gate(findings: Findings, table_file: Path) -> None:
     paragraphs = []
     for name in names:
         some = [one for one in errors if one.finding == name]
-        lines = listed([f"{one.where}: {one.message}" for one in some], most=20, rest=f", all in {table_file}")
+        lines = listed([f"{shown(one.where)}: {one.message}" for one in some], most=20, rest=f", all in {table_file}")
         paragraphs.append(f"\n  {name}, {many(len(some), 'time')}:{lines}\n    → {some[0].remedy}")
     raise AuditError(f"the audit found errors that make scores misleading:{''.join(paragraphs)}", remedy(findings))
 

@@ -7,7 +7,8 @@
     ├── WeightsError         exit 5   pretrained weights or a saved model
     └── TrainingError        exit 6   a search or a fold could not be trained
 
-Any other exception is a bug of this project and keeps its traceback, except Ctrl-C (130) and a full disk (7).
+Any other exception is a bug of this project and keeps its traceback, except a full disk and a place that cannot be
+written (7), Ctrl-C (130) and a reader of the output that has left (141). README.md lists them for users.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from glaucoma.base import paths
-from glaucoma.base.errors import DataError, ParamsError
+from glaucoma.base.errors import DataError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,11 +60,13 @@ def _compare(given: argparse.Namespace) -> None:
         ParamsError: no such revision.
         DataError: a run has no predictions, or the two share no image.
     """
-    from glaucoma.base.files import write_csv
+    from glaucoma.base.files import check_place, write_csv
     from glaucoma.dataset.splits import COPIES, read_clusters
     from glaucoma.evaluate.comparison import compare, paired
 
     first, second, split = given.first, given.second, given.split
+    for flag, file in (("--csv", given.csv), ("--png", given.png)):
+        check_place(file and Path(file), flag)
     tables = [_predictions(name, split) for name in (first, second)]
     pairs = paired(*tables)
     found = compare(*pairs, clusters=read_clusters() if COPIES.is_file() else None)
@@ -101,10 +103,11 @@ def _predictions(name: str, split: str) -> pd.DataFrame:
     """A run's predictions: from a CSV file, the workspace, or what DVC knows of a revision."""
     from glaucoma.base.files import read_csv
     from glaucoma.model.log_odds import with_log_odds
+    from glaucoma.predict.revisions import read_at
 
     here = Path(name) if name.endswith(".csv") else FILES[split]
     try:
-        source = here if name == WORKSPACE or name.endswith(".csv") else io.StringIO(_at_revision(name, here))
+        source = here if name == WORKSPACE or name.endswith(".csv") else io.StringIO(read_at(name, here))
         table = read_csv(source, dtype=TEXTS)
         table = table if "patient" in table else table.assign(patient="")
         fold = ["fold"] if "fold" in table else []
@@ -113,23 +116,6 @@ def _predictions(name: str, split: str) -> pd.DataFrame:
         raise DataError(f"{here} does not exist", "run `dvc repro`, or restore it with `dvc checkout`") from None
     except (KeyError, ValueError) as error:  # pandas' own reading errors are ValueErrors
         raise DataError(f"{here} of {name} is not a table of predictions: {error}", "run `dvc repro` there") from None
-
-
-def _at_revision(revision: str, path: Path) -> str:
-    """The text of a file that DVC tracks, as it was at a revision."""
-    import dvc.api
-    from dvc.exceptions import DvcException
-    from dvc.scm import RevError
-    from scmrepo.exceptions import SCMError
-
-    try:
-        return dvc.api.read(path.as_posix(), rev=revision, encoding="utf-8")
-    except (RevError, SCMError):
-        remedy = "list them with `git log --oneline` and `dvc exp list`"
-        raise ParamsError(f"{revision} is not a Git revision, experiment or CSV file", remedy) from None
-    except (DvcException, OSError) as error:
-        what = f"{path} of {revision} is not available: {error}"
-        raise DataError(what, "`dvc fetch --all-commits`, or run `dvc repro` at that revision") from None
 
 
 def _readable(found: pd.DataFrame) -> str:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from glaucoma.base import paths
 from glaucoma.base.errors import DataError, TrainingError, listed, many
-from glaucoma.base.files import read_csv, read_json
+from glaucoma.base.files import check_place, read_csv, read_json
 from glaucoma.base.params import load_params
 from glaucoma.evaluate.controls import check_lines, control_lines
 
@@ -46,6 +46,7 @@ def _evaluate(model: str, collection: Path, output: Path | None) -> None:
 
     root = collection.expanduser()
     output = output or paths.REPORTS / "external" / root.absolute().name
+    check_place(output, "--output", folder=True)
     found = evaluate_external(model, root, params, output)
     if found.warned:
         print(f"WARNING: {found.warned}")

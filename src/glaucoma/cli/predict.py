@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -35,9 +36,10 @@ def add(commands: argparse._SubParsersAction) -> None:
     """Register `predict`."""
     about = "predict the probability of glaucoma for photographs; for research, not a medical device"
     more = (
-        "An unreadable file is named and skipped; the exit code is then 3. Thresholds by name and the calibration "
-        f"(temperature) are fitted by `dvc repro summary` for the models in {HOMES}, and for their mean where "
-        "enough photographs are predicted by two or more that have not trained on them."
+        "An unreadable file, and a picture of a folder that is not read for its suffix, is named and skipped; the "
+        "exit code is then 3. Thresholds by name and the calibration (temperature) are fitted by `dvc repro summary` "
+        f"for the models in {HOMES}, and for their mean where enough photographs are predicted by two or more that "
+        "have not trained on them."
     )
     predict = commands.add_parser("predict", help=about, description=f"{about[0].upper()}{about[1:]}. {more}")
     predict.add_argument("model", metavar="MODEL", help=MODEL)
@@ -65,8 +67,13 @@ def _predict(given: argparse.Namespace) -> int:
     """
     import numpy as np
 
-    files = _files(given.images)
+    from glaucoma.base.files import check_place, near
+
+    check_place(given.out, "--out")
+    check_place(given.explain, "--explain", folder=True)
+    files, lost = _files(given.images)
     limit = given.threshold and number(given.threshold)  # before TensorFlow starts, which takes seconds
+    from glaucoma.predict.homes import decision_for
     from glaucoma.predict.inference import find_models, load_classifier, predict_files, warned
 
     models = find_models(given.model)
@@ -80,14 +87,16 @@ def _predict(given: argparse.Namespace) -> int:
     needed = max(one.size for one in loaded)
     explain = None
     if given.explain:
-        if given.explain.exists() and not given.explain.is_dir():
-            raise ParamsError(f"--explain is {shown(given.explain)}, which is not a folder", "give a folder")
         from glaucoma.report.explain import explain_files, explainers
 
         explain = explainers(loaded)  # before the work, since other heads are refused
     found = predict_files(loaded, files, look=None if given.no_quality else lambda image: _quality(image, needed))
-    decisions = _decisions(models)
-    entry = _entry(models, decisions)
+    for i in list(found.faults):
+        if not files[i].exists():
+            found.faults[i] += near(files[i])
+    entry, why = decision_for(models)
+    if entry is None and any(one.card.get("stage") in paths.DECISIONS for one in loaded):
+        print(f"calibration, and scores of the threshold, are left out: {why}", file=sys.stderr)
     table = _table(files, found, entry, limit)
     if not given.no_quality:
         table["warnings"] = _warnings(found)
@@ -95,35 +104,45 @@ def _predict(given: argparse.Namespace) -> int:
         rows = [row for row in range(len(files)) if row not in found.faults]
         written = explain_files(loaded, explain, files, rows, given.explain)
         print(f"{many(len(written), 'overlay')} written to {shown(given.explain)}/", file=sys.stderr)
-    judged, where = (None, "") if decisions is None else _judged(models, limit)
+    judged, where = (None, "") if entry is None else _judged(models, limit)
     for score, (right, of, _) in (judged or {}).items():
         table[f"{JUDGED[len(models) > 1]}{score}"] = right / of if of else np.nan
     said = "" if judged is None else _sentence(judged, where)
-    if decisions is not None:
+    if entry is not None:
         chosen = given.threshold is not None and number(given.threshold) is None
-        said += _about(decisions, entry, len(models), chosen=chosen)
+        said += _about(entry, chosen=chosen)
     _show(table, limit, given.format, given.out, said)
     if not found.faults:
-        return 0
+        return DataError.exit_code if lost else 0
     faults = [f"{shown(files[i])}: {why}" for i, why in sorted(found.faults.items())]
     print(f"{many(len(faults), 'file')} of {len(files)} cannot be read:{listed(faults, most=20)}", file=sys.stderr)
     return DataError.exit_code
 
 
-def _files(names: list[str]) -> list[Path]:
-    from glaucoma.dataset.walk import walk
+def _files(names: list[str]) -> tuple[list[Path], bool]:
+    """The photographs that are named or lie in folders; whether pictures in these are passed over, which is told."""
+    from glaucoma.dataset.walk import READ, by_suffix, pictures, walk
 
     files: list[Path] = []
+    others: list[Path] = []
     for name in names:
         if name == "-":
             files += [Path(line) for line in sys.stdin.read().splitlines() if line]
         elif Path(name).is_dir():
-            files += walk(Path(name), strict=False).images
+            found = walk(Path(name), strict=False)
+            files += found.images
+            others += found.others
         else:
             files.append(Path(name))
+    where = ", ".join(map(shown, names))
+    passed = f"{many(len(others), 'file')} passed over for the suffix: {by_suffix(others)} ({READ})"
+    lost = pictures(others)
     if not files:
-        raise DataError(f"no photographs in {', '.join(map(shown, names))}", "give images, or a folder that has some")
-    return files
+        remedy = "save them as PNG or JPEG" if lost else "give images, or a folder that has some"
+        raise DataError(f"no photographs in {where}{f'; {passed}' if others else ''}", remedy)
+    if others:
+        print(f"{where}: {passed}", file=sys.stderr)
+    return files, bool(lost)
 
 
 def number(threshold: str) -> Threshold | None:
@@ -152,53 +171,19 @@ def by_name(threshold: str, models: list[Path]) -> Threshold:
     Raises:
         ParamsError: there is none.
     """
-    decisions = _decisions(models)
-    entry = _entry(models, decisions)
-    limit = entry and entry["thresholds"].get(threshold)
+    from glaucoma.predict.homes import decision_for
+
+    entry, why = decision_for(models)
     if entry and threshold not in entry["thresholds"]:
         remedy = (
             f"give a number, or one of {', '.join(entry['thresholds'])}; for others, set `thresholds` in params.yaml"
         )
         raise ParamsError(f"no threshold {threshold} was fitted", remedy)
+    limit = entry and entry["thresholds"][threshold]
     if limit is None:
-        remedy = f"give a number; names need `dvc repro summary` and a model in {HOMES}"
-        if decisions is not None and entry is None and len(models) > 1:
-            what = f"there is no threshold {threshold} for the mean of these models: {decisions['ensemble_of']}"
-            raise ParamsError(what, "give a number, or one model of them")
-        raise ParamsError(f"there is no threshold {threshold} for this model", remedy)
+        why = why or "one class has no image to fit it on"
+        raise ParamsError(f"there is no threshold {threshold} for this model: {why}", "give a number from 0 to 1")
     return Threshold(limit, entry["probabilities"][threshold])
-
-
-def _decisions(models: list[Path]) -> dict[str, Any] | None:
-    """What `summary` fitted for the folder that these models are of; None where there is nothing.
-
-    Raises:
-        DataError: it is of an older release.
-    """
-    from glaucoma.base.files import read_json
-
-    home = _home(models)
-    if home is None or not paths.DECISIONS[home].is_file():
-        return None
-    decisions = read_json(paths.DECISIONS[home])
-    if "ensemble_of" not in decisions:
-        raise DataError(f"{paths.DECISIONS[home]} is of an older release", "run `dvc repro summary`")
-    return decisions
-
-
-def _entry(models: list[Path], decisions: dict[str, Any] | None) -> dict[str, Any] | None:
-    """The thresholds and calibration of a fold's model, or of the mean of several; None where there are none."""
-    if decisions is None:
-        return None
-    if len(models) > 1:
-        return decisions["ensemble"]
-    return decisions["folds"].get(models[0].stem.removeprefix("fold"))
-
-
-def _home(models: list[Path]) -> str | None:
-    """The folder in models/ that contains all of them, if thresholds are fitted for it."""
-    homes = {model.resolve().parent for model in models}
-    return next((home for home in paths.DECISIONS if homes == {(paths.MODELS / home).resolve()}), None)
 
 
 def _table(files: list[Path], found: Any, entry: dict[str, Any] | None, limit: Threshold) -> pd.DataFrame:
@@ -208,7 +193,7 @@ def _table(files: list[Path], found: Any, entry: dict[str, Any] | None, limit: T
     from glaucoma.evaluate.decisions import calibrated
 
     log_odds = found.log_odds
-    table = pd.DataFrame({"image": [shown(file) for file in files], "probability": expit(log_odds)})
+    table = pd.DataFrame({"image": [str(file) for file in files], "probability": expit(log_odds)})
     table["log_odds"] = log_odds
     if entry is not None:
         whole = ~np.isnan(log_odds)
@@ -250,19 +235,20 @@ def _judged(models: list[Path], limit: Threshold) -> tuple[dict[str, tuple[int, 
     Returns:
         By score: correct ones, their total, and their class; empty if there are no predictions. And where, in words.
     """
-    from glaucoma.evaluate.controls import read_controls
     from glaucoma.evaluate.decisions import out_of_fold
     from glaucoma.evaluate.scores import ABNORMAL, NORMAL
-    from glaucoma.evaluate.summary import read_folds
+    from glaucoma.predict.homes import home_of
 
+    home = home_of(models)
+    if home is None or not home.valid.is_file():
+        return {}, ""
+    folds = [int(model.stem.removeprefix("fold")) for model in models]
     try:
-        folds = [int(model.stem.removeprefix("fold")) for model in models]
-        if _home(models) == "controls":
-            told = read_controls(folds)
-            told = told[told["control"] == paths.REGRESSION]
-        else:
-            told = read_folds(folds).predictions
-    except (DataError, ValueError):
+        told = home.predictions(folds)
+    except (KeyError, ValueError) as error:  # pandas' own reading errors are ValueErrors
+        what = f"{shown(home.valid)} is no table of predictions: {error}"
+        raise DataError(what, "make it again: `dvc repro -f summary controls`") from None
+    if set(told["fold"]) != set(folds):
         return {}, ""
     if len(models) == 1:
         told, where = told[told["split"] == "valid"], "on valid at this threshold, this model"
@@ -287,37 +273,45 @@ def _sentence(judged: dict[str, tuple[int, int, str]], where: str) -> str:
     return f"{where}: {', '.join(shares)}\n"
 
 
-def _about(decisions: dict[str, Any], entry: dict[str, Any] | None, models: int, *, chosen: bool) -> str:
+def _about(entry: dict[str, Any], *, chosen: bool) -> str:
     """What is to be known of thresholds and calibration, a line each."""
     from glaucoma.evaluate.decisions import bound_note
 
-    if models == 1:
-        notes = [bound_note(entry)] if entry else []
-    elif entry is None:
-        notes = [f"the mean of these models has no thresholds by name and no calibration: {decisions['ensemble_of']}"]
-    else:
-        notes = [f"calibration fitted on {decisions['ensemble_of']}", bound_note(entry)]
+    notes = [bound_note(entry)]
+    if "ensemble_of" in entry:
+        notes[:0] = [f"calibration fitted on {entry['ensemble_of']}"]
         notes[:0] = ["the threshold was chosen on these photographs, which flatters it a little"] if chosen else []
     return "".join(f"{note}\n" for note in notes if note)
 
 
 def _show(table: pd.DataFrame, limit: Threshold, form: str, out: Path | None, judged: str) -> None:
+    """Print or write the table. Names are those of the files in CSV and JSON, and printable in the table for people."""
     from glaucoma.base.files import atomic_path
 
     if form == "csv":
-        text = table.to_csv(index=False, lineterminator="\n")
+        content = os.fsencode(table.to_csv(index=False, lineterminator="\n"))
     elif form == "json":
-        text = table.to_json(orient="records", indent=2, force_ascii=False, double_precision=15) + "\n"
+        rows = table.astype(object).where(table.notna(), None).to_dict("records")
+        text = json.dumps(rows, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        # Stray bytes of names, which UTF-8 has no place for, as the escapes that every JSON reader knows
+        content = re.sub("[\udc80-\udcff]", lambda found: f"\\u{ord(found[0]):x}", text).encode()
     else:
         told = ["threshold", *(name for name in table if name.startswith(JUDGED))]  # below the table, once
-        text = table.drop(columns=told).round(3).fillna("").to_string(index=False) + "\n"
+        table = table.assign(image=table["image"].map(shown)).drop(columns=told)
+        text = table.round(3).fillna("").to_string(index=False) + "\n"
         text += f"decision: abnormal where the probability is at least {limit.probability:.3g}"
         text += f" (log-odds {limit.log_odds:.3g})\n{judged}"
+        content = text.encode()
+        if out is None:
+            sys.stdout.write(text)
+            return
     if out is None:
-        sys.stdout.write(text)
+        sys.stdout.flush()
+        sys.stdout.buffer.write(content)
+        sys.stdout.buffer.flush()
         return
     with atomic_path(out) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(content)
 
 
 def thresholds_of(models: list[Path], loaded: Sequence[Classifier]) -> dict[str, Threshold]:
@@ -326,7 +320,9 @@ def thresholds_of(models: list[Path], loaded: Sequence[Classifier]) -> dict[str,
     Raises:
         DataError: those that `summary` fitted are of an older release.
     """
-    entry = _entry(models) or {"thresholds": {}}
+    from glaucoma.predict.homes import decision_for
+
+    entry = decision_for(models)[0] or {"thresholds": {}}
     own = {"own": loaded[0].threshold} if len(loaded) == 1 else {}
     fitted = {name: by_name(name, models) for name, limit in entry["thresholds"].items() if limit is not None}
     return {**own, "fixed": FIXED, **fitted}
@@ -336,9 +332,10 @@ def answering(
     models: list[Path], loaded: Sequence[Classifier], max_megapixels: float
 ) -> Callable[[Sequence[tuple[str, bytes]], Threshold], list[dict[str, Any]]]:
     """What tells of photographs held in memory, given with their names, what `--format json` does (not valid_…)."""
+    from glaucoma.predict.homes import decision_for
     from glaucoma.predict.inference import predict_files
 
-    entry, needed = _entry(models), max(one.size for one in loaded)
+    entry, needed = decision_for(models)[0], max(one.size for one in loaded)
 
     def answer(photographs: Sequence[tuple[str, bytes]], limit: Threshold) -> list[dict[str, Any]]:
         contents = [content for _, content in photographs]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +12,10 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import StratifiedGroupKFold
 
-from glaucoma.base.errors import DataError, listed, many, shown
+from glaucoma.base.errors import DataError, ParamsError, listed, many, shown
 from glaucoma.base.files import read_csv
 from glaucoma.base.index import CONDITIONS, SPLITS
+from glaucoma.base.params import Params
 from glaucoma.dataset.splits import Split
 
 __all__ = [
@@ -24,9 +25,11 @@ __all__ = [
     "draw_folds",
     "find_frozen",
     "folds_table",
+    "frozen_folds",
     "groups_of",
     "hold_out",
     "inner_splits",
+    "require_folds",
 ]
 
 ATTEMPTS = 100  # draws before giving up
@@ -60,7 +63,10 @@ def draw_folds(
     counts = {name: len(set(groups[conditions == name])) for name in CONDITIONS}
     few = [f"{name}: {many(count, 'independent image')}" for name, count in counts.items() if count < n_folds]
     if few:
-        remedy = "set crossval.n_folds lower; images of one patient, and equal ones, stay together and count once"
+        remedy = (
+            "set crossval.n_folds lower, and crossval.folds to the numbers below it; images of one patient, and equal "
+            "ones, stay together and count once"
+        )
         raise DataError(f"too few images for {n_folds} folds:{listed(few)}", remedy)
 
     # with few groups, a draw may leave a split without a class; the next, equally reproducible, may not
@@ -206,6 +212,41 @@ def folds_table(index: pd.DataFrame) -> pd.DataFrame:
 def find_frozen(root: Path) -> Path | None:
     """The frozen folds in a folder of images, or None."""
     return root / FROZEN if (root / FROZEN).is_file() else None
+
+
+def frozen_folds(path: Path) -> list[int]:
+    """The fold numbers of a frozen file, ascending.
+
+    Raises:
+        DataError: it holds none.
+    """
+    try:
+        return sorted(set(map(int, read_csv(path)["fold"])))
+    except (KeyError, ValueError) as error:  # pandas' own parsing errors are ValueErrors
+        raise DataError(f"{shown(path)} holds no folds: {error}", "remove it, and folds are drawn anew") from None
+
+
+def require_folds(params: Params, there: Sequence[int], why: str) -> None:
+    """Refuse parameters that ask for folds that are not there.
+
+    Args:
+        params: `crossval.folds` and `search.fold` are looked at.
+        there: numbers of the folds that the photographs have, or will have.
+        why: what decides them, for the message.
+
+    Raises:
+        ParamsError: with what is asked for, what is there, and both ways out.
+    """
+    asked = {"crossval.folds": params.crossval.folds, "search.fold": [params.search.fold]}
+    lines = [
+        f"{key} asks for {', '.join(map(str, strange))}"
+        for key, folds in asked.items()
+        if (strange := [fold for fold in folds if fold not in set(there)])
+    ]
+    if lines:
+        known = f"{there[0]}–{there[-1]}" if list(there) == list(range(there[0], there[-1] + 1)) else str(list(there))
+        remedy = f"set crossval.folds to {list(there)}, or to some of them, and search.fold to one of them"
+        raise ParamsError(f"{' and '.join(lines)}, but the folds are {known} ({why})", remedy)
 
 
 def apply_folds(table: pd.DataFrame, path: Path) -> pd.DataFrame:

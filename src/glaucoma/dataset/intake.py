@@ -14,6 +14,7 @@ from glaucoma.base.progress import say
 from glaucoma.base.workers import in_threads
 from glaucoma.dataset.folds import apply_folds, draw_folds, find_frozen
 from glaucoma.dataset.layouts import Listing, scan
+from glaucoma.dataset.walk import by_suffix, is_image_name
 from glaucoma.photos.content import content_ids
 from glaucoma.photos.images import Unreadable, read_header
 from glaucoma.photos.looks import clusters, look_at
@@ -85,7 +86,7 @@ def build_index(
     metrics = _metrics(table, listing)
     if left_out:
         write_csv(left_out, _left_out(listing, root))
-    _tell(metrics, left_out)
+    _tell(metrics, listing, left_out)
     return table, metrics
 
 
@@ -138,10 +139,13 @@ def _sizes(root: Path, table: pd.DataFrame) -> pd.DataFrame:
     return known.loc[table["image"]].set_index(table.index)
 
 
-def _tell(metrics: Mapping[str, int | str | None], left_out: Path | None) -> None:
+def _tell(metrics: Mapping[str, int | str | None], listing: Listing, left_out: Path | None) -> None:
     files, images, folds = (many(metrics[f"{name}s"], name) for name in ("file", "image", "fold"))
     balance = f"{metrics['normal']} normal, {metrics['abnormal']} abnormal"
     say(f"index: {files}, which are {images} ({balance}), in {folds}; layout {metrics['layout']}")
     told = [f"{many(metrics[key], noun)} {why}" for key, noun, why in LEFT_OUT if metrics[key]]
+    files = [path for path, kind, _ in listing.left_out if kind == "file" and not is_image_name(path.name)]
+    if files:
+        told[0] += f" ({by_suffix(files)})"
     if told:
         say(f"index: left out: {'; '.join(told)}" + (f"; each is in {left_out}" if left_out else ""))

@@ -15,6 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from glaucoma.base.errors import DataError, many, shown
+from glaucoma.base.files import near
 from glaucoma.base.index import CONDITIONS, SPLITS
 from glaucoma.base.progress import say
 from glaucoma.dataset.beside import is_mask_folder, is_mask_name, mask_looks
@@ -24,9 +25,9 @@ from glaucoma.dataset.labels import UNUSED, Table, find_labels, find_tables, rea
 from glaucoma.dataset.listing import FOLD, Listing, class_folders, complain, set_masks_aside
 from glaucoma.dataset.people import with_people
 from glaucoma.dataset.spelling import IGNORE, PART, condition_of
-from glaucoma.dataset.walk import entries, folders, walk
+from glaucoma.dataset.walk import READ, by_suffix, entries, folders, is_image_name, pictures, walk
 
-__all__ = ["Listing", "scan"]
+__all__ = ["Listing", "brought_folds", "scan"]
 
 
 def scan(root: Path, layout: str, classes: Mapping[str, str], patients: str = "auto") -> Listing:
@@ -44,7 +45,9 @@ def scan(root: Path, layout: str, classes: Mapping[str, str], patients: str = "a
     try:
         if not root.exists():
             here = "" if root.is_absolute() else f" (looked for from {shown(Path.cwd())})"
-            raise DataError(f"data.root, {shown(root)}, does not exist{here}", "set data.root to your folder of images")
+            raise DataError(
+                f"data.root, {shown(root)}, does not exist{here}{near(root)}", "set data.root to your folder of images"
+            )
         if not root.is_dir():
             raise DataError(f"data.root, {shown(root)}, is a file", "set data.root to the folder that holds the images")
     except OSError as error:  # a circular link, a name that is too long
@@ -70,9 +73,33 @@ def scan(root: Path, layout: str, classes: Mapping[str, str], patients: str = "a
     listing.table["path"] = [path.relative_to(root).as_posix() for path in listing.table["path"]]
     read_headers(listing, root, people=patients == "auto")
     _tell_people(listing, patients, root)
+    listing.notes += _lost(listing, root, classes)
     for note in listing.notes:
         say(f"index: {note}")
     return listing
+
+
+def brought_folds(root: Path, layout: str, classes: Mapping[str, str], patients: str = "auto") -> list[int]:
+    """The fold numbers that FoldK folders bring, ascending; none where folds are to be drawn. Arguments as of `scan`.
+
+    Raises:
+        DataError: a folder cannot be listed.
+    """
+    found = _detect(root, classes, patients) if layout in ("auto", "folds") else None
+    if not found or found[0] != "folds":
+        return []
+    return sorted({int(match[1]) for name in folders(found[1]) if (match := FOLD.fullmatch(name))})
+
+
+def _lost(listing: Listing, root: Path, classes: Mapping[str, str]) -> list[str]:
+    """A sentence on pictures that are left out for their suffix, by class as far as folders tell; none without them."""
+    of_class = defaultdict(list)
+    files = {path for path, kind, _ in listing.left_out if kind == "file" and not is_image_name(path.name)}
+    for path in pictures(sorted(files)):
+        named = [condition_of(part, classes) for part in path.relative_to(root).parts[:-1]]
+        of_class[next((name for name in named if name in CONDITIONS), "")].append(path)
+    told = [by_suffix(paths) + (f" of {name}" if name else "") for name, paths in sorted(of_class.items())]
+    return [f"pictures are left out for their suffix: {'; '.join(told)} ({READ})"] if told else []
 
 
 def _tell_people(listing: Listing, patients: str, root: Path) -> None:
@@ -141,7 +168,8 @@ def _complain_early(root: Path) -> Path:
     lacking = [f"; {table.path.name} {table.lacks}" for table in find_tables(root, found.tables, found.images, "auto")]
     raise DataError(
         f"data.root, {shown(root)}, has neither FoldK folders nor labels.csv nor class folders "
-        f"({many(len(found.images), 'image')}, {many(len(found.others), 'other file')}){''.join(map(shown, lacking))}",
+        f"({many(len(found.images), 'image')}, {many(len(found.others), 'other file')}"
+        f"{': ' if found.others else ''}{by_suffix(found.others)}){''.join(map(shown, lacking))}",
         "sort the images into a folder per class, or add a labels.csv with the columns image,label",
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -116,6 +117,7 @@ def _atomic_folder(path: Path) -> Iterator[Path]:
     """Yield an empty folder beside `path`; on success it replaces `path`, if that is a former export or nothing."""
     if path.exists() and not (path / INSIDE).is_file():
         raise ParamsError(f"{shown(path)} is in the way, and no former export", "name another folder with --out")
+    path = Path(os.path.realpath(path))  # a link stays one
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}-") as folder:
         whole = Path(folder) / "whole"

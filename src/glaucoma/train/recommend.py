@@ -19,11 +19,10 @@ from PIL import Image
 
 from glaucoma.base.backbone_table import BACKBONES
 from glaucoma.base.errors import DataError, ParamsError, listed, many, shown
-from glaucoma.base.files import read_csv
 from glaucoma.base.index import CONDITIONS
 from glaucoma.base.params import Params, views_of
 from glaucoma.base.workers import in_threads
-from glaucoma.dataset.folds import find_frozen, groups_of
+from glaucoma.dataset.folds import find_frozen, frozen_folds, groups_of
 from glaucoma.dataset.layouts import scan
 from glaucoma.photos.crop import AROUND, DARK, find_boxes
 from glaucoma.photos.discs import find_disc
@@ -250,10 +249,7 @@ def _folds(root: Path, table: pd.DataFrame, params: Params) -> tuple[tuple[int, 
     frozen = find_frozen(root)
     if frozen is None:
         return tuple(range(params.crossval.n_folds)), True
-    try:
-        return tuple(sorted(set(map(int, read_csv(frozen)["fold"])))), False
-    except (KeyError, ValueError) as error:
-        raise DataError(f"{shown(frozen)} holds no folds: {error}", "remove it, and folds are drawn anew") from None
+    return tuple(frozen_folds(frozen)), False
 
 
 def _field(image: Image.Image) -> bool:
