@@ -10,7 +10,7 @@ import math
 from scipy.optimize import brentq
 from scipy.stats import beta, norm
 
-__all__ = ["auroc_interval", "auroc_variance", "proportion_interval", "wilson_interval"]
+__all__ = ["auroc_interval", "auroc_variance", "difference_interval", "proportion_interval", "wilson_interval"]
 
 LEVEL = 0.95
 NEAR = 1e-9
@@ -92,3 +92,25 @@ def auroc_interval(value: float, positive: float, negative: float, level: float 
     low = 0.0 if value < 2 * NEAR else float(brentq(lambda area: value - area - error(area), 0, value - NEAR))
     high = 1.0 if value > 1 - 2 * NEAR else float(brentq(lambda area: area - value - error(area), value + NEAR, 1))
     return low, high
+
+
+def difference_interval(
+    first: tuple[float, float, float], second: tuple[float, float, float]
+) -> tuple[float, float, float]:
+    """Difference of two scores, first - second, from their own intervals (Zou & Donner, Stat Med 27:1693, 2008).
+
+    It takes them for independent. For two scores on the same images, which rise and fall together, it is too wide.
+
+    Args:
+        first: value, low, high.
+        second: the same.
+
+    Returns:
+        The difference, low, high.
+    """
+    (one, one_low, one_high), (two, two_low, two_high) = first, second
+    return (
+        one - two,
+        one - two - math.hypot(one - one_low, two_high - two),
+        one - two + math.hypot(one_high - one, two - two_low),
+    )
