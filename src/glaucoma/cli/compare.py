@@ -130,7 +130,8 @@ def _readable(found: pd.DataFrame) -> str:
             lines.append(f"  {row.Index:<29}  not defined: images of one class only")
             continue
         p = "" if row.p != row.p else f"{row.p:.3f} {row.test}" if row.p >= 0.001 else f"< 0.001 {row.test}"
-        without = "none holds its level" if row.Index in WITHOUT else "none: all resamples agree"
+        agree = row.difference == 0 and row.Index not in WITHOUT
+        without = "none: all resamples agree" if agree else "none: too few cases, or none holds its level"
         interval = f"[{row.low:+.3f}, {row.high:+.3f}]" if row.low == row.low else without
         cells = f"{row.first:>8.3f}{row.second:>8.3f}{row.difference:>+12.3f}"
         lines.append(f"  {row.Index:<29}{cells}  {interval}   {p}".rstrip())
