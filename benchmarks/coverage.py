@@ -175,7 +175,8 @@ def as_text(found: dict[str, Any]) -> str:
     lines = ["# Coverage of the intervals", "", __doc__.partition("\n\n")[2].strip(), ""]
     lines += [
         f"{found['samples']} samples a setting, a quarter of 2 000 images (a true 95 % is found between "
-        f"{found['expected'][0]:.1%} and {found['expected'][1]:.1%} in 95 of 100 settings), {RESAMPLES} resamples; {found['seconds']:.0f} s. "
+        f"{found['expected'][0]:.1%} and {found['expected'][1]:.1%} in 95 of 100 settings), "
+        f"{RESAMPLES} resamples; {found['seconds']:.0f} s. "
         "`printed` is the share of all samples that have an interval.",
         "",
         "| of | score | method | design | settings | lowest | mean | highest | printed |",
