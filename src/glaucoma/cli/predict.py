@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from glaucoma.base import paths
-from glaucoma.base.errors import DataError, ParamsError, listed, many, shown
-from glaucoma.model.log_odds import Threshold, expit
+from glaucoma.base.errors import DataError, ParamsError, WeightsError, listed, many, shown
+from glaucoma.model.log_odds import FLIPS, Threshold, expit
 
 if TYPE_CHECKING:
     import pandas as pd
     from PIL import Image
 
-__all__ = ["add", "by_name", "number"]
+__all__ = ["add", "add_flips", "by_name", "number"]
 
 THRESHOLDS = ("fixed", "youden", "sensitivity_95", "specificity_95", "least_cost")
 HOMES = " and ".join(f"models/{home}" for home in paths.DECISIONS)
@@ -45,7 +45,16 @@ def add(commands: argparse._SubParsersAction) -> None:
     predict.add_argument("--no-quality", action="store_true", help="skip the quality checks of the photographs")
     what = "write an overlay of each photograph to DIR: the regions that speak for abnormal (Grad-CAM)"
     predict.add_argument("--explain", type=Path, metavar="DIR", help=what)
+    add_flips(predict)
+    what = "write drift.csv and drift.png to DIR: how the photographs differ from those the model was trained on"
+    predict.add_argument("--drift", type=Path, metavar="DIR", help=what)
     predict.set_defaults(work=_predict)
+
+
+def add_flips(command: argparse.ArgumentParser) -> None:
+    """Register `--flips`."""
+    what = "average each prediction over flips of the photograph (default: as the model was scored, crossval.flips)"
+    command.add_argument("--flips", choices=tuple(FLIPS), help=what)
 
 
 def _predict(given: argparse.Namespace) -> int:
@@ -78,7 +87,8 @@ def _predict(given: argparse.Namespace) -> int:
         from glaucoma.report.explain import explain_files, explainers
 
         explain = explainers(loaded)  # before the work, since other heads are refused
-    found = predict_files(loaded, files, look=None if given.no_quality else lambda image: _quality(image, needed))
+    look = None if given.no_quality else lambda image: _quality(image, needed)
+    found = predict_files(loaded, files, flips=given.flips, look=look)
     entry = _entry(models)
     table = _table(files, found, entry, limit)
     if not given.no_quality:
@@ -87,6 +97,8 @@ def _predict(given: argparse.Namespace) -> int:
         rows = [row for row in range(len(files)) if row not in found.faults]
         written = explain_files(loaded, explain, files, rows, given.explain)
         print(f"{many(len(written), 'overlay')} written to {shown(given.explain)}/", file=sys.stderr)
+    if given.drift:
+        _drift(found, given.drift)
     judged = {} if entry is None else _judged(models, limit)
     for score, (right, of, _) in judged.items():
         table[f"valid_{score}"] = right / of if of else np.nan
@@ -96,6 +108,28 @@ def _predict(given: argparse.Namespace) -> int:
     faults = [f"{shown(files[i])}: {why}" for i, why in sorted(found.faults.items())]
     print(f"{many(len(faults), 'file')} of {len(files)} cannot be read:{listed(faults, most=20)}", file=sys.stderr)
     return DataError.exit_code
+
+
+def _drift(found: Any, folder: Path) -> None:
+    """Write how photographs differ from the training images.
+
+    Raises:
+        WeightsError: the models' cards do not say what these look like.
+        DataError: fewer than two photographs can be read.
+    """
+    from glaucoma.base.files import write_csv
+    from glaucoma.model.likeness import drift, drift_line
+    from glaucoma.report.review_figures import drift_figure
+
+    if not found.likenesses:
+        what = "the model's card does not say what its training images look like"
+        raise WeightsError(what, "leave out --drift, or train the model again")
+    table = drift(found.likenesses, found.traits)
+    if table.empty:
+        raise DataError("a drift needs two photographs that can be read", "give more, or leave out --drift")
+    write_csv(folder / "drift.csv", table)
+    drift_figure(table, folder / "drift.png", "These photographs and the training images")
+    print(f"{drift_line(table)}: written to {shown(folder)}/", file=sys.stderr)
 
 
 def _files(names: list[str]) -> list[Path]:
