@@ -9,10 +9,10 @@ import pandas as pd
 
 from glaucoma.base import paths
 from glaucoma.base.errors import DataError, TrainingError, listed, many
-from glaucoma.base.files import read_csv, read_json
+from glaucoma.base.files import check_place, read_csv, read_json
 from glaucoma.base.params import load_params
 from glaucoma.cli.predict import add_flips
-from glaucoma.evaluate.controls import control_lines
+from glaucoma.evaluate.controls import check_lines, control_lines
 from glaucoma.model.likeness import drift_line
 
 __all__ = ["add"]
@@ -49,6 +49,7 @@ def _evaluate(model: str, collection: Path, output: Path | None, flips: str | No
 
     root = collection.expanduser()
     output = output or paths.REPORTS / "external" / root.absolute().name
+    check_place(output, "--output", folder=True)
     found = evaluate_external(model, root, params, output, flips)
     if found.warned:
         print(f"WARNING: {found.warned}")
@@ -83,7 +84,8 @@ def _controls() -> None:
         TrainingError: shuffled labels score above chance.
     """
     try:
-        found = read_json(paths.CONTROLS_METRICS)["permuted_average"]
+        found = read_json(paths.CONTROLS_METRICS)
+        lines = check_lines(found)
         table = read_csv(paths.SUMMARY / "controls.csv")
     except FileNotFoundError as error:
         raise DataError(f"{error.filename} does not exist", "run `dvc repro summary`") from None
@@ -91,9 +93,7 @@ def _controls() -> None:
         raise DataError(f"the controls cannot be read: {error}", "make them again: `dvc repro -f controls`") from None
     print("means over the folds on valid; difference: networks minus baseline, with its 95 % interval")
     print(control_lines(table))
-    mean, error = found["test_auroc"], found["standard_error"]
-    taught = "not defined" if mean is None else f"AUROC {mean:.3f} ± {error:.3f} (standard error)"
-    if not found["at_chance"]:
-        what = f"shuffled labels score {taught}, expected 0.5: test contains images of train"
-        raise TrainingError(what, "look for the leak in reports/audit/findings.csv before you trust any score")
-    print(f"permutation check passed: shuffled labels score at chance ({taught})")
+    print("\n".join(lines))
+    if not found["permuted_average"]["at_chance"]:
+        remedy = "look for the leak in reports/audit/findings.csv before you trust any score"
+        raise TrainingError("shuffled labels score above chance: test contains images of train", remedy)

@@ -16,6 +16,7 @@ __all__ = [
     "COLUMNS",
     "LEVEL",
     "RESAMPLES",
+    "WITHOUT",
     "arrays",
     "bounds",
     "draws",
@@ -29,6 +30,7 @@ __all__ = [
 
 RESAMPLES = 2000
 LEVEL = 0.95
+WITHOUT = frozenset({"ece"})  # scores that no interval here holds its level for
 AGREE = 1e-9  # resamples that differ by less agree: their sums are rounded
 COLUMNS = ["score", "value", "low", "high", "n", "groups", "resamples", "method"]
 AT_ONCE = 4_000_000  # weights held in memory at a time: resamples × predictions
@@ -101,6 +103,9 @@ def bounds(
     at which its variance is the bootstrap's (Korn & Graubard, Surv Methodol 24:193, 1998), but never more than there
     are independent cases. At the end of the range, where the bootstrap has no variance, it is their number.
 
+    The ECE has no interval: sampling alone makes it larger, and resampling does so again, so that percentiles may lie
+    wholly above the value.
+
     Args:
         name: of the score.
         value: the score, NaN where not defined.
@@ -111,10 +116,11 @@ def bounds(
 
     Returns:
         low, high, and `wilson` (sensitivity, specificity, accuracy), `newcombe` (auroc), `bootstrap` (percentiles 2.5
-        and 97.5 of the others), or `none` with NaN: the score is not defined, or all resamples agree within its range.
+        and 97.5 of the others), or `none` with NaN: the score is not defined or one of `WITHOUT`, or all resamples
+        agree within its range.
     """
     drawn = drawn[np.isfinite(drawn)]
-    if value != value or not len(drawn):
+    if value != value or not len(drawn) or name in WITHOUT:
         return np.nan, np.nan, "none"
     agree, value = len(drawn) > 1 and np.ptp(drawn) <= AGREE, float(value)
     cases = {"sensitivity": positive, "specificity": negative, "accuracy": total}

@@ -13,7 +13,7 @@ from scipy.special import expit
 from glaucoma.evaluate.intervals import independent, intervals
 from glaucoma.evaluate.scores import ABNORMAL, NORMAL
 
-__all__ = ["qualities", "slices", "subgroup_scores", "worst_errors"]
+__all__ = ["examples", "qualities", "slices", "subgroup_scores", "worst_errors"]
 
 FEW = 4  # up to so many different values each is a group; more are cut into thirds
 THIRDS = ("lowest third", "middle third", "highest third")
@@ -159,6 +159,33 @@ def worst_errors(predictions: pd.DataFrame, most: int = 20) -> pd.DataFrame:
         tables.append(wrong.assign(error=error, rank=range(1, len(wrong) + 1)))
     table = pd.concat(tables, ignore_index=True)
     return table[["error", "rank", *predictions.columns]]
+
+
+def examples(predictions: pd.DataFrame) -> pd.DataFrame:
+    """Three predictions of each class to look at first: the surest right, a typical right and the surest wrong one.
+
+    Typical is the right one in the middle, by log-odds. Where nothing is wrong, the least sure right one stands in.
+
+    Args:
+        predictions: of one split; columns fold, image, label, predicted, probability, log_odds.
+
+    Returns:
+        Those columns after `example` (`surest right`, `typical right`, `surest wrong`, `least sure right`), abnormal
+        images first; less than three rows of a class that has less.
+    """
+    tables = []
+    for label, sign in ((ABNORMAL, 1), (NORMAL, -1)):
+        rows = predictions[predictions["label"] == label]
+        rows = rows.assign(sure=sign * rows["log_odds"]).sort_values(
+            ["sure", "image", "fold"], ascending=[False, True, True]
+        )
+        right, wrong = (rows[(rows["predicted"] == label) == of] for of in (True, False))
+        chosen = {"surest right": right.head(1), "typical right": right.iloc[len(right) // 2 :].head(1)}
+        chosen |= {"surest wrong": wrong.tail(1)} if len(wrong) else {"least sure right": right.tail(1)}
+        tables += [one.assign(example=name) for name, one in chosen.items()]
+    columns = ["fold", "image", "label", "predicted", "probability", "log_odds"]
+    found = pd.concat(tables).drop_duplicates(["fold", "image"])
+    return found[["example", *columns]].reset_index(drop=True)
 
 
 def _groups(values: pd.Series) -> pd.Series:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -55,7 +56,7 @@ def export_model(
     The graph takes raw RGB values, float32 (batch, size, size, 3) in 0–255, and gives the probabilities, ONNX also the
     log-odds of abnormal; what prepares the values is part of it. Cropping, where the model wants it, and resizing are
     the caller's, and named in the sidecar: `classes` (in the order of the outputs), `positive`, `threshold` (a
-    probability) and `threshold_log_odds`, `input` (size, crop, channels, range), `likeness` (what the training images
+    probability) and `threshold_log_odds`, `input` (size, crop, channels, range, and flips to average over, the caller's too), `likeness` (what the training images
     look like), `warnings` (what speaks against the network), `backbone` (origin and licence of its weights),
     `keras_sha256`, `glaucoma` (version), and hashes of what was written. The sidecar is FILE.json, or glaucoma.json
     inside a SavedModel's folder; ONNX holds all but these hashes as metadata too.
@@ -79,12 +80,13 @@ def export_model(
     prepare(form)
     one = load_classifier(model)
     threshold = threshold or one.threshold
+    wanted = {"size": one.size, "crop": one.crop, "channels": "RGB", "range": [0, 255]}
     card = {
         "classes": list(one.classes),
         "positive": "abnormal",
         "threshold": threshold.probability,
         "threshold_log_odds": threshold.log_odds,
-        "input": {"size": one.size, "crop": one.crop, "channels": "RGB", "range": [0, 255]},
+        "input": wanted | ({} if one.flips == "none" else {"flips": one.flips}),
         **{name: one.card[name] for name in ("likeness", "warnings", "backbone") if name in one.card},
         "keras_sha256": sha256_file(model),
         "glaucoma": __version__,
@@ -116,6 +118,7 @@ def _atomic_folder(path: Path) -> Iterator[Path]:
     """Yield an empty folder beside `path`; on success it replaces `path`, if that is a former export or nothing."""
     if path.exists() and not (path / INSIDE).is_file():
         raise ParamsError(f"{shown(path)} is in the way, and no former export", "name another folder with --out")
+    path = Path(os.path.realpath(path))  # a link stays one
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}-") as folder:
         whole = Path(folder) / "whole"

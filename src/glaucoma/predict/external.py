@@ -10,7 +10,7 @@ import pandas as pd
 
 from glaucoma.base import paths
 from glaucoma.base.errors import DataError, listed, shown
-from glaucoma.base.files import sha256_file, write_csv, write_json
+from glaucoma.base.files import near, sha256_file, write_csv, write_json
 from glaucoma.base.index import distinct, read_index
 from glaucoma.base.params import Params
 from glaucoma.dataset.layouts import scan
@@ -108,7 +108,7 @@ def evaluate_external(model: str, root: Path, params: Params, output: Path, flip
 def _collection(root: Path, params: Params) -> tuple[pd.DataFrame, dict[str, int | None], dict[str, str]]:
     """Each distinct image that may be judged on, by path; counts of what was left out; the photograph of each image."""
     if not root.is_dir():
-        what = "is a file" if root.exists() else "does not exist"
+        what = "is a file" if root.exists() else f"does not exist{near(root)}"
         raise DataError(f"the collection {shown(root)} {what}", "name the folder that holds the labelled photographs")
     table = scan(root, "auto", params.data.classes).table.sort_values("path", ignore_index=True)
     table["image"] = content_ids(root, table["path"].tolist())

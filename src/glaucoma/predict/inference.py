@@ -24,7 +24,8 @@ from glaucoma.model.sidecar import read_sidecar
 from glaucoma.model.symptoms import first_line, symptoms_of, symptoms_table
 from glaucoma.photos.crop import cropped, decode_uncropped
 from glaucoma.photos.images import Unreadable, decode
-from glaucoma.predict.revisions import fetch_models, parse
+from glaucoma.predict.homes import of_one_study
+from glaucoma.predict.revisions import fetch_models, natural, parse
 
 if TYPE_CHECKING:  # Keras starts where a model needs it: ONNX does not
     from glaucoma.model.runtime import keras
@@ -143,15 +144,17 @@ def find_models(name: str | Path) -> list[Path]:
 
     Args:
         name: a `.keras` or `.onnx` file; a folder, which is the ensemble of those in it (of `.keras` alone where it
-            has both); or the name of either in models/, such as `stage2`, `crossval` or `crossval/fold3`, which may
-            stand behind a revision of Git or a DVC experiment: `HEAD~1:stage2`.
+            has both; in models/crossval and models/controls, of crossval.folds); or the name of either in models/, such
+            as `stage2`, `crossval` or `crossval/fold3`, which may stand behind a revision of Git or a DVC experiment:
+            `HEAD~1:stage2`.
 
     Raises:
-        WeightsError: nothing of that name; with what there is.
+        WeightsError: nothing of that name; with what there is. A fold of crossval.folds that is missing, or folds that
+            were not trained alike.
     """
     given = Path(name).expanduser()
     if not given.exists() and (then := parse(str(name))):
-        given = fetch_models(*then)
+        return fetch_models(*then)
     if given.suffix == ".tflite" or (given / "saved_model.pb").is_file():
         what = f"{shown(name)} is for other programs: prediction reads .keras and .onnx, whose loading runs no code"
         raise WeightsError(what, "name the .keras file that it was made from")
@@ -159,9 +162,9 @@ def find_models(name: str | Path) -> list[Path]:
         if place.is_file():
             return [place]
         for suffix in (".keras", SUFFIX):
-            if place.is_dir() and (found := sorted(place.glob(f"*{suffix}"), key=_natural)):
-                return found
-    known = [path for path in sorted(paths.MODELS.rglob("*.keras"), key=_natural) if path != paths.BACKBONE]
+            if place.is_dir() and (found := sorted(place.glob(f"*{suffix}"), key=natural)):
+                return of_one_study(place, found)
+    known = [path for path in sorted(paths.MODELS.rglob("*.keras"), key=natural) if path != paths.BACKBONE]
     names = [path.relative_to(paths.MODELS).with_suffix("").as_posix() for path in known]
     remedy = f"choose one of:{listed(names)}" if names else "train one with `dvc repro`, or name a .keras file"
     raise WeightsError(f"there is no model {shown(name)}, neither as a path nor in {paths.MODELS}/", remedy)
@@ -228,7 +231,7 @@ def warned(models: Sequence[Classifier]) -> str:
 
 def predict_files(
     models: Sequence[Path | Classifier],
-    files: Sequence[Path],
+    files: Sequence[Path | bytes],
     *,
     max_megapixels: float = MEGAPIXELS,
     flips: str | None = None,
@@ -240,7 +243,7 @@ def predict_files(
 
     Args:
         models: their files, or classifiers that are loaded.
-        files: of images.
+        files: of images, or their bytes.
         max_megapixels: larger images are unreadable.
         flips: none | horizontal | both, over which each model's log-odds are averaged; None: each model's own.
         look: called in threads with each decoded photograph, whole, for a note on it. It shares the decoding for
@@ -287,9 +290,3 @@ def predict_files(
                                 unlike[row, rows] = one.likeness.distance(seen)
                 progress.step(len(part))
     return Predictions(each, faults, notes, unlike, seen_all, likenesses)
-
-
-def _natural(path: Path) -> tuple:
-    """Sort key by which fold10 follows fold9."""
-    digits = "".join(c for c in path.stem if c.isdigit())
-    return (str(path.parent), path.stem.rstrip("0123456789"), int(digits or 0), path.name)
