@@ -94,11 +94,11 @@ def test_a_column_of_patients_is_known_by_its_usual_names(tmp_path, column):
 
 
 def test_columns_that_are_not_used_are_named_and_one_can_be_chosen(tmp_path, capsys):
-    root = labels_tree(tmp_path, labelled(8, age=lambda number: 50, dossier=lambda number: number // 2))
+    root = labels_tree(tmp_path, labelled(8, visit=lambda number: 50, dossier=lambda number: number // 2))
     assert "patient" not in scan(root, "auto", CLASSES).table
-    assert "labels.csv: columns that are not used: age, dossier" in capsys.readouterr().err
+    assert "labels.csv: columns that are not used: visit, dossier" in capsys.readouterr().err
     assert scan(root, "auto", CLASSES, "dossier").table["patient"].nunique() == 4
-    with pytest.raises(DataError, match=r"data\.patients' column, file.*age, dossier"):
+    with pytest.raises(DataError, match=r"data\.patients' column, file.*visit, dossier"):
         scan(root, "auto", CLASSES, "file")
     with pytest.raises(DataError, match=r"data\.patients' column"):
         scan(class_tree(tmp_path / "classes"), "auto", CLASSES, "dossier")

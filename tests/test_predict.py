@@ -278,3 +278,30 @@ def test_the_table_says_what_the_threshold_does_on_valid(folder, tmp_path, monke
     assert "are not known" in capsys.readouterr().out
     assert predict(folder / "models" / "fold1.keras", eye) == 0
     assert "valid" not in capsys.readouterr().out
+
+
+def test_the_drift_of_photographs_is_told_in_a_table_and_a_picture(tmp_path, capsys):
+    learnt = np.stack([np.asarray(photograph(seed, size=small.SIZE)) for seed in range(60)])
+    save_model(small.tiny_network(1), tmp_path / "m.keras", {"likeness": learn(learnt, np.arange(60)).as_dict()})
+    for name, dim in (("same", 1.0), ("dim", 0.6)):
+        (tmp_path / name).mkdir()
+        for seed in range(100, 130):
+            eye = np.asarray(photograph(seed, size=small.SIZE))
+            Image.fromarray((eye * dim).astype("uint8")).save(tmp_path / name / f"{seed}.png")
+    found = {}
+    for name in ("same", "dim"):
+        assert predict(tmp_path / "m.keras", tmp_path / name, "--drift", tmp_path / f"{name}_drift") == 0
+        assert "drift from the training images" in capsys.readouterr().err
+        found[name] = pd.read_csv(tmp_path / f"{name}_drift" / "drift.csv").set_index("trait")
+        assert Image.open(tmp_path / f"{name}_drift" / "drift.png").width > 500
+    assert not found["same"]["drifted"].any()
+    assert found["dim"].loc["mid_red", "drifted"]
+    assert found["dim"].loc["mid_red", "high"] < 0
+    assert found["dim"].loc["unlike", "here"] > found["same"].loc["unlike", "here"]
+
+
+def test_a_model_that_knows_nothing_of_its_training_images_tells_no_drift(folder, tmp_path, capsys):
+    eyes = [folder / "eyes" / f"eye{i}.png" for i in range(3)]
+    assert predict(folder / "models" / "fold1.keras", *eyes, "--drift", tmp_path / "drift") == 5
+    assert "does not say what its training images look like" in capsys.readouterr().err
+    assert not (tmp_path / "drift").exists()

@@ -328,6 +328,8 @@ class Crossval(Section):
     model: Literal["final", "regression", "model4", "model5"]
     folds: Annotated[list[Fold], Field(min_length=1), AfterValidator(distinct)]
     warm_start: Literal["fold", "stage2", "none"]
+    flips: Literal["none", "horizontal", "both"]
+    seed: Annotated[int, Field(ge=0, lt=2**16)]
     n_folds: Annotated[int, Field(ge=2, le=100)]
     held_out: Annotated[float, Field(gt=0, lt=0.5)]
 
@@ -434,6 +436,11 @@ def _conflicts(params: Params) -> list[str]:
         lines.append(
             f"crossval.warm_start is {params.crossval.warm_start!r}: crossval.model is {params.crossval.model}, which "
             "starts from its backbone's weights; set crossval.warm_start to none"
+        )
+    if params.crossval.model == "regression" and params.crossval.flips != "none":
+        lines.append(
+            f"crossval.flips is {params.crossval.flips!r}: crossval.model is regression, which averages over "
+            "regression.flips itself; set crossval.flips to none"
         )
     if params.search.nested and params.crossval.warm_start != "fold":
         lines.append(

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from glaucoma.base import paths
-from glaucoma.base.errors import DataError, ParamsError, listed, many, shown
-from glaucoma.model.log_odds import Threshold, expit
+from glaucoma.base.errors import DataError, ParamsError, WeightsError, listed, many, shown
+from glaucoma.model.log_odds import FLIPS, Threshold, expit
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from glaucoma.predict.inference import Classifier
 
-__all__ = ["add", "answering", "by_name", "number", "thresholds_of"]
+__all__ = ["add", "add_flips", "answering", "by_name", "number", "thresholds_of"]
 
 THRESHOLDS = ("fixed", "youden", "sensitivity_95", "specificity_95", "least_cost")
 HOMES = " and ".join(f"models/{home}" for home in paths.DECISIONS)
@@ -54,7 +54,16 @@ def add(commands: argparse._SubParsersAction) -> None:
     predict.add_argument("--no-quality", action="store_true", help="skip the quality checks of the photographs")
     what = "write an overlay of each photograph to DIR: the regions that speak for abnormal (Grad-CAM)"
     predict.add_argument("--explain", type=Path, metavar="DIR", help=what)
+    add_flips(predict)
+    what = "write drift.csv and drift.png to DIR: how the photographs differ from those the model was trained on"
+    predict.add_argument("--drift", type=Path, metavar="DIR", help=what)
     predict.set_defaults(work=_predict)
+
+
+def add_flips(command: argparse.ArgumentParser) -> None:
+    """Register `--flips`."""
+    what = "average each prediction over flips of the photograph (default: as the model was scored, crossval.flips)"
+    command.add_argument("--flips", choices=tuple(FLIPS), help=what)
 
 
 def _predict(given: argparse.Namespace) -> int:
@@ -71,6 +80,7 @@ def _predict(given: argparse.Namespace) -> int:
 
     check_place(given.out, "--out")
     check_place(given.explain, "--explain", folder=True)
+    check_place(given.drift, "--drift", folder=True)
     files, lost = _files(given.images)
     limit = given.threshold and number(given.threshold)  # before TensorFlow starts, which takes seconds
     from glaucoma.predict.homes import decision_for, home_of
@@ -90,7 +100,8 @@ def _predict(given: argparse.Namespace) -> int:
         from glaucoma.report.explain import explain_files, explainers
 
         explain = explainers(loaded)  # before the work, since other heads are refused
-    found = predict_files(loaded, files, look=None if given.no_quality else lambda image: _quality(image, needed))
+    look = None if given.no_quality else lambda image: _quality(image, needed)
+    found = predict_files(loaded, files, flips=given.flips, look=look)
     for i in list(found.faults):
         if not files[i].exists():
             found.faults[i] += near(files[i])
@@ -104,6 +115,8 @@ def _predict(given: argparse.Namespace) -> int:
         rows = [row for row in range(len(files)) if row not in found.faults]
         written = explain_files(loaded, explain, files, rows, given.explain)
         print(f"{many(len(written), 'overlay')} written to {shown(given.explain)}/", file=sys.stderr)
+    if given.drift:
+        _drift(found, given.drift)
     judged, where = (None, "") if entry is None else _judged(models, limit)
     for score, (right, of, _) in (judged or {}).items():
         table[f"{JUDGED[len(models) > 1]}{score}"] = right / of if of else np.nan
@@ -117,6 +130,28 @@ def _predict(given: argparse.Namespace) -> int:
     faults = [f"{shown(files[i])}: {why}" for i, why in sorted(found.faults.items())]
     print(f"{many(len(faults), 'file')} of {len(files)} cannot be read:{listed(faults, most=20)}", file=sys.stderr)
     return DataError.exit_code
+
+
+def _drift(found: Any, folder: Path) -> None:
+    """Write how photographs differ from the training images.
+
+    Raises:
+        WeightsError: the models' cards do not say what these look like.
+        DataError: fewer than two photographs can be read.
+    """
+    from glaucoma.base.files import write_csv
+    from glaucoma.model.likeness import drift, drift_line
+    from glaucoma.report.review_figures import drift_figure
+
+    if not found.likenesses:
+        what = "the model's card does not say what its training images look like"
+        raise WeightsError(what, "leave out --drift, or train the model again")
+    table = drift(found.likenesses, found.traits)
+    if table.empty:
+        raise DataError("a drift needs two photographs that can be read", "give more, or leave out --drift")
+    write_csv(folder / "drift.csv", table)
+    drift_figure(table, folder / "drift.png", "These photographs and the training images")
+    print(f"{drift_line(table)}: written to {shown(folder)}/", file=sys.stderr)
 
 
 def _files(names: list[str]) -> tuple[list[Path], bool]:

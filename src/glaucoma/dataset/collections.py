@@ -15,6 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from glaucoma.base.errors import DataError, listed, shown
+from glaucoma.base.index import KNOWN
 from glaucoma.dataset.beside import VARIANTS, is_mask_folder
 from glaucoma.dataset.spelling import IGNORE, condition_of, eye_of
 from glaucoma.dataset.tables import read_rows
@@ -22,6 +23,7 @@ from glaucoma.dataset.walk import Found
 
 __all__ = ["COLLECTIONS", "Collection", "read_collection", "recognise"]
 
+PERSON = {"age": "age", "sex": "sex|gender"}
 UNSURE = {"2", "-1", "suspect"}  # suspected glaucoma (PAPILA, SMDG-19): neither class, left out and counted
 
 
@@ -35,8 +37,8 @@ class Collection:
             source) and `key` (the image's name in tables; else its stem) give the parts of the name.
         labels: class of each label, in lower case.
         table: matches the name of the label table, or None.
-        columns: the table's columns for the image, the label and optionally `patient` and `eye`; in lower case, several
-            spellings separated by `|`.
+        columns: the table's columns for the image, the label and optionally `patient`, `eye`, `age` and `sex`; in lower
+            case, several spellings separated by `|`.
         key: from a table's cell and the table's name to the image's key.
         source: from an image's key to its source, if the collection is itself a compilation.
         instead: of two folders with the same images, the one to leave out.
@@ -76,7 +78,7 @@ COLLECTIONS = (
         _pattern(r"(?P<patient>ret\d+)(?P<eye>od|os)"),
         {"0": "normal", "1": "abnormal"},
         table=re.compile(r"patient_data_o[ds]\.(xlsx|csv)", re.I),
-        columns={"image": "id|", "label": "diagnosis"},
+        columns={"image": "id|", "label": "diagnosis", **PERSON},
         key=_papila,
     ),
     Collection(
@@ -108,7 +110,7 @@ COLLECTIONS = (
         _pattern(r"full-fundus/[^/]+"),
         {"0": "normal", "1": "abnormal"},
         table=re.compile(r"metadata.*\.csv", re.I),
-        columns={"image": "names", "label": "types", "patient": "patient_id", "eye": "eye|laterality"},
+        columns={"image": "names", "label": "types", "patient": "patient_id", "eye": "eye|laterality", **PERSON},
         key=lambda cell, table: cell,
         source=lambda key: key.rpartition("-")[0] or key,  # PAPILA-12 is from PAPILA
     ),
@@ -141,8 +143,8 @@ def read_collection(
         patients: data.patients; a column of this name replaces the collection's own.
 
     Returns:
-        `path`, `condition`, `source` and, if known, `patient`, `eye`, one row per labelled image; and the images left
-        out, as in `Listing.left_out`.
+        `path`, `condition`, `source` and, if known, the rest of `KNOWN`, one row per labelled image; and the images
+        left out, as in `Listing.left_out`.
 
     Raises:
         DataError: a table cannot be read, or labels are unknown.
@@ -174,13 +176,15 @@ def read_collection(
             row = {"path": path, "condition": one.labels.get(label, folder), "source": source}
             if eye := told.get("eye"):
                 row["eye"] = eye_of(eye) or eye.upper()
+            row |= {name: told[name].removesuffix(".0") for name in ("age", "sex") if told.get(name)}
             rows.append({**row, **({"patient": told["patient"].upper()} if told.get("patient") else {})})
     if strange:
         labels = ", ".join(one.labels)
         remedy = "fix the table, or list the images in a labels.csv"
         raise DataError(f"{one.name} has labels other than {labels}:{listed(strange)}", remedy)
-    table = pd.DataFrame(rows, columns=["path", "condition", "source", "patient", "eye"]).fillna("")
-    return table.drop(columns=[name for name in ("patient", "eye") if not (table[name] != "").any()]), left_out
+    table = pd.DataFrame(rows, columns=["path", "condition", *KNOWN]).fillna("")
+    unknown = [name for name in KNOWN if name != "source" and not (table[name] != "").any()]
+    return table.drop(columns=unknown), left_out
 
 
 def _known(one: Collection, root: Path, found: Found, patients: str) -> dict[str, dict[str, str]]:

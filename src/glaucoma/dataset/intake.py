@@ -9,7 +9,7 @@ import pandas as pd
 
 from glaucoma.base.errors import many, shown
 from glaucoma.base.files import write_csv
-from glaucoma.base.index import COLUMNS, CONDITIONS
+from glaucoma.base.index import COLUMNS, CONDITIONS, KNOWN
 from glaucoma.base.progress import say
 from glaucoma.base.workers import in_threads
 from glaucoma.dataset.folds import apply_folds, draw_folds, find_frozen
@@ -80,7 +80,7 @@ def build_index(
             looks = look_at(table, root, "look for copies", max_megapixels=max_megapixels, kept=kept)
             copies = table["image"].map(clusters(looks)[0]).to_numpy()
             table = draw_folds(table, n_folds=n_folds, held_out=held_out, seed=seed, clusters=copies)
-    extra = [name for name in ("patient", "eye", "source") if name in table]
+    extra = [name for name in KNOWN if name in table]
     table = table[[*COLUMNS, *extra, "width", "height"]]
     table = table.sort_values(["fold", "split", "condition", "path"], ignore_index=True).astype({"fold": "int64"})
     metrics = _metrics(table, listing)

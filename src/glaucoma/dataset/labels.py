@@ -16,7 +16,7 @@ from pathlib import Path
 import pandas as pd
 
 from glaucoma.base.errors import DataError, listed, many, shown
-from glaucoma.base.index import ABNORMAL, CONDITIONS
+from glaucoma.base.index import ABNORMAL, CONDITIONS, KNOWN
 from glaucoma.dataset.beside import is_mask_name
 from glaucoma.dataset.spelling import ANSWERS, COLUMNS, IGNORE, LETTERS, condition_of, eye_of, plain
 from glaucoma.dataset.tables import read_cells
@@ -26,7 +26,6 @@ from glaucoma.photos.images import DICOM, SUFFIXES
 __all__ = ["UNUSED", "Labels", "Table", "find_labels", "find_tables", "read_labels", "understand"]
 
 TITLE = 10  # rows searched for the header
-OPTIONAL = ("patient", "eye", "source")
 UNUSED = "columns that are not used"
 STRAY = re.compile("[\udc80-\udcff]")  # bytes of another encoding, as `read_cells` lets them through
 NOT_AN_IMAGE = f"another suffix than {' '.join(sorted(SUFFIXES | DICOM))}"
@@ -68,8 +67,8 @@ class Labels:
     """The content of label tables.
 
     Attributes:
-        table: one row per image: `path` (below the root), `condition` and, if the columns exist, `patient`, `eye`,
-            `source`.
+        table: one row per image: `path` (below the root), `condition` and, if the columns exist, those of
+            `glaucoma.base.index.KNOWN`.
         left_out: images of neither class, with the reason.
         unused: a sentence for each table with unused columns.
     """
@@ -254,7 +253,7 @@ def read_labels(tables: Sequence[Table], root: Path, images: Sequence[Path], cla
     kept, left_out, unused = [], [], []
     for table in tables:
         if table.lacks:
-            remedy = "its first line must be image,label[,patient,eye,source]"
+            remedy = "its first line must be image,label[,patient,eye,source,age,sex,camera]"
             raise DataError(f"{shown(table.path)} {table.lacks}", remedy)
         for line, row in table.rows:
             where = f"line {line}" if len(tables) == 1 else f"{shown(table.path.name)}, line {line}"
@@ -286,7 +285,7 @@ def read_labels(tables: Sequence[Table], root: Path, images: Sequence[Path], cla
                 names = ", ".join(map(shown, sorted(classes)))
                 problem(f"with an unknown label (known: {names})", f"{shown(name)} is {shown(label)!r}")
             else:
-                more = {key: table.cell(row, key).strip() for key in OPTIONAL if key in table.places}
+                more = {key: table.cell(row, key).strip() for key in KNOWN if key in table.places}
                 if "eye" in more:
                     more["eye"] = eye_of(more["eye"]) or more["eye"]
                 kept.append({"path": image, "condition": condition, **more})
@@ -307,7 +306,7 @@ def read_labels(tables: Sequence[Table], root: Path, images: Sequence[Path], cla
 
 
 def _names(rows: Sequence[Mapping[str, object]]) -> list[str]:
-    return ["path", "condition", *(name for name in OPTIONAL if any(name in row for row in rows))]
+    return ["path", "condition", *(name for name in KNOWN if any(name in row for row in rows))]
 
 
 def _condition(table: Table, row: list[str], classes: Mapping[str, str]) -> tuple[str, str | None]:

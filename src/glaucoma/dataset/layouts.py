@@ -16,7 +16,7 @@ import pandas as pd
 
 from glaucoma.base.errors import DataError, many, shown
 from glaucoma.base.files import near
-from glaucoma.base.index import CONDITIONS, SPLITS
+from glaucoma.base.index import CONDITIONS, KNOWN, SPLITS
 from glaucoma.base.progress import say
 from glaucoma.dataset.beside import is_mask_folder, is_mask_name, mask_looks
 from glaucoma.dataset.collections import COLLECTIONS, read_collection, recognise
@@ -318,7 +318,7 @@ def _read_sources(root: Path, classes: Mapping[str, str], patients: str) -> List
     whole.table = pd.concat(tables, ignore_index=True)
     if not (whole.table["source"] != "").any():
         whole.table = whole.table.drop(columns="source")
-    extra = [name for name in ("patient", "eye") if name in whole.table]
+    extra = [name for name in KNOWN if name in whole.table]
     whole.table[extra] = whole.table[extra].fillna("")
     return whole
 

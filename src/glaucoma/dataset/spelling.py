@@ -41,6 +41,9 @@ COLUMNS = {  # of label tables: our name, then other spellings, the likeliest fi
     "idpaciente pacienteid",
     "eye": "eye laterality side odos eyeside imagelaterality ojo lateralidad lado",
     "source": "source dataset centre center site hospital clinic fuente centro",
+    "age": "age ageyears patientage ageatexam edad",
+    "sex": "sex gender patientsex patientgender sexo genero",
+    "camera": "camera cameramodel device devicemodel scanner camara equipo",
 }
 
 # Folder names of predefined splits

@@ -9,7 +9,7 @@ import pandas as pd
 
 from glaucoma.base import paths
 from glaucoma.base.files import read_csv, write_csv, write_json
-from glaucoma.base.index import distinct, read_index
+from glaucoma.base.index import KNOWN, distinct, read_index
 from glaucoma.base.params import Params
 from glaucoma.dataset.splits import read_clusters
 from glaucoma.evaluate.agreement import agreement, by_class, curve
@@ -21,7 +21,7 @@ from glaucoma.evaluate.label_errors import label_issues
 from glaucoma.evaluate.ladder import cost_quality, final_rung, read_costs, read_ladder
 from glaucoma.evaluate.over_folds import mean_intervals, mean_roc
 from glaucoma.evaluate.scores import ABNORMAL, classification_report
-from glaucoma.evaluate.subgroups import qualities, subgroup_scores, worst_errors
+from glaucoma.evaluate.subgroups import qualities, slices, subgroup_scores, worst_errors
 from glaucoma.evaluate.summary import MEAN, POOLED, SPLITS, FoldResults, read_selection
 from glaucoma.evaluate.usefulness import net_benefit, operating_points, precision, predictive_values
 
@@ -77,6 +77,7 @@ def write_judgement(results: FoldResults, params: Params) -> pd.DataFrame:
     write_csv(folder / "precision.csv", precision(held_out, int(images.sum()), int((~images).sum())))
     about, by = _about(results.pooled("test"))
     write_csv(folder / "subgroups.csv", subgroup_scores(about, by, seed=params.seed, clusters=clusters))
+    write_csv(folder / "slices.csv", slices(about, by, seed=params.seed, clusters=clusters))
     write_csv(folder / "worst.csv", worst_errors(about))
     near = read_csv(paths.NEIGHBOURS) if paths.NEIGHBOURS.is_file() else None
     write_csv(folder / "label_issues.csv", label_issues({"networks": predictions, paths.REGRESSION: regression}, near))
@@ -150,9 +151,12 @@ def _about(predictions: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     by = ["source"]
     if paths.INDEX.is_file():
         known = distinct(read_index(paths.INDEX))
+        more = [name for name in KNOWN if name in known and name not in predictions]
+        if "age" in known:  # to be cut into thirds
+            known["age"] = pd.to_numeric(known["age"], errors="coerce")
         known["size"] = known[["width", "height"]].min(axis=1).astype(float)  # pixels of the shorter side
-        predictions = predictions.merge(known[["image", "path", "size"]], on="image", how="left")
-        by.append("size")
+        predictions = predictions.merge(known[["image", "path", "size", *more]], on="image", how="left")
+        by += [*more, "size"]
     if paths.PIXELS.is_file() and paths.PIXELS_TABLE.is_file():
         measured = qualities(np.load(paths.PIXELS, mmap_mode="r"))
         measured.insert(0, "image", read_csv(paths.PIXELS_TABLE, usecols=["image"])["image"])

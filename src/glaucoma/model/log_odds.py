@@ -6,15 +6,17 @@ the log-odds and shown beside them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from scipy.special import expit, log_expit, logit, logsumexp
 
-__all__ = ["ALL", "Threshold", "averaged", "averaged_by", "expit", "with_log_odds"]
+__all__ = ["ALL", "FLIPS", "Threshold", "averaged", "averaged_by", "expit", "over_flips", "with_log_odds"]
 
 ALL = float(np.finfo(np.float64).max)  # as a threshold, -ALL calls every image abnormal, ALL none
+FLIPS = {"none": [()], "horizontal": [(), (2,)], "both": [(), (2,), (1,), (1, 2)]}  # axes of (batch, height, width, 3)
 OLDER = "predictions of an older release hold only probabilities, which have lost ranks"
 
 
@@ -46,6 +48,21 @@ def averaged(log_odds: np.ndarray, axis: int = 0) -> np.ndarray:
         axis: the axis of the predictions.
     """
     return logsumexp(log_expit(log_odds), axis=axis) - logsumexp(log_expit(np.negative(log_odds)), axis=axis)
+
+
+def over_flips(predict: Callable[[np.ndarray], np.ndarray], pixels: np.ndarray, flips: str) -> np.ndarray:
+    """One model's mean log-odds over the flips of each image; each part of a photograph is flipped by itself.
+
+    Args:
+        predict: from pixels to log-odds, (n,).
+        pixels: uint8 (n, size, views · size, 3).
+        flips: a key of `FLIPS`.
+    """
+    if flips == "none":
+        return predict(pixels)
+    views = np.split(pixels, pixels.shape[2] // pixels.shape[1], axis=2)
+    turned = (np.concatenate([np.flip(view, axes) for view in views], axis=2) for axes in FLIPS[flips])
+    return np.mean([predict(one) for one in turned], axis=0)
 
 
 def averaged_by(log_odds: pd.Series, keys: pd.Series) -> pd.Series:

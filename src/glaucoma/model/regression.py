@@ -12,6 +12,7 @@ import re
 import numpy as np
 
 from glaucoma.base.backbone_table import BACKBONES, in_block
+from glaucoma.model.log_odds import FLIPS
 from glaucoma.model.network import CLASSES, HEAD
 from glaucoma.model.runtime import keras
 
@@ -19,7 +20,6 @@ __all__ = ["FEATURES", "FLIPS", "LOGITS", "feature_trunk", "pools_of", "regressi
 
 LOGITS = "head_logits"  # name of the layer of log-odds
 FEATURES = "features"  # name of the part of the graph that computes one view's features
-FLIPS = {"none": [()], "horizontal": [(), (2,)], "both": [(), (2,), (1,), (1, 2)]}  # axes of (batch, height, width, 3)
 STAGES = 3  # of the backbone before its last, whose final outputs give features
 
 

@@ -1,4 +1,4 @@
-"""Figures that reviewers ask for: calibration as a curve, predictive values by prevalence, labels to look at again."""
+"""Figures that reviewers ask for: calibration curves, predictive values, labels to look at again, drift."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from glaucoma.base.errors import many
+from glaucoma.model.likeness import NOTABLE
 from glaucoma.report.score_figures import METHOD_COLOURS
 from glaucoma.report.style import (
     CONDITION_COLOURS,
@@ -19,6 +20,7 @@ from glaucoma.report.style import (
     GREEN,
     GREY,
     ORANGE,
+    PALE,
     PURPLE,
     heading,
     new_figure,
@@ -27,7 +29,7 @@ from glaucoma.report.style import (
     styled,
 )
 
-__all__ = ["calibration_figure", "labels_sheet", "predictive_figure"]
+__all__ = ["calibration_figure", "drift_figure", "labels_sheet", "predictive_figure"]
 
 RULE_COLOURS = (DARK, CONDITION_COLOURS["normal"], CONDITION_COLOURS["abnormal"], GREEN, ORANGE, PURPLE)
 MOST_LABELS, BESIDE = 8, 2  # labels of a sheet, and the nearest photographs beside each
@@ -162,3 +164,31 @@ def _estimate(row: pd.Series) -> str:
         return "not defined"
     around = f" [{row['low']:.2f}, {row['high']:.2f}]" if row["low"] == row["low"] else ""
     return f"{row['value']:.2f}{around}"
+
+
+@styled()
+def drift_figure(table: pd.DataFrame, path: Path | str, title: str) -> None:
+    """Draw how far each trait's mean lies from the training images', with its interval.
+
+    Args:
+        table: as `glaucoma.model.likeness.drift` gives it, with rows.
+        path: PNG to write.
+        title: stands above.
+    """
+    rows, unlike = table[table["trait"] != "unlike"], table[table["trait"] == "unlike"].iloc[0]
+    figure = new_figure(7.6, 5.4)
+    axes, y = figure.subplots(), np.arange(len(rows))
+    axes.axvspan(-NOTABLE, NOTABLE, color=PALE, zorder=0)
+    axes.axvline(0, color=GREY, linewidth=1)
+    for drifted, colour, marker in ((False, DARK, "o"), (True, CONDITION_COLOURS["abnormal"], "D")):
+        of = (rows["drifted"].astype(bool) == drifted).to_numpy()
+        axes.hlines(y[of], rows["low"][of], rows["high"][of], color=colour, linewidth=1.8)
+        axes.plot(rows["shift"][of], y[of], marker, color=colour, label="drifted" if drifted else "not shown to drift")
+    axes.set_yticks(y, rows["trait"].str.replace("_", " "))
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_xlabel("Difference of means, in standard deviations of the training images")
+    axes.grid(axis="x")
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2)
+    note = f"Out of distribution: {unlike['here']:.1%} of the photographs, of the training images at most 1 %"
+    heading(figure, title, f"{note}. Grey: too little to matter; the intervals hold together at 95 %")
+    save(figure, path)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from glaucoma.base import paths
@@ -18,8 +19,11 @@ from glaucoma.dataset.folds import inner_splits
 from glaucoma.dataset.splits import Dataset, Split, contamination, read_clusters
 from glaucoma.evaluate.scores import scores
 from glaucoma.model.artifacts import load_model, save_model
+from glaucoma.model.batches import Batches
 from glaucoma.model.cut import Cut, cut_all, cut_of
-from glaucoma.model.runtime import fresh, keras
+from glaucoma.model.log_odds import FLIPS, over_flips
+from glaucoma.model.runtime import fresh, keras, ready_to_predict
+from glaucoma.model.scorer import log_odds, scorer
 from glaucoma.train.logistic import fit_regression
 from glaucoma.train.outputs import images_per_second, write_rungs, write_training
 from glaucoma.train.ranking import best_of, rank
@@ -29,6 +33,7 @@ from glaucoma.train.trainer import Snapshot
 
 __all__ = ["fill_journal", "train_fold"]
 
+BATCH = 16  # images per inference step
 STAGES = ("stage1", "stage2")  # repeated on each fold by `warm_start: fold`
 
 
@@ -41,6 +46,7 @@ def train_fold(params: Params, fold: int) -> None:
         TrainingError: the training diverged.
     """
     trainer = _FoldTrainer(params, fold, dataset())
+    params = trainer.params
     network, seen, snapshot = trainer.train_all()
     splits, final, regression = trainer.splits, trainer.final, params.crossval.model == "regression"
     configuration = params.regression.model_dump() if regression else final.as_dict()
@@ -64,8 +70,11 @@ def train_fold(params: Params, fold: int) -> None:
     about |= {"model": params.crossval.model, "warm_start": params.crossval.warm_start}
     about |= {"nested": params.search.nested, **likeness(splits["train"])}
     about["warnings"] = [asdict(symptom) for symptom in found]
-    save_model(network, files["model"], model_card(params, about, params.crossval.model))
-    rate = images_per_second(network, trainer.data.pixels, splits["valid"].rows)
+    card = model_card(params, about, params.crossval.model)
+    if params.crossval.flips != "none":
+        card["input"] |= {"flips": params.crossval.flips}
+    save_model(network, files["model"], card)
+    rate = images_per_second(network, trainer.data.pixels, splits["valid"].rows) / len(FLIPS[params.crossval.flips])
     timing = {"seconds": sum(trainer.seconds), "final_seconds": snapshot.seconds, "images_per_second": rate}
     write_json(files["timing"], {**timing, "ladder": trainer.costs(snapshot, rate)})
     shown = "; ".join(f"{name} {_headline(result[name])}" for name in held_out)
@@ -94,6 +103,7 @@ class _FoldTrainer:
     """
 
     def __init__(self, params: Params, fold: int, data: Dataset, clusters: Mapping[str, str] | None = None):
+        params = params.model_copy(update={"seed": params.seed + params.crossval.seed})
         fresh(params.seed)
         self.params, self.fold, self.data, self.splits = params, fold, data, data.fold(fold)
         self.clusters = read_clusters() if clusters is None else clusters
@@ -113,7 +123,23 @@ class _FoldTrainer:
             return network, seen, snapshot
         searcher, snapshot = self.train(cut_all(network), self.final, self.splits, "training")
         searcher.take(snapshot)
-        return network, seen, snapshot
+        return network, seen, self._over_flips(network, snapshot)
+
+    def _over_flips(self, network: keras.Model, snapshot: Snapshot) -> Snapshot:
+        """With predictions of what is held out averaged over crossval.flips; of training nothing changes."""
+        flips = self.params.crossval.flips
+        if flips == "none":
+            return snapshot
+        score = scorer(network)
+        ready_to_predict(score)
+
+        def predict(pixels: np.ndarray) -> np.ndarray:
+            batches = Batches([pixels], np.arange(len(pixels)), None, batch_size=BATCH)
+            return log_odds(score.predict(batches, verbose=0))
+
+        held_out = {name: self.data.pixels[self.splits[name].rows] for name in ("test", "valid")}
+        found = {name: over_flips(predict, pixels, flips) for name, pixels in held_out.items()}
+        return replace(snapshot, log_odds={**snapshot.log_odds, **found})
 
     def warm_start(self, search_train: Split) -> tuple[keras.Model, Split | None]:
         """Return the network that the fold starts from, and the split whose labels its weights have seen."""
