@@ -1,4 +1,4 @@
-"""Small real folders of photographs, laid out in each of the ways the project reads."""
+"""Small real folders of photographs, in every layout that the project reads."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def photograph(seed: int, *, size: int = 48, condition: str = "normal") -> Image.Image:
-    """An RGB picture with a bright disc, whose pale cup is large where abnormal; no two seeds give the same."""
+    """An RGB picture with a bright disc and a pale cup, large if abnormal; different for each seed."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:size, :size] / size - 0.5 - rng.uniform(-0.05, 0.05, (2, 1, 1))
     distance = np.hypot(x, y)
     cup = 0.24 if condition == "abnormal" else 0.12
-    # What tells one eye from another, as vessels do; without it, all would be copies of one photograph
+    # Individual structure, like vessels; otherwise all would count as copies of one photograph
     texture = Image.fromarray(rng.normal(0, 25, (10, 10)).astype(np.float32)).resize((size, size))
     grey = 50 + 60 * (distance < 0.35) + 60 * (distance < cup) + rng.normal(0, 6, (size, size)) + np.asarray(texture)
     pixels = grey[..., None] * np.array([1.0, 0.6, 0.35])
@@ -44,7 +44,7 @@ def photograph(seed: int, *, size: int = 48, condition: str = "normal") -> Image
 
 
 def picture(seed: int, size: int = 256) -> Image.Image:
-    """Structure at all scales, like vessels on a retina; no two seeds give the same."""
+    """Structure at all scales, like vessels on a retina; different for each seed."""
     rng = np.random.default_rng(seed)
     grey = sum(
         np.asarray(Image.fromarray(rng.normal(0, 30, (cells, cells)).astype(np.float32)).resize((size, size)))
@@ -55,7 +55,7 @@ def picture(seed: int, size: int = 256) -> Image.Image:
 
 @cache
 def retina(seed: int, size: int = 200) -> Image.Image:
-    """A rendered whole retina: a round field on black, its disc at one side; no two seeds show the same eye."""
+    """A rendered whole retina: a round field on black, its disc at one side; a different eye for each seed."""
     rng = np.random.default_rng(seed)
     (eye,) = draw_eyes(rng, "normal", 1)
     aside, height = rng.uniform(0.18, 0.26), rng.uniform(0.42, 0.58)
@@ -111,7 +111,7 @@ def fold_tree(root: Path, *, images: int = 12, folds: int = 3, size: int = 48, s
 
 
 def class_tree(root: Path, *, images: int = 24, names: Iterable[str] = CONDITIONS, size: int = 48) -> Path:
-    """A folder per class, half of the images in each; the second is of abnormal ones."""
+    """A folder per class with half of the images each; the second has the abnormal ones."""
     for start, (name, condition) in enumerate(zip(names, CONDITIONS, strict=True)):
         (root / name).mkdir(parents=True)
         for member in range(images // 2):
@@ -121,7 +121,7 @@ def class_tree(root: Path, *, images: int = 24, names: Iterable[str] = CONDITION
 
 
 def labels_tree(root: Path, rows: Iterable[Mapping[str, str]], *, delimiter: str = ",", size: int = 48) -> Path:
-    """Images with labels.csv: a row's `image` is written to disk, its other cells beside it."""
+    """Write the images of the rows, and labels.csv with their cells."""
     rows = list(rows)
     root.mkdir(parents=True, exist_ok=True)
     for number, row in enumerate(rows):
@@ -133,7 +133,7 @@ def labels_tree(root: Path, rows: Iterable[Mapping[str, str]], *, delimiter: str
 
 
 def write_labels(root: Path, rows: Iterable[Mapping[str, str]], *, delimiter: str = ",") -> None:
-    """Write labels.csv alone, its columns in the order of the first row."""
+    """Write only labels.csv, its columns in the order of the first row."""
     rows = list(rows)
     with (root / "labels.csv").open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         writer = csv.DictWriter(file, list(rows[0]), delimiter=delimiter)
@@ -142,7 +142,7 @@ def write_labels(root: Path, rows: Iterable[Mapping[str, str]], *, delimiter: st
 
 
 def labelled(count: int = 24, **columns: object) -> list[dict[str, str]]:
-    """Rows for `labels_tree`: `count` images, every second abnormal; further columns are functions of the number."""
+    """Rows for `labels_tree`: `count` images, every second abnormal; other columns are functions of the number."""
     return [
         {
             "image": f"images/eye {number:03}.jpg",
@@ -154,7 +154,7 @@ def labelled(count: int = 24, **columns: object) -> list[dict[str, str]]:
 
 
 def params_for(root: Path, *, waive: Iterable[str] = (), **data: object) -> Params:
-    """The shipped parameters with another data.root, and what else differs in `data`."""
+    """The shipped parameters with another data.root and the changes in `data`."""
     params = load_params(ROOT / "params.yaml")
     changed = params.data.model_copy(update={"root": str(root), "image_size": 32, "crop": "none", **data})
     audit = params.audit.model_copy(update={"waive": list(waive)})
@@ -162,7 +162,7 @@ def params_for(root: Path, *, waive: Iterable[str] = (), **data: object) -> Para
 
 
 def probes() -> pd.DataFrame:
-    """reports/probes.csv of a small audit: two targets, and one probe that was skipped."""
+    """reports/probes.csv of a small audit: two targets, and a skipped probe."""
     rows = [
         ("condition", "width", 1, 24, 24, 0.87, 0.84, 0.9, ""),
         ("condition", "thumbnail", 147, 24, 24, 0.95, 0.93, 0.97, ""),

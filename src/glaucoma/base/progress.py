@@ -1,4 +1,4 @@
-"""Progress with time left: a bar in a terminal, a plain line now and then in a log file."""
+"""Progress with the remaining time: a bar in a terminal, occasional plain lines in a log file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _bars = _lines = True
 
 
 def plain() -> None:
-    """From now on, write lines to a terminal, too: several processes can't share a bar."""
+    """From now on, write lines to terminals too: several processes can't share a bar."""
     global _bars
     _bars = False
 
@@ -31,30 +31,30 @@ def silent() -> None:
 
 
 def say(message: str) -> None:
-    """Print a line for people, without breaking a bar that is being drawn."""
+    """Print a line without breaking a progress bar."""
     tqdm.write(message, file=sys.stderr)
     sys.stderr.flush()
 
 
 class Progress:
-    """Counts steps of known total; `note` says what is going on now (trial, epoch, loss).
+    """Counts steps of a known total; `note` describes the current one (trial, epoch, loss).
 
     Args:
-        title: what is being done.
-        total: how many steps there are.
-        unit: what a step is.
+        title: of the task.
+        total: number of steps.
+        unit: name of a step.
     """
 
     def __init__(self, title: str, total: int, unit: str = "step"):
         self.title, self.total, self.unit = title, total, unit
         self.done, self.last, self.note_text = 0, time.monotonic(), ""
-        self.told = -1  # how many were done at the last line
+        self.told = -1  # steps done at the last line
         self.start = self.last
         terminal = _bars and sys.stderr.isatty()
         self.bar = tqdm(total=total, desc=title, unit=unit, file=sys.stderr, dynamic_ncols=True) if terminal else None
 
     def step(self, count: int = 1, note: str = "") -> None:
-        """Count `count` steps; `note` replaces what is shown beside the bar."""
+        """Count `count` steps; `note` replaces the text beside the bar."""
         interrupts.check()
         self.done += count
         self.note_text = note or self.note_text
@@ -65,7 +65,7 @@ class Progress:
             self._line()
 
     def close(self) -> None:
-        """Finish: remove the bar, or write the closing line."""
+        """Remove the bar, or write the last line."""
         if self.bar is not None:
             self.bar.close()
         elif _lines and self.told != self.done:
@@ -88,7 +88,7 @@ class Progress:
 
 
 def track(items: Iterable[Item], title: str, total: int, unit: str) -> Iterator[Item]:
-    """Yield from `items`, counting each one."""
+    """Yield from `items`, counting each."""
     with Progress(title, total, unit) as progress:
         for item in items:
             yield item

@@ -1,4 +1,4 @@
-"""The stage `explain`: Grad-CAM of the worst errors, and how much of the heat lies on the disc where that is known."""
+"""The stage `explain`: Grad-CAM of the worst errors and of examples; how much heat lies on the disc, where known."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ TRUTH = paths.TRUTH
 
 
 def run_explain(params: Params) -> dict[str, Any]:
-    """Write reports/explain/ (an overlay of each error that the page shows, and heat.csv) and metrics/explain.json.
+    """Write reports/explain/ (overlays of the photographs that the page explains, heat.csv) and metrics/explain.json.
 
     Returns:
         The metrics: `heat_on_disc` and `disc_area` (means over images, shares of 0–1), `fold`, `images`, and
@@ -56,7 +56,10 @@ def run_explain(params: Params) -> dict[str, Any]:
     judged = _judged(params, seen)
     worst = read_csv(paths.SUMMARY / "worst.csv", dtype={"image": str})
     worst = worst[(worst["rank"] <= HEAT_SHOWN) & worst["image"].isin(seen.rows.index)]
-    wanted = {int(fold): set(rows["image"]) for fold, rows in worst.groupby("fold")}
+    asked = [worst, read_csv(paths.SUMMARY / "examples.csv", dtype={"image": str})]
+    asked = pd.concat([one[["fold", "image"]] for one in asked]).drop_duplicates().sort_values(["fold", "image"])
+    asked = asked[asked["image"].isin(seen.rows.index)]
+    wanted = {int(fold): set(rows["image"]) for fold, rows in asked.groupby("fold")}
     if isinstance(judged, pd.DataFrame):
         wanted.setdefault(min(params.crossval.folds), set()).update(judged["image"])
     heat, one = {}, None  # a fold's images at once: what takes time is to load its network and to make it ready
@@ -68,7 +71,7 @@ def run_explain(params: Params) -> dict[str, Any]:
         heat |= {(fold, image): own for image, own in zip(images, explain(seen.pixels(images))[1], strict=True)}
 
     rows = []
-    for row in worst.sort_values(["fold", "error", "rank"]).itertuples():
+    for row in asked.itertuples():
         own, file = heat[row.fold, row.image], f"fold{row.fold}-{row.image[:16]}.png"
         with atomic_path(paths.EXPLAIN / file) as temporary:
             Image.fromarray(heat_overlay(seen.pixels([row.image])[0], own)).save(temporary, "PNG")
