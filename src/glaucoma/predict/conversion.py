@@ -56,8 +56,9 @@ def export_model(
     The graph takes raw RGB values, float32 (batch, size, size, 3) in 0–255, and gives the probabilities, ONNX also the
     log-odds of abnormal; what prepares the values is part of it. Cropping, where the model wants it, and resizing are
     the caller's, and named in the sidecar: `classes` (in the order of the outputs), `positive`, `threshold` (a
-    probability) and `threshold_log_odds`, `input` (size, crop, channels, range, and flips to average over, the caller's too), `likeness` (what the training images
-    look like), `warnings` (what speaks against the network), `backbone` (origin and licence of its weights),
+    probability) and `threshold_log_odds`, `input` (size, crop, channels, range, perhaps flips that the caller is to
+    average over), `likeness` (what the training images look like), `warnings` (what speaks against the network),
+    `backbone` (origin and licence of its weights),
     `keras_sha256`, `glaucoma` (version), and hashes of what was written. The sidecar is FILE.json, or glaucoma.json
     inside a SavedModel's folder; ONNX holds all but these hashes as metadata too.
 
