@@ -158,4 +158,5 @@ if __name__ == "__main__":
     main(__doc__, measure, export=_export)
     if "--part" not in sys.argv:
         about = machine()
-        print(f"\n{about['processor']}, {about['cores']} cores, onnxruntime {version('onnxruntime')}; random weights.")
+        where = f"{about['processor']}, {about['cores']} cores (load {about['load']} at the end)"
+        print(f"\n{where}, onnxruntime {version('onnxruntime')}; random weights.")

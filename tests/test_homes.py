@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from conftest import Project
+from ruamel.yaml import YAML
 
 from glaucoma.base import paths
-from glaucoma.base.errors import DataError, WeightsError
+from glaucoma.base.errors import DataError, ParamsError, WeightsError
 from glaucoma.base.files import write_json
 from glaucoma.predict.homes import decision_for, home_of
 from glaucoma.predict.inference import find_models
+from glaucoma.predict.revisions import read_at
 
 
 def entry(temperature: float) -> dict:
@@ -30,7 +33,8 @@ def study(root: Path, trained: range, asked: list[int]) -> Path:
         model(root / paths.fold_files(fold)["model"], fold=fold)
     (root / "params.yaml").write_text(f"crossval: {{folds: {asked}}}\n")
     folds = {str(fold): entry(1.0 + fold) for fold in asked}
-    write_json(root / paths.DECISIONS["crossval"], {"pooled": entry(9.0), "folds": folds})
+    decisions = {"ensemble": entry(9.0), "ensemble_of": "out-of-fold means", "folds": folds}
+    write_json(root / paths.DECISIONS["crossval"], decisions)
     return root
 
 
@@ -112,7 +116,7 @@ def test_links_and_other_paths_change_nothing(tmp_path, monkeypatch, linked, nam
     (root / "favourite").symlink_to("models/crossval")
     monkeypatch.chdir(root if named == "crossval" else tmp_path)
     models = find_models(named.format(root=root))
-    assert decision_for(models)[0] == entry(9.0)
+    assert decision_for(models)[0] == {**entry(9.0), "ensemble_of": "out-of-fold means"}
     assert decision_for(models[1:])[0] == entry(2.0)
 
 
@@ -141,3 +145,64 @@ def test_where_there_are_no_thresholds_that_is_said(tmp_path, monkeypatch):
     write_json(paths.DECISIONS["crossval"], {"pooled": {"thresholds": {}}})
     with pytest.raises(DataError, match="older release"):
         decision_for(find_models("crossval"))
+
+
+# Of a revision
+
+
+@pytest.fixture(scope="module")
+def inner(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project in a folder of a larger repository: folds 0 and 1, their thresholds, and results of DVC and of Git."""
+    top = Project(tmp_path_factory.mktemp("larger") / "repository")
+    project = Project(top.root / "studies" / "eyes")
+    project.root.mkdir(parents=True)
+    top.git("init", "-q")
+    (top / "README").write_text("of another project")
+    top.git("add", "-A")
+    top.git("commit", "-qm", "Before the study")
+    project.dvc("init", "-q", "--subdir")
+    outs = [f"models/crossval/fold{fold}.keras" for fold in range(2)]
+    for out in outs:
+        (project / out).parent.mkdir(parents=True, exist_ok=True)
+        (project / out).write_text(out)
+    write_json(project / "reports/summary/decision.json", {"pooled": ENTRY, "folds": {"0": ENTRY, "1": ENTRY}})
+    (project / "reports/summary/predictions_valid.csv").write_text("fold,label,log_odds\n0,normal,-1.0\n")
+    (project / "own.csv").write_text("tracked by Git\n")
+    stages = {"train": {"cmd": "true", "outs": [*outs, "reports/summary"]}}
+    YAML().dump({"stages": stages}, project / "dvc.yaml")
+    project.dvc("commit", "-fq")
+    project.git("add", "-A")
+    project.git("commit", "-qm", "Results")
+    return project
+
+
+ENTRY = {"thresholds": {"youden": 0.1}, "probabilities": {"youden": 0.52}, "temperature": 1.5}
+
+
+def test_in_a_folder_of_a_larger_repository_revisions_are_read_alike(inner, monkeypatch):
+    monkeypatch.chdir(inner.root)
+    monkeypatch.setenv("DVC_SITE_CACHE_DIR", inner.environment["DVC_SITE_CACHE_DIR"])
+    models = find_models("HEAD:crossval")
+    assert [path.read_text() for path in models] == [f"models/crossval/fold{fold}.keras" for fold in range(2)]
+    assert decision_for(models) == (ENTRY, "")
+    assert home_of(models).valid.is_file()
+    assert read_at("HEAD", Path("own.csv")) == "tracked by Git\n"
+    assert read_at("HEAD", Path("reports/summary/predictions_valid.csv")).startswith("fold,label")
+    with pytest.raises(DataError, match=r"revision HEAD has no reports/other\.csv"):
+        read_at("HEAD", Path("reports/other.csv"))
+    with pytest.raises(WeightsError, match="revision HEAD~1 has no project in this folder"):
+        find_models("HEAD~1:crossval")
+    with pytest.raises(ParamsError, match="v9 is not a Git revision"):
+        read_at("v9", Path("own.csv"))
+
+
+def test_a_repository_that_git_refuses_is_told_as_such(tmp_path, monkeypatch):
+    project = Project(tmp_path / "project")
+    project.root.mkdir()
+    project.git("init", "-q")
+    project.dvc("init", "-q")
+    monkeypatch.chdir(project.root)
+    monkeypatch.setenv("DVC_SITE_CACHE_DIR", project.environment["DVC_SITE_CACHE_DIR"])
+    (project / ".git").rename(tmp_path / "away")
+    with pytest.raises(WeightsError, match="Git refuses this folder"):
+        find_models("HEAD:crossval")

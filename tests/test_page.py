@@ -51,10 +51,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_csv(root / paths.search_files("stage1")["table"], trials)
     write_csv(root / paths.PROBES, probes())
     same = [pd.read_csv(root / paths.fold_files(k)["report"] / "predictions.csv", dtype=str) for k in range(3)]
-    write_csv(
-        root / paths.CONTROLS / "predictions.csv",
-        pd.concat([t.assign(fold=k) for k, t in enumerate(same)]).assign(control="regression_average"),
-    )
+    same = pd.concat([t.assign(fold=k) for k, t in enumerate(same)]).assign(control="regression_average")
+    turned = same.assign(control="thumbnail", log_odds=-same["log_odds"].astype(float))
+    write_csv(root / paths.CONTROLS / "predictions.csv", pd.concat([same, turned]))
     chance = {"test_auroc": 0.7, "standard_error": 0.01, "at_chance": False, "alarm_from": 0.55}
     copies = {"pairs": 0, "images": 24, "alarm_below": 0.6, "dimension": 20.0}
     write_json(root / paths.CONTROLS_METRICS, {"permuted_average": chance, "near_copies": copies})
@@ -180,7 +179,8 @@ def test_the_page_says_in_sentences_what_the_scores_amount_to(made):
     said = f"AUROC on valid, the mean over folds, is {row['value']:.3f}, with a 95 % interval of {row['low']:.3f}"
     assert said in about
     assert "The best shortcut, thumbnail, reaches 0.95" in about
-    assert "the folds' splits define no interval of the model's difference to it" in about
+    assert "trained on the folds' own splits it has 0." in about.replace("&#39;", "'")
+    assert "(paired): it " in about
     card = (made / paths.MODEL_CARD).read_text()
     assert said in card
     assert "0.5 is chance" in card

@@ -139,7 +139,7 @@ def test_what_a_folder_holds_that_is_not_read_is_told_by_suffix_and_number(folde
     (tmp_path / "all").mkdir()
     for name in ("a.png", "b.jfif", "notes.txt", "c.JP2", "d.jp2", "scan", "e.heic"):
         (tmp_path / "all" / name).write_bytes(eye.read_bytes() if name[0] in "ab" else b"what")
-    (tmp_path / "all" / "scan").write_bytes(bytes(128) + b"DICM and more")  # as DICOM often is, without a suffix
+    (tmp_path / "all" / "scan").write_bytes(eye.read_bytes())  # a picture whose name lost its suffix
     assert predict(model, tmp_path / "all", "--format", "csv", "--no-quality") == 3
     said = capsys.readouterr()
     assert [Path(name).name for name in pd.read_csv(io.StringIO(said.out))["image"]] == ["a.png", "b.jfif"]
@@ -149,11 +149,11 @@ def test_what_a_folder_holds_that_is_not_read_is_told_by_suffix_and_number(folde
     assert predict(model, tmp_path / "all", "--format", "csv", "--no-quality") == 0
     assert "1 file passed over for the suffix: 1 .txt" in capsys.readouterr().err
     (tmp_path / "scans").mkdir()
-    (tmp_path / "scans" / "one.dcm").write_bytes(b"what")
+    (tmp_path / "scans" / "one.jp2").write_bytes(b"what")
     assert predict(model, tmp_path / "scans") == 3
     said = capsys.readouterr().err
     assert "no photographs" in said
-    assert "1 .dcm" in said
+    assert "1 .jp2" in said
     assert "save them as PNG or JPEG" in said
 
 
@@ -240,7 +240,8 @@ def test_the_table_says_what_the_threshold_does_on_valid(folder, tmp_path, monke
         write_json(paths.fold_files(fold)["metrics"], judged)
     every = pd.concat([table.assign(fold=fold) for fold in range(2) for table in tables])
     write_json(paths.SUMMARY / "decision.json", decisions(every, 1.0))
-    write_csv(paths.SUMMARY / "predictions_valid.csv", every[every["split"] == "valid"].drop(columns="split"))
+    for split, name in (("test", "predictions.csv"), ("valid", "predictions_valid.csv")):
+        write_csv(paths.SUMMARY / name, every[every["split"] == split].drop(columns="split"))
     eye = folder / "eyes" / "eye0.png"
     assert predict("crossval/fold1", eye, "--threshold", 0.75) == 0
     footer = capsys.readouterr().out.splitlines()[-1]
@@ -258,7 +259,7 @@ def test_the_table_says_what_the_threshold_does_on_valid(folder, tmp_path, monke
     assert predict("crossval", eye, "--threshold", "youden") == 2
     assert "no threshold youden for the mean of these models: there are only 3" in capsys.readouterr().err
     assert predict("crossval", eye) == 0
-    assert "has no thresholds by name and no calibration: there are only 3" in capsys.readouterr().out
+    assert "calibration, and scores of the threshold, are left out: there are only 3" in capsys.readouterr().err
     older = {"pooled": {"thresholds": {"fixed": 0.5}}}
     write_json(paths.SUMMARY / "decision.json", older)
     assert predict("crossval", eye, "--threshold", "fixed") == 3

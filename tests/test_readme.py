@@ -18,8 +18,10 @@ from dvc.utils.hydra import apply_overrides
 from pydantic import BaseModel
 
 from glaucoma import cli
+from glaucoma.base.errors import GlaucomaError
 from glaucoma.base.params import Params, load_params
 from glaucoma.base.paths import FREE
+from glaucoma.base.stage import CANNOT_WRITE, INTERRUPTED, PIPE_CLOSED
 from glaucoma.base.yaml12 import read_yaml
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -216,3 +218,13 @@ def test_every_extra_that_is_to_be_installed_is_in_pyproject_toml():
     named = {name for words in commands("pip") for word in words for name in re.findall(r"\[(\w+)\]$", word)}
     assert named
     assert named <= set(extras)
+
+
+def test_every_exit_code_is_in_the_table_and_no_other():
+    section = (ROOT / "README.md").read_text("utf-8").partition("## Exit codes")[2].partition("\n## ")[0]
+    told = [int(code) for code in re.findall(r"^\| (\d+) \|", section, flags=re.MULTILINE)]
+    kinds = [GlaucomaError]
+    for kind in kinds:
+        kinds += kind.__subclasses__()
+    codes = {kind.exit_code for kind in kinds} | {CANNOT_WRITE, INTERRUPTED, PIPE_CLOSED}
+    assert told == sorted({0, *codes})

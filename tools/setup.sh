@@ -8,8 +8,11 @@ fail() { printf 'error: %s\n  → %s\n' "$1" "$2" >&2; exit 1; }
 supported() { "$1" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; }
 
 command -v git >/dev/null || fail "git is not installed" "install git with your system's package manager"
-git rev-parse --show-toplevel >/dev/null 2>&1 ||
-  fail "this folder is no Git repository; DVC needs one" "clone the project with git, or run: git init"
+said=$(LC_ALL=C git rev-parse --show-toplevel 2>&1) || case $said in
+  *"not a git repository"*)
+    fail "this folder is no Git repository; DVC needs one" "clone the project with git, or run: git init" ;;
+  *) fail "git refuses this folder: $said" "do what git says above, or clone the project as this user" ;;
+esac
 
 python=${PYTHON:-}
 if [ -z "$python" ]; then

@@ -6,22 +6,19 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 import pandas as pd
-from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
-from sklearn.tree import DecisionTreeClassifier
 
 from glaucoma.audit.checks import Case, Finding
-from glaucoma.audit.traits import BY_NAME, LEAF, Trait, in_words, traits_of
+from glaucoma.audit.traits import BY_NAME, Trait, in_words, traits_of
 from glaucoma.base.confidence import auroc_interval
 from glaucoma.base.errors import many, shown
 from glaucoma.base.index import CONDITIONS
 from glaucoma.dataset.folds import groups_of
+from glaucoma.dataset.probes import MODELS
 from glaucoma.photos.looks import Look
 
-__all__ = ["COLUMNS", "MODELS", "NAMED", "SHORTCUT_CHECKS", "probe_all", "strongest"]
+__all__ = ["COLUMNS", "NAMED", "SHORTCUT_CHECKS", "probe_all", "strongest"]
 
 NAMED = "label by name"  # target of probes on names and folders, which no model sees
 TOLD = 0.6  # AUROC; above, more than a weak association
@@ -112,7 +109,6 @@ SHORTCUT_CHECKS: dict[str, Callable[[Case], list[Finding]]] = {
 COLUMNS = ["target", "probe", "features", "n", "groups", "auroc", "low", "high", "skipped", "model", "told"]
 FOLDS = 5
 SHARED = 1 + FOLDS / (FOLDS - 1)  # by what the variance of a mean over them exceeds that of as many independent images
-DEPTH = 3  # of the tree: enough for a range and a step
 FEWEST = 20  # groups per class; with fewer, intervals are too wide to be useful
 
 
@@ -205,12 +201,6 @@ def _probe(trait: Trait | None, classes: Mapping[str, np.ndarray], groups: np.nd
     each = {model: np.mean([_told(model, features, members, groups) for members in told], axis=0) for model in MODELS}
     model = max(each, key=lambda name: each[name][0])
     return width, count, distinct, *(round(float(value), 4) for value in each[model]), "", model
-
-
-MODELS = {
-    "linear": make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)),
-    "tree": DecisionTreeClassifier(max_depth=DEPTH, min_samples_leaf=LEAF, random_state=0),
-}
 
 
 def _told(name: str, features: np.ndarray, members: np.ndarray, groups: np.ndarray) -> tuple[float, float, float]:

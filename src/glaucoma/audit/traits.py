@@ -14,10 +14,11 @@ from sklearn.tree import DecisionTreeClassifier
 
 from glaucoma.base.errors import shown
 from glaucoma.base.index import CONDITIONS, SPLITS
+from glaucoma.dataset.probes import LEAF
 from glaucoma.photos.images import SUFFIXES
 from glaucoma.photos.looks import Look
 
-__all__ = ["BY_NAME", "LEAF", "SEEN", "Trait", "in_words", "traits_of"]
+__all__ = ["BY_NAME", "SEEN", "Trait", "in_words", "traits_of"]
 
 # Traits that a model can see, if only through rescaling or compression, and traits that only people see
 SEEN = (
@@ -34,7 +35,6 @@ SEEN = (
     "source",
 )
 BY_NAME = ("name", "folder")
-LEAF = 3  # least images in a tree's leaf
 COMMON = 5  # least images of a category
 MOST = 40  # categories
 # Names of classes in file and folder names, beside data.classes: not a trait, but the label itself

@@ -43,28 +43,37 @@ def _check() -> None:
     if params.data.root.startswith("~"):
         what = f"data.root is {shown(root)}, and DVC does not expand ~"
         raise ParamsError(what, f"write {shown(root.expanduser())}")
-    if root == paths.SAMPLE:
-        there, why = SAMPLE_FOLDS, f"of the sample in {paths.SAMPLE}"
-    else:
-        _check_folder(root)
-        there, why = _folds(root, params)
-    require_folds(params, list(there), why)
-    _check_weights(params)
+    there, why = list(SAMPLE_FOLDS), f"of the sample in {paths.SAMPLE}"
+    if root != paths.SAMPLE:
+        _check_there(root)
     if Path(".dvc").is_dir():
         _ask_dvc(root)
+    if root != paths.SAMPLE:
+        _check_files(root)
+        there, why = _folds(root, params)
+    require_folds(params, there, why)
+    _check_weights(params)
     _print_plan(params)
 
 
-def _check_folder(root: Path) -> None:
-    """Refuse a folder that is none, or holds what DVC cannot read: it takes the hash of every file in it.
+def _check_there(root: Path) -> None:
+    """Refuse a folder that is none.
 
     Raises:
-        DataError: with what is in the way.
+        DataError: with one that has nearly its name.
     """
     if not root.is_dir():
         what = "is a file" if root.exists() else f"does not exist ({shown(root.absolute())}){near(root)}"
         remedy = f"set data.root in {paths.PARAMS} to your folder, or to {paths.SAMPLE} for synthetic photographs"
         raise DataError(f"data.root is {shown(root)}, which {what}", remedy)
+
+
+def _check_files(root: Path) -> None:
+    """Refuse a folder with files that DVC cannot read: it takes the hash of each.
+
+    Raises:
+        DataError: naming them.
+    """
     faults = []
 
     def unlisted(error: OSError) -> None:

@@ -150,7 +150,8 @@ def _interval(row: Any) -> str:
 
     if row.low == row.low:
         return f"[{row.low:+.3f}, {row.high:+.3f}]"
-    return "none holds its level" if row.Index in WITHOUT else "none: all resamples agree"
+    agree = row.difference == 0 and row.Index not in WITHOUT
+    return "none: all resamples agree" if agree else "none: too few cases, or none holds its level"
 
 
 def _said(found: pd.DataFrame) -> list[str]:

@@ -64,6 +64,8 @@ def _export(given: argparse.Namespace) -> None:
         parity = export_model(model, out, form=given.format, threshold=limit, check=given.check)
         agree = f"predictions within {parity.difference:.1e} of Keras' on {many(parity.images, 'image')} of {parity.of}"
         print(f"{shown(out)}: {_bytes(out) / 1e6:.1f} MB, {agree}")
+        if parity.prepared is not None:
+            print(f"  prepared from the files as its sidecar says: within {parity.prepared:.1e} of `glaucoma predict`")
 
 
 def _bytes(path: Path) -> int:

@@ -83,7 +83,7 @@ def _predict(given: argparse.Namespace) -> int:
     check_place(given.drift, "--drift", folder=True)
     files, lost = _files(given.images)
     limit = given.threshold and number(given.threshold)  # before TensorFlow starts, which takes seconds
-    from glaucoma.predict.homes import decision_for
+    from glaucoma.predict.homes import decision_for, home_of
     from glaucoma.predict.inference import find_models, load_classifier, predict_files, warned
 
     models = find_models(given.model)
@@ -106,7 +106,7 @@ def _predict(given: argparse.Namespace) -> int:
         if not files[i].exists():
             found.faults[i] += near(files[i])
     entry, why = decision_for(models)
-    if entry is None and any(one.card.get("stage") in paths.DECISIONS for one in loaded):
+    if entry is None and (home_of(models) or any(one.card.get("stage") in paths.DECISIONS for one in loaded)):
         print(f"calibration, and scores of the threshold, are left out: {why}", file=sys.stderr)
     table = _table(files, found, entry, limit)
     if not given.no_quality:
@@ -217,7 +217,8 @@ def by_name(threshold: str, models: list[Path]) -> Threshold:
     limit = entry and entry["thresholds"][threshold]
     if limit is None:
         why = why or "one class has no image to fit it on"
-        raise ParamsError(f"there is no threshold {threshold} for this model: {why}", "give a number from 0 to 1")
+        of = "this model" if len(models) == 1 else "the mean of these models"
+        raise ParamsError(f"there is no threshold {threshold} for {of}: {why}", "give a number from 0 to 1")
     return Threshold(limit, entry["probabilities"][threshold])
 
 

@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from joblib import cpu_count
 
@@ -65,7 +66,7 @@ def _serve(given: argparse.Namespace) -> None:
     from glaucoma.base.progress import silent
 
     token, loopback = os.environ.get(TOKEN) or None, is_loopback(given.host)
-    if token is not None and (len(token) < SHORTEST or not token.isascii() or not token.isprintable()):
+    if token is not None and (len(token) < SHORTEST or not token.isascii() or not token.isprintable() or " " in token):
         remedy = "python -c 'import secrets; print(secrets.token_urlsafe())' prints one"
         raise ParamsError(f"{TOKEN} must have {SHORTEST} plain characters or more", remedy)
     if token is None and not loopback:
@@ -74,7 +75,9 @@ def _serve(given: argparse.Namespace) -> None:
     desk = desk_of(given.model, given.threshold)
     with _listening(given.host, given.port) as listener:
         host, port = listener.getsockname()[:2]
-        url = f"http://{f'[{host}]' if ':' in host else host}:{port}/" + (f"#token={token}" if token else "")
+        url = f"http://{f'[{host}]' if ':' in host else host}:{port}/" + (
+            f"#token={quote(token, safe='')}" if token else ""
+        )
         about = desk.about
         print(f"{about.name}: {many(about.networks, 'network')}, {about.size} px, {about.runs_on}. {NOTICE}")
         if about.warning:

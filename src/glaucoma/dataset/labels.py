@@ -27,6 +27,7 @@ __all__ = ["UNUSED", "Labels", "Table", "find_labels", "find_tables", "read_labe
 
 TITLE = 10  # rows searched for the header
 UNUSED = "columns that are not used"
+STRAY = re.compile("[\udc80-\udcff]")  # bytes of another encoding, as `read_cells` lets them through
 NOT_AN_IMAGE = f"another suffix than {' '.join(sorted(SUFFIXES | DICOM))}"
 
 
@@ -107,6 +108,13 @@ class Finder:
         if fitting:
             return None, "has a name that several files have; give its folder"
         return None, "is not on disk" if below else "lies outside data.root"
+
+    def near(self, cell: str) -> str:
+        """What to say of files that have a cell's name but for the suffix; "" where there are none."""
+        name = cell.strip().strip("'\"").replace("\\", "/").rpartition("/")[2]
+        alike = self.by_name.get(_key(os.path.splitext(name)[0]), []) or self.by_name.get(_key(name), [])  # noqa: PTH122
+        told = [shown(path.relative_to(self.root)) for path in alike[:3]]
+        return f" (there is {' and '.join(told)})" if told else ""
 
     def _fitting(self, cell: str) -> list[Path]:
         """Files with the name, narrowed by matching folders; masks only if there are no others."""
@@ -261,7 +269,7 @@ def read_labels(tables: Sequence[Table], root: Path, images: Sequence[Path], cla
             elif not name.strip():
                 problem("without an image")
             elif image is None:
-                problem(f"whose image {fault}", shown(name))
+                problem(f"whose image {fault}", f"{shown(name)}{finder.near(name)}")
             elif not is_image(image):
                 problem(f"whose image has {NOT_AN_IMAGE}", shown(name))
             elif first.setdefault(image, (table, line)) != (table, line):
@@ -290,6 +298,8 @@ def read_labels(tables: Sequence[Table], root: Path, images: Sequence[Path], cla
         remedy = f"fix {names}"
         if any("unknown label" in kind for kind in problems):
             remedy += "; further label names go under data.classes in params.yaml, as normal, abnormal or ignore"
+        if any(STRAY.search("".join(row)) for table in tables for _, row in table.rows):
+            remedy += '; it holds bytes that are no UTF-8: save it as "CSV UTF-8"'
         whose = " and ".join(shown(table.path) for table in tables)
         raise DataError(f"{whose} cannot be used:" + "".join(kinds), remedy)
     return Labels(pd.DataFrame(kept, columns=_names(kept)), left_out, unused)

@@ -18,7 +18,7 @@ from glaucoma.base import paths
 from glaucoma.base.errors import DataError
 from glaucoma.base.files import read_csv, read_json
 from glaucoma.evaluate.controls import read_controls
-from glaucoma.evaluate.intervals import LEVEL, RESAMPLES, arrays, bounds, draws, independent
+from glaucoma.evaluate.intervals import LEVEL, RESAMPLES, Cases, arrays, bounds, draws, independent
 from glaucoma.evaluate.summary import FoldResults
 from glaucoma.model.log_odds import with_log_odds
 
@@ -166,7 +166,7 @@ def cost_quality(
     rows = []
     for rung in rungs:
         own = _mean(found[rung], has[rung])
-        low, high, _ = bounds("auroc", own[0], own[1:], *_cases(abnormal, groups, np.isfinite(log_odds[rung])))
+        low, high, _ = bounds("auroc", own[0], own[1:], _cases(abnormal, groups, np.isfinite(log_odds[rung])))
         apart = own - _mean(found[best], has[rung]) if best else np.full_like(own, np.nan)
         between = _between(apart[1:])
         rows.append({
@@ -245,9 +245,9 @@ def _mean(aurocs: np.ndarray, folds: np.ndarray) -> np.ndarray:
     return rows.mean(axis=0) if len(rows) else np.full(aurocs.shape[1], np.nan)
 
 
-def _cases(abnormal: np.ndarray, groups: np.ndarray, rows: np.ndarray) -> tuple[int, int, int]:
-    """Number of independent groups among some rows: with an abnormal image, with a normal one, and all."""
-    return tuple(len(np.unique(groups[rows & of])) for of in (abnormal, ~abnormal, rows))
+def _cases(abnormal: np.ndarray, groups: np.ndarray, rows: np.ndarray) -> Cases:
+    """Independent groups among some rows: with an abnormal image, with a normal one, and all."""
+    return Cases(*(len(np.unique(groups[rows & of])) for of in (abnormal, ~abnormal, rows)))
 
 
 def _between(apart: np.ndarray) -> tuple[float, float]:

@@ -14,15 +14,18 @@ from sklearn.metrics import roc_curve
 
 from glaucoma.base.errors import DataError
 from glaucoma.evaluate.intervals import (
+    FEWEST,
     RESAMPLES,
+    USABLE,
     WITHOUT,
+    Weighted,
     arrays,
+    cases_of,
     draws,
     independent,
     intervals,
     percentiles,
     rows_of,
-    weighted_scores,
 )
 from glaucoma.evaluate.scores import SCORES, scores
 
@@ -47,7 +50,8 @@ def mean_intervals(
         over the folds where the score is defined; `resamples` counts those in which none of these folds lacks a class.
     """
     drawn = resampled_means(predictions, seed=seed, resamples=resamples, clusters=clusters)
-    return rows_of(_means(predictions), drawn, arrays(predictions)[0], independent(predictions, clusters))
+    groups, folds = independent(predictions, clusters), predictions["fold"].to_numpy()
+    return rows_of(_means(predictions), drawn, arrays(predictions)[0], groups, folds)
 
 
 def fold_intervals(
@@ -129,23 +133,26 @@ def differences(
 
     Returns:
         A row per score: score, first, second, difference (second - first), low, high (95 %, percentiles; empty where
-        not defined, where all resamples agree, and of `WITHOUT`), groups, resamples (in which both are defined).
+        not defined, where all resamples agree, where
+        cases are too few, and of `WITHOUT`), groups, resamples (in which both are defined).
     """
     both = pd.concat([first, second], ignore_index=True)
     if "patient" in both:
         both = both.fillna({"patient": ""})
     groups, split = independent(both, clusters), len(first)
-    weights = list(draws(groups, seed, resamples))
-    drawn = [
-        _resampled(first, (part[:, :split] for part in weights)),
-        _resampled(second, (part[:, split:] for part in weights)),
-    ]
+    sides = (first, slice(None, split)), (second, slice(split, None))  # drawn twice alike: together they take memory
+    drawn = [_resampled(table, (part[:, of] for part in draws(groups, seed, resamples))) for table, of in sides]
     means = [_means(table) for table in (first, second)]
+    fewest = min(
+        cases_of(arrays(table)[0], part, table["fold"].to_numpy()).each
+        for table, part in ((first, groups[:split]), (second, groups[split:]))
+    )
     rows = []
     for name in SCORES:
         one, two = (float(found[name]) for found in means)
         apart = drawn[1][name] - drawn[0][name]
-        known = two == two and one == one and name not in WITHOUT
+        known = two == two and one == one and name not in WITHOUT and fewest >= FEWEST.get(name, 0)
+        known = known and np.isfinite(apart).mean() >= USABLE
         low, high = percentiles(apart) if known else (np.nan, np.nan)
         rows.append((name, one, two, two - one, low, high, len(np.unique(groups)), int(np.isfinite(apart).sum())))
     columns = ["score", "first", "second", "difference", "low", "high", "groups", "resamples"]
@@ -196,11 +203,11 @@ def _resampled(predictions: pd.DataFrame, weights: Iterable[np.ndarray]) -> dict
     """The result of `resampled_means` for given weightings of the rows."""
     folds, both = predictions["fold"].to_numpy(), arrays(predictions)
     rows = [np.flatnonzero(folds == fold) for fold in np.unique(folds)]
-    parts = [[values[of] for values in both] for of in rows]
-    whole = [weighted_scores(*part, np.ones((1, len(part[0])))) for part in parts]
+    parts = [Weighted(*(values[of] for values in both)) for of in rows]
+    whole = [part(np.ones((1, len(of)))) for part, of in zip(parts, rows, strict=True)]
     drawn: dict[str, list[np.ndarray]] = {name: [] for name in SCORES}
     for some in weights:
-        found = [weighted_scores(*part, some[:, of]) for part, of in zip(parts, rows, strict=True)]
+        found = [part(some[:, of]) for part, of in zip(parts, rows, strict=True)]
         for name in SCORES:
             defined = [one[name] for one, all_ in zip(found, whole, strict=True) if np.isfinite(all_[name][0])]
             drawn[name].append(np.mean(defined, axis=0) if defined else np.full(len(some), np.nan))

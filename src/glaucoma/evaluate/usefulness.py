@@ -38,7 +38,7 @@ def operating_points(
         number of independent cases that has its variance) and `_cases`, that number; empty where not defined.
     """
     valid, rows = predictions[predictions["split"] == "valid"], []
-    for rule in found["pooled"]["thresholds"]:
+    for rule in next(iter(found["folds"].values()))["thresholds"]:
         limits = {int(fold): entry["thresholds"][rule] for fold, entry in found["folds"].items()}
         part = valid[valid["fold"].isin([fold for fold, limit in limits.items() if limit is not None])]
         abnormal = (part["label"] == ABNORMAL).to_numpy()

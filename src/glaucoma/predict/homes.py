@@ -190,5 +190,5 @@ def decision_for(models: Sequence[Path]) -> tuple[dict[str, Any] | None, str]:
     if len(folds) == 1:
         return found["folds"][folds.pop()], ""
     if found["ensemble"] is None:
-        return None, f"the mean of these models has no thresholds by name and no calibration: {found['ensemble_of']}"
+        return None, found["ensemble_of"]
     return {**found["ensemble"], "ensemble_of": found["ensemble_of"]}, ""

@@ -82,22 +82,23 @@ def at_revision(revision: str, refusal: type[GlaucomaError]) -> Iterator[tuple[A
 
     try:
         here = Repo()
+        scm = here.scm
     except NotDvcRepoError:
         raise refusal("this folder is no DVC project, so it has no revisions", "go to the project") from None
+    except SCMError as error:  # no repository around, or one that belongs to another user
+        raise refusal(f"Git refuses this folder: {one_line(error)}", "see what `git status` says") from None
     except DvcException as error:
         raise refusal(f"DVC cannot open this project: {one_line(error)}", "see `dvc status`") from None
     with here:
         try:
-            if isinstance(here.scm, NoSCM):
+            if isinstance(scm, NoSCM):
                 raise refusal("this project is not under Git, which knows revisions", "commit it: `git init`")
-            commit = resolve_rev(here.scm, revision)
+            commit = resolve_rev(scm, revision)
         except RevError:
             remedy = "see `git log --oneline`, `git tag` and `dvc exp show`; `git fetch` brings those of others"
             name = shown(revision)
             what = f"there is no revision {name} here: {name} is not a Git revision or experiment"
             raise refusal(what, remedy) from None
-        except SCMError as error:  # no repository around, or one that belongs to another user
-            raise refusal(f"Git refuses this folder: {one_line(error)}", "see what `git status` says") from None
         try:
             with switch(here, commit):
                 yield DVCFileSystem(repo=here), commit

@@ -9,14 +9,14 @@ import io
 import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, Literal, TypeVar
 
 import numpy as np
 from fastapi import FastAPI, HTTPException, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.responses import HTMLResponse
 from PIL import Image, ImageDraw
 from pydantic import BaseModel, Field
 from starlette.datastructures import UploadFile
@@ -27,7 +27,7 @@ from glaucoma import __version__
 from glaucoma.base.errors import shown
 from glaucoma.model.log_odds import Threshold
 from glaucoma.photos.images import Unreadable, read_header
-from glaucoma.predict.heat import Heat
+from glaucoma.predict.heat import GRADCAM, OCCLUSION, Heat
 from glaucoma.serve.guard import Guard
 
 __all__ = ["LIMITS", "NOTICE", "Desk", "application", "coloured"]
@@ -46,6 +46,7 @@ class Limits(BaseModel):
 
 
 LIMITS = Limits()
+NUMBER = re.compile(r"-?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?")
 RETRY = 1  # seconds after which a client that was turned away may ask again
 
 # cividis (Nuñez et al., PLOS ONE 13:e0199239, 2018), the colours of the report's heat, at 17 of its 256 places: the
@@ -54,6 +55,7 @@ CIVIDIS = (
     "00224e 002e6a 1a386f 32436d 434e6c 535a6d 61656f 6f7073 7d7c78 "
     "8b8778 9a9376 aaa073 bbad6d ccba64 ddc858 efd748 fee838"
 )
+SAYS = {GRADCAM: "Grad-CAM", OCCLUSION: "Occlusion, by how much the log-odds fall when a place is covered"}
 OPAQUE = 0.6  # over the photograph in grey, as in the report
 
 
@@ -169,13 +171,6 @@ def application(desk: Desk, *, token: str | None = None, loopback: bool = True) 
     app = FastAPI(title="glaucoma serve", version=__version__, description=NOTICE, docs_url=None, redoc_url=None)
     page, policy = _page()
     line = _Line(desk.workers, LIMITS.requests)
-    names = "|".join(map(re.escape, desk.about.thresholds))
-    number = r"(0(\.\d+)?|1(\.0+)?)"
-
-    @app.exception_handler(RequestValidationError)
-    async def _invalid(_: Request, error: RequestValidationError) -> JSONResponse:
-        told = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
-        return JSONResponse({"detail": told}, 422)
 
     @app.get("/", response_class=HTMLResponse, include_in_schema=False)
     async def _index() -> HTMLResponse:
@@ -194,7 +189,6 @@ def application(desk: Desk, *, token: str | None = None, loopback: bool = True) 
     @app.post(
         "/predict",
         response_model=Answer,
-        response_model_exclude_unset=False,
         responses=TOLD,
         openapi_extra={
             **_form("photographs", many=True),
@@ -203,14 +197,16 @@ def application(desk: Desk, *, token: str | None = None, loopback: bool = True) 
                     "name": "threshold",
                     "in": "query",
                     "description": "a name of /model, or a probability from 0 to 1",
-                    "schema": {"type": "string", "pattern": f"^({names}|{number})$"},
+                    "schema": {
+                        "anyOf": [{"enum": list(desk.about.thresholds)}, {"type": "number", "minimum": 0, "maximum": 1}]
+                    },
                 }
             ],
         },
     )
     async def predict(request: Request) -> Any:
         """Predict photographs; one that cannot be read gets a row with its fault."""
-        limit = _limit(request, desk.about, number)
+        limit = _limit(request.query_params.get("threshold"), desk.about)
         return await line.through(
             request,
             "photographs",
@@ -247,8 +243,8 @@ class _Line:
         """
         busy = {"Retry-After": str(RETRY)}
         if not self._free:
-            async for _ in _body(request):  # else a browser would see a broken connection in the place of an answer
-                pass
+            with suppress(asyncio.TimeoutError):  # unread, a browser would see a broken connection, and no answer
+                await asyncio.wait_for(_unread(request), LIMITS.seconds)
             raise HTTPException(503, "too many requests at a time", busy)
         self._free -= 1
         future = None
@@ -292,6 +288,11 @@ async def _body(request: Request) -> AsyncIterator[bytes]:
         yield chunk
 
 
+async def _unread(request: Request) -> None:
+    async for _ in _body(request):
+        pass
+
+
 class _InMemory(MultiPartParser):
     """Starlette's own would write photographs to temporary files."""
 
@@ -313,14 +314,14 @@ async def _photographs(request: Request, field: str, most: int) -> list[tuple[st
     return [(shown(file.filename or ""), await file.read()) for _, file in given]
 
 
-def _limit(request: Request, about: Model, number: str) -> Threshold:
-    given = request.query_params.get("threshold", about.threshold)
-    if given in about.thresholds:
-        return Threshold(**about.thresholds[given].model_dump())
-    if not re.fullmatch(number, given):
+def _limit(given: str | None, about: Model) -> Threshold:
+    if given is None or given in about.thresholds:
+        return Threshold(**about.thresholds[given or about.threshold].model_dump())
+    probability = float(given) if NUMBER.fullmatch(given) else -1.0
+    if not 0 <= probability <= 1:
         known = ", ".join(about.thresholds)
         raise HTTPException(422, f"the threshold {shown(given)} is neither a number from 0 to 1 nor one of {known}")
-    return Threshold.of(float(given))
+    return Threshold.of(probability)
 
 
 def _rows(desk: Desk, photographs: list[tuple[str, bytes]], limit: Threshold) -> list[dict[str, Any]]:
@@ -352,16 +353,16 @@ def _overlay(desk: Desk, name: str, content: bytes) -> dict[str, Any]:
         found = desk.heat(content)
     except Unreadable as fault:
         raise HTTPException(422, f"{name}: {fault}") from None
-    note = f"{desk.about.heat}: yellow at the hottest place of this picture, blue where nothing speaks for abnormal."
+    says = "yellow at the hottest place of this picture, blue where nothing speaks for abnormal"
     if not found.heat.any():
-        note = f"{desk.about.heat}: no region speaks for abnormal."
+        says = "no region speaks for abnormal"
     elif found.frames:
-        note += " The frame is what the network saw."
+        says += ". The frame is what the network saw"
     return {
         "image": name,
         "probability": found.probability,
         "method": desk.about.heat,
-        "note": note,
+        "note": f"{SAYS[desk.about.heat]}: {says}.",
         "photograph": _picture(found.photograph, found.frames),
         "overlay": _picture(coloured(found), found.frames),
     }

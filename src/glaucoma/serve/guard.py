@@ -5,9 +5,11 @@ from __future__ import annotations
 import ipaddress
 import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -60,7 +62,8 @@ class Guard:
 
         status, why = self._refusal(scope["path"], scope["method"], Headers(scope=scope))
         if not why:
-            await self.app(scope, receive, careful)
+            with suppress(ClientDisconnect):  # nobody is left to answer
+                await self.app(scope, receive, careful)
             return
         asks = {"WWW-Authenticate": "Bearer"} if status == 401 else {}
         await JSONResponse({"detail": why}, status, headers=asks)(scope, receive, careful)

@@ -19,12 +19,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from glaucoma.audit.shortcuts import MODELS
 from glaucoma.base import paths
 from glaucoma.base.errors import DataError
 from glaucoma.base.files import read_csv, write_csv, write_json
 from glaucoma.base.params import Params
 from glaucoma.base.progress import say
+from glaucoma.dataset.probes import MODELS
 from glaucoma.dataset.splits import Dataset, read_clusters
 from glaucoma.evaluate.controls import check_lines
 from glaucoma.evaluate.intervals import independent

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 
 from glaucoma.base import interrupts, paths
 from glaucoma.base.errors import GlaucomaError, TrainingError, many
@@ -22,6 +23,12 @@ from glaucoma.train.pool import Processes
 __all__ = ["crossval"]
 
 DVC = (sys.executable, "-m", "dvc")
+
+
+def _environment() -> dict[str, str]:
+    """That of this process, with its own Python first on the PATH: stages call `python`, activated or not."""
+    own = Path(sys.executable).parent
+    return {**os.environ, "PATH": f"{own}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
 
 
 def crossval(folds: Sequence[int], jobs: int) -> None:
@@ -81,7 +88,7 @@ def _before(stage: str) -> list[str]:
 
 def _told(*arguments: str) -> str:
     """The output of a DVC command."""
-    done = subprocess.run([*DVC, *arguments], capture_output=True, text=True)  # noqa: S603
+    done = subprocess.run([*DVC, *arguments], capture_output=True, text=True, env=_environment())  # noqa: S603
     if done.returncode:
         raise TrainingError(f"`dvc {' '.join(arguments)}` failed: {done.stderr.strip()}", "look at dvc.yaml")
     return done.stdout
@@ -89,7 +96,7 @@ def _told(*arguments: str) -> str:
 
 def _dvc(*arguments: str) -> int:
     """Run DVC and return its exit code."""
-    process = subprocess.Popen([*DVC, *arguments])  # noqa: S603
+    process = subprocess.Popen([*DVC, *arguments], env=_environment())  # noqa: S603
     try:
         return process.wait()
     except KeyboardInterrupt:  # DVC got it too, and is waiting for its stage

@@ -18,8 +18,8 @@ from glaucoma.evaluate.intervals import independent
 
 __all__ = ["NearCopies", "near_copies"]
 
-NEAR, FAR = 5, 20  # neighbours used to measure the space around a photograph
-LEVEL = 0.05  # probability of any false alarm among all photographs
+NEAR, FAR = 5, 20  # the neighbours by which the space around a photograph is measured
+LEVEL = 0.1  # share of the pairs told that may be none, and how likely any is told where there is none
 MEGABYTES = 100  # of distances at a time
 COLUMNS = ["first", "second", "ratio", "p", "folds"]
 
@@ -47,10 +47,12 @@ def near_copies(
 ) -> NearCopies:
     """Find photographs with an unlisted copy in another split.
 
-    Without copies, the ratio of the distances to the nearest and to the m-th neighbour depends only on the dimension d:
-    its d-th power is distributed like the least of m - 1 uniform numbers (Facco et al., Sci Rep 7:12140, 2017, for m =
-    2). The dimension is estimated from neighbours 5 and 20, which a few copies do not affect. Known neighbours of the
-    same patient or photograph do not count. It computes n² distances.
+    Where photographs lie around each other with no copies among them, the ratio of the distances to the nearest and to
+    the m-th neighbour follows from the dimension alone: its d-th power is the least of m - 1 uniform numbers (Facco et
+    al., Sci Rep 7:12140, 2017, for m = 2). The dimension is that of neighbours 5 and 20, which a few copies leave as
+    they are. By these chances as many pairs are told as keep the share of false ones low (Benjamini & Hochberg, J R
+    Stat Soc B 57:289, 1995). Neighbours of the same patient or photograph, as far as known, do not count. Takes n²
+    distances.
 
     Args:
         features: float (images, features), of the frozen backbone; standardised here.
@@ -82,7 +84,9 @@ def near_copies(
     dimension = (digamma(FAR) - digamma(NEAR)) / growth
     ratio = np.divide(distance[:, 0], near, out=np.ones(count), where=near > 0)
     p = -np.expm1((NEAR - 1) * np.log1p(-np.minimum(ratio**dimension, 1 - 1e-16)))
-    limit = float((-np.expm1(np.log1p(-LEVEL / count) / (NEAR - 1))) ** (1 / dimension))
+    below = np.flatnonzero(np.sort(p) <= LEVEL * np.arange(1, count + 1) / count)
+    least = LEVEL * (below.max(initial=0) + 1) / count
+    limit = float((-np.expm1(np.log1p(-least) / (NEAR - 1))) ** (1 / dimension))
 
     split = table[table["fold"].isin(folds)].pivot_table(index="image", columns="fold", values="split", aggfunc="first")
     trained = split.reindex(images["image"]).eq("train").to_numpy()
@@ -91,6 +95,6 @@ def near_copies(
     pairs = pd.DataFrame(
         {"first": names, "second": names[neighbour], "ratio": ratio, "p": p, "folds": parted}, columns=COLUMNS
     )
-    pairs = pairs[(ratio < limit) & (parted > 0)].sort_values(["ratio", "first"])
+    pairs = pairs[(p <= least) & (parted > 0)].sort_values(["ratio", "first"])
     once = pd.DataFrame(np.sort(pairs[["first", "second"]].astype(str), axis=1), index=pairs.index).duplicated()
     return NearCopies(pairs[~once].reset_index(drop=True), count, float(dimension), limit)

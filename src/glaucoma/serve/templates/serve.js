@@ -80,9 +80,14 @@ function show(one) {
   chance.replaceChildren(row.probability === null ? "" : row.probability.toFixed(3));
   if (row.calibrated !== null) chance.append(made("span", `calibrated ${row.calibrated.toFixed(3)}`, "of"));
   if (row.spread !== null) chance.append(made("span", `spread ${row.spread.toFixed(3)}`, "of"));
+  if (row.fault) {
+    name.colSpan = 4;
+    for (const cell of [chance, word, heat]) cell.hidden = true;
+    return;
+  }
   word.textContent = decision(row);
   word.className = decision(row);
-  if (!row.fault && !heat.hasChildNodes()) {
+  if (!heat.hasChildNodes()) {
     const button = made("button", "Show");
     button.type = "button";
     button.setAttribute("aria-expanded", "false");
@@ -114,7 +119,7 @@ async function toggle(one, button) {
       pair.append(figure);
     }
     cell.replaceChildren(pair, made("p", found.note, "small"));
-    status.textContent = `Heat of ${found.image}: ${found.note}`;
+    find("heard").textContent = `Heat of ${found.image}: ${found.note}`;
   } catch (error) {
     cell.replaceChildren(made("span", error.message, "note"));
   }
@@ -230,11 +235,11 @@ find("clear").addEventListener("click", () => { [entries, waiting] = [[], []]; b
 ask("model").then((told) => {
   model = told;
   const seen = `${model.size} × ${model.size} pixels` + (model.crop === "none" ? "" : `, cropped (${model.crop})`);
-  find("about").textContent = `Model ${model.name}: ${many(model.networks, "network")} that see ${seen}. ` +
+  find("about").textContent = `Model ${model.name}: ${many(model.networks, "network")}, ${seen}. ` +
     `At most ${model.limits.megapixels} megapixels and ${model.limits.bytes >> 20} MB a photograph.`;
   find("warning").hidden = !model.warning;
   find("warning").querySelector("span").textContent = model.warning;
-  for (const [name, one] of Object.entries(model.thresholds)) find("threshold").add(new Option(`${Number(one.probability.toPrecision(3))} (${name.replaceAll("_", " ")})`, name));
+  for (const [name, one] of Object.entries(model.thresholds)) find("threshold").add(new Option(`${Number(one.probability.toPrecision(3))} (${name === "own" ? "the model’s own" : name.replaceAll("_", " ")})`, name));
   find("threshold").add(new Option("another …", ""));
   find("threshold").value = model.threshold;
   add([]); // those that were dropped before it answered
