@@ -27,7 +27,12 @@ TEXTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 PIPELINES = ("dvc.yaml", "data/dvc.yaml", "extra/dvc.yaml", "pretrain/dvc.yaml")
 SUFFIXES = {".csv", ".json", ".keras", ".lock", ".md", ".npy", ".png", ".py", ".toml", ".yaml"}
 THEIRS = {"labels.csv", "index.json", "OrigaList.csv", "metadata - standardized.csv"}  # what photographs come with
-COMMANDS = {"difference.png", "models/stage3.onnx", "stage3.onnx.json", "reports/external/NAME/"}  # written by commands, named by user
+COMMANDS = {
+    "difference.png",
+    "models/stage3.onnx",
+    "stage3.onnx.json",
+    "reports/external/NAME/",
+}  # written by commands, named by user
 
 
 def in_code(text: str) -> list[str]:
