@@ -1,4 +1,4 @@
-"""Cost beside quality: which rung is named, with which interval, and what is refused."""
+"""Cost and quality: the recommended rung, its interval, and invalid input."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ COSTS = {"thumbnail": 0.1, "regression": 2.0, "stage1": 5.0, "stage2": 20.0, "fi
 
 
 def predictions(signal: dict[str, float], folds: int = 3, images: int = 60, noise: int = 0) -> pd.DataFrame:
-    """Rungs that see the label so well; all have the same noise but for `noise` of them, counted from the first."""
+    """Rungs with the given signal strength; all share the same noise except the first `noise` rungs."""
     tables = []
     for number in range(folds):
         draw = np.random.default_rng(number)
@@ -145,7 +145,7 @@ def test_the_figure_is_the_same_for_the_same_table(tmp_path):
 
 @pytest.fixture
 def run(tmp_path, monkeypatch) -> pd.DataFrame:
-    """A run of two folds with controls and stages; what the final networks predict."""
+    """Write a run of two folds with controls and stages; return the final networks' predictions."""
     monkeypatch.chdir(tmp_path)
     tables = []
     for number in range(2):
@@ -181,7 +181,7 @@ def test_every_rung_that_the_run_has_is_read_with_its_costs(run):
     write_json(paths.cost_file("model4"), {"seconds": 70.0, "images_per_second": 10.0})
     assert "model4" in set(read_ladder(read_folds([0, 1]))["rung"])
     assert read_costs([0, 1]).set_index("rung").loc["model4", "seconds"] == 70.0
-    named = read_ladder(read_folds([0, 1]), "model4")  # its folds are the final networks, its search is left out
+    named = read_ladder(read_folds([0, 1]), "model4")  # its folds are the final networks; its search is left out
     assert "final" not in set(named["rung"])
     of_regressions = set(read_ladder(read_folds([0, 1]), "folds_regression")["rung"])
     assert {"regression", "folds_regression"} < of_regressions

@@ -1,4 +1,4 @@
-"""The report page, the model card and the checklist, in a project whose folds and search are small but real files."""
+"""The report page, the model card and the checklist, in a project with small but real files of folds and a search."""
 
 import re
 import shutil
@@ -38,7 +38,7 @@ def bare(root: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project with a summary of three folds, one search and a finding whose text is hostile."""
+    """A project with a summary of three folds, one search and a finding with malicious text."""
     root = bare(tmp_path_factory.mktemp("page"))
     for number in range(3):
         fold(number, root)
@@ -51,12 +51,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_csv(root / paths.search_files("stage1")["table"], trials)
     write_csv(root / paths.PROBES, probes())
     same = [pd.read_csv(root / paths.fold_files(k)["report"] / "predictions.csv", dtype=str) for k in range(3)]
-    write_csv(
-        root / paths.CONTROLS / "predictions.csv",
-        pd.concat([t.assign(fold=k) for k, t in enumerate(same)]).assign(control="regression_average"),
-    )
-    chance = {"test_auroc": 0.7, "standard_error": 0.01, "at_chance": False}
-    write_json(root / paths.CONTROLS_METRICS, {"permuted_average": chance})
+    same = pd.concat([t.assign(fold=k) for k, t in enumerate(same)]).assign(control="regression_average")
+    turned = same.assign(control="thumbnail", log_odds=-same["log_odds"].astype(float))
+    write_csv(root / paths.CONTROLS / "predictions.csv", pd.concat([same, turned]))
+    chance = {"test_auroc": 0.7, "standard_error": 0.01, "at_chance": False, "alarm_from": 0.55}
+    copies = {"pairs": 0, "images": 24, "alarm_below": 0.6, "dimension": 20.0}
+    write_json(root / paths.CONTROLS_METRICS, {"permuted_average": chance, "near_copies": copies})
     origin = {"name": "EfficientNetLite0", "origin": "ImageNet, from the package <b>", "licence": "Apache-2.0"}
     write_json(root / "models/stage3.json", {"sha256": "0" * 64, "versions": {"keras": "3"}, "backbone": origin})
     run_stage("summary", root)
@@ -126,7 +126,7 @@ def test_a_control_that_is_not_beaten_and_labels_that_taught_without_meaning_are
     text = (made / paths.PAGE).read_text()
     assert "regression_average: AUROC" in text
     assert "NOT BEATEN by the networks" in text
-    assert "score a mean AUROC of 0.700 instead of 0.5" in text
+    assert "Permutation check FAILED (the bookkeeping of splits)" in text
 
 
 def test_both_readings_of_the_published_confusions_are_on_the_page(made):
@@ -179,7 +179,8 @@ def test_the_page_says_in_sentences_what_the_scores_amount_to(made):
     said = f"AUROC on valid, the mean over folds, is {row['value']:.3f}, with a 95 % interval of {row['low']:.3f}"
     assert said in about
     assert "The best shortcut, thumbnail, reaches 0.95" in about
-    assert "splits define no interval of the model" in about
+    assert "trained on the folds' own splits it has 0." in about.replace("&#39;", "'")
+    assert "(paired): it " in about
     card = (made / paths.MODEL_CARD).read_text()
     assert said in card
     assert "0.5 is chance" in card
@@ -273,7 +274,7 @@ def test_what_depends_on_the_data_is_said_only_where_it_holds(made, tmp_path):
 
 @pytest.fixture(scope="module")
 def opened(made: Path) -> Iterator[Callable[..., Page]]:
-    """Opens the page in a Chromium of this machine at a width in pixels; it has no network, and a complaint fails."""
+    """Opens the page in this machine's Chromium at a width in pixels, without a network; console messages fail."""
     if CHROMIUM is None:
         pytest.skip("no Chromium is installed")
     troubles: list[str] = []

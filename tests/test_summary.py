@@ -1,4 +1,4 @@
-"""All folds together, and the comparison with the published figures."""
+"""The summary of all folds, and the comparison with the published figures."""
 
 import shutil
 from pathlib import Path
@@ -28,14 +28,14 @@ STATISTICS = ["mean", "std", "min", "25%", "50%", "75%", "max"]
 def fold(
     number: int, root: Path = Path(), contamination: float = 0.0, seconds: float | None = 5.0, constant: bool = False
 ) -> None:
-    """Write what training fold `number` leaves; 8 test images that no other fold tests, 6 valid ones."""
+    """Write the results of fold `number`: 8 test images that are in no other fold's test, 6 valid ones."""
     draw = np.random.default_rng(number)
     found, tables = {"fold": number}, []
     for split, size in (("test", 8), ("valid", 6)):
         abnormal = np.arange(size) % 2 == 0
         log_odds = 5 * (0.4 * abnormal - 0.2 + draw.normal(0, 0.25, size))
         found[split] = scores(abnormal, log_odds=log_odds) | {"contamination": contamination}
-        # content ids may consist of digits alone
+        # content ids may consist of digits only
         table = predictions_table([f"{number:032d}{k:032d}" for k in range(size)], abnormal, log_odds=log_odds)
         tables.append(table.assign(split=split, patient="", source=""))
     files = paths.fold_files(number)
@@ -237,7 +237,7 @@ def test_weights_from_a_file_are_compared_and_named_but_random_ones_are_not():
 
 def test_the_published_confusions_are_read_both_ways():
     table = readings_table().set_index(["search", "reading"])
-    # stage 1: 74 of 82 abnormal and 70 of 92 normal images are called right; the report prints the names swapped
+    # stage 1: 74 of 82 abnormal and 70 of 92 normal images are correct; the report swaps the class names
     assert table.loc[("stage1", "corrected"), ["tp", "fn", "tn", "fp"]].tolist() == [74, 8, 70, 22]
     assert table.loc[("stage1", "as printed"), ["tp", "fn", "tn", "fp"]].tolist() == [70, 22, 74, 8]
     right, printed = table.xs("corrected", level=1), table.xs("as printed", level=1)
@@ -307,7 +307,9 @@ def test_the_stage_writes_everything_twice_the_same_and_names_what_it_left_aside
         *["reliability.csv", "decision_curve.csv", "worst.csv"],
         *["subgroups.csv", "predictions_valid.csv", "report_test.csv", "report_valid.csv"],
         *["published_searches.csv", "selection.csv", "controls.csv", "warnings.csv"],
-        *["cost_quality.csv", "examples.csv", "roc.csv", "roc_controls.csv", "calibrated.csv"],
+        *["agreement.csv", "calibration_curve.csv", "probabilities.csv", "net_benefit.csv"],
+        *["operating_points.csv", "predictive_values.csv", "precision.csv", "cost_quality.csv", "label_issues.csv"],
+        "slices.csv",
     } == set(written[0])
     told = read_json(tmp_path / paths.INTERVALS)
     assert set(told) == {"mean_over_folds", "pooled_over_folds"}

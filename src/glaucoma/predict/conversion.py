@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,11 +21,13 @@ from glaucoma.model.formats import SUFFIXES, open_exported, prepare, write
 from glaucoma.model.log_odds import Threshold, expit
 from glaucoma.model.portable import Runner
 from glaucoma.model.sidecar import sidecar_of, write_sidecar
-from glaucoma.predict.inference import Classifier, load_classifier, predict_files
+from glaucoma.photos.crop import cropped
+from glaucoma.photos.images import decode
+from glaucoma.predict.inference import MEGAPIXELS, Classifier, load_classifier, predict_files
 from glaucoma.synthetic.anatomy import CONDITIONS, draw_eyes
 from glaucoma.synthetic.render import render_eye
 
-__all__ = ["CHECKED", "TOLERANCE", "Parity", "export_model"]
+__all__ = ["CHECKED", "TOLERANCE", "Parity", "export_model", "preparation"]
 
 TOLERANCE = 1e-4  # largest difference in probability at which two runners are taken to agree
 CHECKED = 200  # images compared, at most
@@ -40,11 +43,29 @@ class Parity:
         difference: the largest, of the probability of abnormal, 0–1, its own and that which its log-odds mean.
         images: how many were compared.
         of: what they are.
+        prepared: the largest where its input is prepared from the files as `preparation` says, by Pillow alone: what
+            another program may expect. None where no files were compared.
     """
 
     difference: float
     images: int
     of: str
+    prepared: float | None = None
+
+
+def preparation(size: int, crop: str) -> list[str]:
+    """What to do to a photograph before a graph takes it, in order; as `glaucoma predict` and training do."""
+    cut = f"for each part of {crop}, in this order, cut out the box of glaucoma.photos.crop.find_boxes(image, {crop!r})"
+    beside = "; put the parts side by side, left to right"
+    return [
+        "decode the first frame, in full, and turn it upright by its Exif orientation",
+        "convert it to RGB of 8 bits: what is transparent becomes black, deeper grey is scaled from the bits it uses",
+        *([cut] if crop != "none" else []),
+        f"resize it to {size} × {size} pixels, whatever its aspect ratio, with a Lanczos filter of 3 lobes that is "
+        "widened by the reduction (antialiased: Pillow's LANCZOS; not OpenCV's INTER_LINEAR, nor tf.image.resize as it "
+        "is by default)" + (beside if "+" in crop else ""),
+        "pass the values as they are: float32, 0–255, (batch, height, width, RGB)",
+    ]
 
 
 def export_model(
@@ -55,8 +76,9 @@ def export_model(
     The graph takes raw RGB values, float32 (batch, size, size, 3) in 0–255, and gives the probabilities, ONNX also the
     log-odds of abnormal; what prepares the values is part of it. Cropping, where the model wants it, and resizing are
     the caller's, and named in the sidecar: `classes` (in the order of the outputs), `positive`, `threshold` (a
-    probability) and `threshold_log_odds`, `input` (size, crop, channels, range), `likeness` (what the training images
-    look like), `warnings` (what speaks against the network), `backbone` (origin and licence of its weights),
+    probability) and `threshold_log_odds`, `input` (size, crop, channels, range, and perhaps flips, over which the
+    caller is to average), `preparation` (steps, in order: filter, Exif), `likeness` (of the training images),
+    `warnings` (what speaks against the network), `backbone` (origin and licence of its weights),
     `keras_sha256`, `glaucoma` (version), and hashes of what was written. The sidecar is FILE.json, or glaucoma.json
     inside a SavedModel's folder; ONNX holds all but these hashes as metadata too.
 
@@ -79,12 +101,14 @@ def export_model(
     prepare(form)
     one = load_classifier(model)
     threshold = threshold or one.threshold
+    wanted = {"size": one.size, "crop": one.crop, "channels": "RGB", "range": [0, 255]}
     card = {
         "classes": list(one.classes),
         "positive": "abnormal",
         "threshold": threshold.probability,
         "threshold_log_odds": threshold.log_odds,
-        "input": {"size": one.size, "crop": one.crop, "channels": "RGB", "range": [0, 255]},
+        "input": wanted | ({} if one.flips == "none" else {"flips": one.flips}),
+        "preparation": preparation(one.size, one.crop),
         **{name: one.card[name] for name in ("likeness", "warnings", "backbone") if name in one.card},
         "keras_sha256": sha256_file(model),
         "glaucoma": __version__,
@@ -116,6 +140,7 @@ def _atomic_folder(path: Path) -> Iterator[Path]:
     """Yield an empty folder beside `path`; on success it replaces `path`, if that is a former export or nothing."""
     if path.exists() and not (path / INSIDE).is_file():
         raise ParamsError(f"{shown(path)} is in the way, and no former export", "name another folder with --out")
+    path = Path(os.path.realpath(path))  # a link stays one
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}-") as folder:
         whole = Path(folder) / "whole"
@@ -135,10 +160,20 @@ def _compare(one: Classifier, runner: Runner, folder: Path | None) -> Parity:
     else:
         files = _spread(walk(folder).images)
         found, of = predict_files(several, files), shown(folder)
-        each = found.each[:, [i for i in range(len(files)) if i not in found.faults]]
+        whole = [i for i in range(len(files)) if i not in found.faults]
+        each = found.each[:, whole]
     if not each.size:
         raise DataError(f"no readable photographs in {of} to compare on", "name another folder with --check")
-    return Parity(float(abs(expit(each[1:]) - expit(each[0])).max()), each.shape[1], of)
+    prepared = None
+    if folder is not None:
+        pixels = np.stack([_prepared(files[i], one) for i in whole])
+        prepared = float(abs(expit(by_log_odds.log_odds(pixels)) - expit(each[0])).max())
+    return Parity(float(abs(expit(each[1:]) - expit(each[0])).max()), each.shape[1], of, prepared)
+
+
+def _prepared(file: Path, one: Classifier) -> np.ndarray:
+    """uint8 (size, views · size, 3): what `preparation` says, JPEGs in full, where prediction decodes less of them."""
+    return cropped(decode(file, max_megapixels=MEGAPIXELS), one.size, one.crop)[0]
 
 
 class _ByProbability(Runner):

@@ -20,9 +20,9 @@ from glaucoma.base.params import Params
 from glaucoma.base.progress import track
 from glaucoma.model.portable import Portable
 from glaucoma.model.runtime import fresh
-from glaucoma.photos.crop import Box, cropped, decode_uncropped
 from glaucoma.photos.images import Unreadable
-from glaucoma.predict.inference import MEGAPIXELS, Classifier, load_classifier
+from glaucoma.predict.heat import heat_of_photograph
+from glaucoma.predict.inference import Classifier, load_classifier
 from glaucoma.report.style import heading, new_figure, plain_name, save, styled
 
 __all__ = [
@@ -131,9 +131,6 @@ def _boxes(rows: pd.DataFrame, params: Params) -> dict[str, list[tuple[float, ..
     return boxes
 
 
-SIDE = 512  # pixels of an overlay's longer side
-
-
 def explainers(models: Sequence[Classifier]) -> list:
     """What explains each model, made before anything is predicted, so that a head of another kind is told at once.
 
@@ -181,38 +178,12 @@ def explain_files(
 
 
 def _overlay(models: Sequence[Classifier], explain: Sequence, file: Path, path: Path) -> Path:
-    seen, total, chances, photograph, frames = {}, None, [], None, []
-    for one, heat_of in zip(models, explain, strict=True):
-        key = (one.size, one.crop)
-        if key not in seen:
-            image = decode_uncropped(file, one.size, max_megapixels=MEGAPIXELS, crop=one.crop)
-            if photograph is None:
-                shrunk = min(1.0, SIDE / max(image.size))
-                size = [max(1, round(side * shrunk)) for side in image.size]
-                photograph, total = np.asarray(image.resize(size, Image.Resampling.BOX)), np.zeros(size[::-1])
-            pixels, boxes = cropped(image, one.size, one.crop)
-            places = [_place(box, image, total.shape) for box in boxes] or [(0, 0, *total.shape[::-1])]
-            frames += [place for box, place in zip(boxes, places, strict=False) if box.found]
-            seen[key] = pixels, places
-        pixels, places = seen[key]
-        probability, heat = heat_of(pixels[None])
-        chances.append(probability[0])
-        for part, (x, y, wide, high) in zip(np.array_split(heat[0], len(places), axis=1), places, strict=True):
-            fine = Image.fromarray(part.astype("float32")).resize((wide, high), Image.Resampling.BILINEAR)
-            # heat is spread over a part's area: that of a small part is as much in all as that of a large one
-            total[y : y + high, x : x + wide] += np.asarray(fine) / len(models) / (wide * high)
-    note = f"Probability of abnormal {np.mean(chances):.3f}"
+    found = heat_of_photograph(models, explain, file)
+    note = f"Probability of abnormal {found.probability:.3f}"
     note += f", mean of {len(models)} networks" if len(models) > 1 else ""
-    heat_figure(photograph, total, frames, file.name, f"{note}. For research, not a medical device.", path)
+    note += ". For research, not a medical device."
+    heat_figure(found.photograph, found.heat, found.frames, file.name, note, path)
     return path
-
-
-def _place(box: Box, image: Image.Image, shape: tuple[int, ...]) -> tuple[int, int, int, int]:
-    """Left, top, width and height of a box on the shrunken photograph, at least a pixel each."""
-    high, wide = shape
-    across, down = wide / image.width, high / image.height
-    x, y = round(box.left * across), round(box.top * down)
-    return x, y, min(max(1, round(box.width * across)), wide - x), min(max(1, round(box.height * down)), high - y)
 
 
 def _plain(stem: str) -> str:

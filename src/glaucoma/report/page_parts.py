@@ -14,6 +14,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image
 
+from glaucoma.base.errors import shown
 from glaucoma.base.files import read_csv, read_json
 
 __all__ = [
@@ -156,7 +157,7 @@ def cell(value: Any) -> str:
         if not math.isfinite(value):
             return "not defined"
         return f"{value:.0f}" if value == int(value) and abs(value) >= 2 else _decimals(float(value))
-    return str(value)
+    return shown(value)
 
 
 def _decimals(value: float) -> str:
