@@ -1,4 +1,4 @@
-"""The command `glaucoma`: what it says before a run; `glaucoma profile` has tests of its own."""
+"""The command `glaucoma` before a run; `glaucoma profile` is tested separately."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from glaucoma.train.crossval import _environment
 
 @pytest.fixture(autouse=True)
 def _project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A folder, to be in, with the shipped parameters and profiles."""
+    """Work in a folder with the shipped parameters and profiles."""
     monkeypatch.chdir(tmp_path)
     Path("params.yaml").write_text(shipped())
     shutil.copytree(ROOT / "profiles", "profiles")

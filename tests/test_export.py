@@ -1,4 +1,4 @@
-"""`glaucoma export`: what another format predicts is what Keras predicts, and TensorFlow is not needed to hear it."""
+"""`glaucoma export`: exported files predict the same as Keras, and run without TensorFlow."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ main()
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model whose preprocessing has constants of its own, its export, and photographs."""
+    """A model whose preprocessing has constants, its export, and photographs."""
     top = tmp_path_factory.mktemp("export")
     inputs = keras.Input((small.SIZE, small.SIZE, 3))
     x = keras.layers.Normalization(mean=[90.0, 80.0, 70.0], variance=[900.0, 800.0, 700.0])(inputs)
@@ -176,7 +176,7 @@ def test_a_damaged_or_foreign_onnx_file_is_refused_in_a_sentence(folder, tmp_pat
 @pytest.mark.parametrize("form", ["saved_model", "tflite"])
 def test_tensorflows_formats_predict_what_keras_predicts_and_say_what_they_are(folder, tmp_path, form, capsys):
     out = tmp_path / f"tiny.{form}"
-    for _ in range(2):  # the second takes the first one's place
+    for _ in range(2):  # the second replaces the first
         assert run("export", folder / "tiny.keras", "--format", form, "--out", out, "--check", folder / "eyes") == 0
     assert "6 images" in capsys.readouterr().out
     card = read_json(out / "glaucoma.json" if out.is_dir() else tmp_path / "tiny.tflite.json")

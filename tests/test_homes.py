@@ -33,7 +33,8 @@ def study(root: Path, trained: range, asked: list[int]) -> Path:
         model(root / paths.fold_files(fold)["model"], fold=fold)
     (root / "params.yaml").write_text(f"crossval: {{folds: {asked}}}\n")
     folds = {str(fold): entry(1.0 + fold) for fold in asked}
-    write_json(root / paths.DECISIONS["crossval"], {"pooled": entry(9.0), "folds": folds})
+    decisions = {"ensemble": entry(9.0), "ensemble_of": "out-of-fold means", "folds": folds}
+    write_json(root / paths.DECISIONS["crossval"], decisions)
     return root
 
 
@@ -115,7 +116,7 @@ def test_links_and_other_paths_change_nothing(tmp_path, monkeypatch, linked, nam
     (root / "favourite").symlink_to("models/crossval")
     monkeypatch.chdir(root if named == "crossval" else tmp_path)
     models = find_models(named.format(root=root))
-    assert decision_for(models)[0] == entry(9.0)
+    assert decision_for(models)[0] == {**entry(9.0), "ensemble_of": "out-of-fold means"}
     assert decision_for(models[1:])[0] == entry(2.0)
 
 

@@ -1,4 +1,4 @@
-"""Classes by any usual spelling, label tables of any name and shape, and what is left out."""
+"""Common spellings of classes, label tables of any name and shape, and files left out."""
 
 import unicodedata
 
@@ -37,7 +37,7 @@ def test_what_data_classes_says_counts_before_any_spelling():
 
 
 def images(root, suffix=".jpg"):
-    """Six images, the odd ones abnormal, and no table."""
+    """Six images, the odd ones abnormal, without a table."""
     return labels_tree(root, [{**row, "image": f"images/{n}{suffix}"} for n, row in enumerate(labelled(6))])
 
 

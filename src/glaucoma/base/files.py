@@ -1,4 +1,4 @@
-"""Files that are either whole or not there: atomic writes, and hashes of what is written."""
+"""Atomic file writes, and hashes of files, arrays and values."""
 
 from __future__ import annotations
 
@@ -157,18 +157,18 @@ def read_json(path: Path | str) -> Any:
 def write_csv(path: Path | str, table: pd.DataFrame) -> None:
     """Write `table` without its row labels; floats round-trip, lines end in LF, the encoding is UTF-8.
 
-    Names that are no valid text (bytes that a file system allows) are kept by surrogate escapes.
+    Names that are not valid text (bytes that a file system allows) are kept as surrogate escapes.
     """
     with atomic_path(path) as temporary:
         table.to_csv(temporary, index=False, lineterminator="\n", encoding="utf-8", errors="surrogateescape")
 
 
 def read_csv(path: Path | str, **options: Any) -> pd.DataFrame:
-    """Read a table that `write_csv` wrote; text cells that look like "NA" stay text."""
+    """Read a table written by `write_csv`; text cells such as "NA" stay text."""
     import pandas as pd
 
     options = {"keep_default_na": False, "na_values": [""], "float_precision": "round_trip", **options}
-    # Lines end in LF alone: a carriage return can be part of a name
+    # Only LF ends a line: a carriage return can be part of a name
     return pd.read_csv(path, encoding="utf-8", encoding_errors="surrogateescape", lineterminator="\n", **options)
 
 

@@ -1,4 +1,4 @@
-"""Run a stage script as a command: flags, params, errors as sentences, exit codes."""
+"""Run a stage script as a command: flags, params, readable errors, exit codes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def command(work: Callable[..., None], about: str, **flags: dict[str, Any]) -> N
     """Parse the command line, load params.yaml, call `work(params, **flags)` and exit with its code.
 
     Args:
-        work: the stage's work; takes the params and one keyword argument per flag.
+        work: the stage's function; takes the params and one keyword argument per flag.
         about: the stage's description for `--help`.
         flags: argparse options by name, e.g. `fold={"type": int, "required": True}`.
     """
@@ -43,7 +43,7 @@ def command(work: Callable[..., None], about: str, **flags: dict[str, Any]) -> N
         parser.add_argument(f"--{name.replace('_', '-')}", **options)
     given = vars(parser.parse_args())
     params_file = given.pop("params")
-    gc.freeze()  # what the libraries made is here to stay
+    gc.freeze()  # the libraries' objects live until the end
     gc.set_threshold(*COLLECT)
     gc.enable()
     interrupts.install()
@@ -53,7 +53,7 @@ def command(work: Callable[..., None], about: str, **flags: dict[str, Any]) -> N
 
 
 def guarded(work: Callable[[], Any]) -> int:
-    """Call `work`; print a foreseen error as a sentence and return its exit code.
+    """Call `work`; print an expected error as a sentence and return its exit code.
 
     Returns:
         0, the error's own code, 7 where a place cannot be written or the disk is full, 130 on Ctrl-C, 141 where the

@@ -7,11 +7,12 @@ import sys
 
 from glaucoma import __version__
 from glaucoma.base.stage import guarded
-from glaucoma.cli import audit, check, compare, evaluate, export, predict, profile, project
+from glaucoma.cli import audit, check, compare, evaluate, export, predict, profile, project, serve
 
 __all__ = ["main", "parser"]
 
-MODULES = (check, project, profile, audit, compare, evaluate, predict, export)  # in the order of `glaucoma --help`
+# In the order of `glaucoma --help`
+MODULES = (check, project, profile, audit, compare, evaluate, predict, export, serve)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import io
+import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from glaucoma.base import paths
 from glaucoma.base.errors import DataError
@@ -44,10 +46,14 @@ def add(commands: argparse._SubParsersAction) -> None:
         help="images to compare on; test selects (default: %(default)s)",
     )
     compare.add_argument("--csv", metavar="FILE", help="also write all scores to FILE")
-    compare.set_defaults(work=lambda given: _compare(given.first, given.second, given.split, given.csv))
+    compare.add_argument(
+        "--markdown", action="store_true", help="print it as Markdown, for a comment on a pull request"
+    )
+    compare.add_argument("--png", metavar="FILE", help="also draw ROC curves and differences into FILE")
+    compare.set_defaults(work=_compare)
 
 
-def _compare(first: str, second: str, split: str, file: str | None) -> None:
+def _compare(given: argparse.Namespace) -> None:
     """Print the comparison.
 
     Raises:
@@ -58,25 +64,34 @@ def _compare(first: str, second: str, split: str, file: str | None) -> None:
     from glaucoma.dataset.splits import COPIES, read_clusters
     from glaucoma.evaluate.comparison import compare, paired
 
-    check_place(file and Path(file), "--csv")
+    first, second, split = given.first, given.second, given.split
+    for flag, file in (("--csv", given.csv), ("--png", given.png)):
+        check_place(file and Path(file), flag)
     tables = [_predictions(name, split) for name in (first, second)]
     pairs = paired(*tables)
     found = compare(*pairs, clusters=read_clusters() if COPIES.is_file() else None)
     once = pairs[0].drop_duplicates("image")
     abnormal = int((once["label"] == "abnormal").sum())
-    print(f"{first} → {second}: {len(once)} {split} images predicted by both, {abnormal} of them abnormal")
+    of = f"{len(once)} {split} images predicted by both, {abnormal} of them abnormal"
+    about = [f"{first} → {second}: {of}"]
     for name, table, pair in zip((first, second), tables, pairs, strict=True):
         left = table["image"].nunique() - len(once)
         if left:
-            print(f"left out: {left} images predicted only by {name}, or in folds that the other lacks")
+            about.append(f"left out: {left} images predicted only by {name}, or in folds that the other lacks")
         if "fold" not in table and table["image"].duplicated().any():
-            print(f"{name} predicts images several times, and has no column fold: their probabilities are averaged")
-        print(f"{name}: scores are {_of_folds(pair)}")
+            several = f"{name} predicts images several times, and has no column fold"
+            about.append(f"{several}: their probabilities are averaged")
+        about.append(f"{name}: scores are {_of_folds(pair)}")
     if not pairs[0][["fold", "image"]].equals(pairs[1][["fold", "image"]]):
-        print("the runs' folds differ: each run is scored in its own, and the differences are of their means")
-    print(_readable(found))
-    if file:
-        write_csv(file, found)
+        about.append("the runs' folds differ: each run is scored in its own, and the differences are of their means")
+    print(_markdown(found, about) if given.markdown else "\n".join([*about, _readable(found)]))
+    if given.csv:
+        write_csv(given.csv, found)
+    if given.png:
+        from glaucoma.report.comparison_figures import comparison_figure
+
+        scores = found.set_index("score").loc[list(SHOWN)].reset_index()
+        comparison_figure(scores, pairs, (first, second), given.png, of)
 
 
 def _of_folds(table: pd.DataFrame) -> str:
@@ -105,18 +120,47 @@ def _predictions(name: str, split: str) -> pd.DataFrame:
 
 def _readable(found: pd.DataFrame) -> str:
     """The headline scores as a table, and the intervals' verdict in words."""
-    from glaucoma.evaluate.scores import LOWER_IS_BETTER
-
     lines = [f"{'':<31}{'first':>8}{'second':>8}{'difference':>12}  95 % interval      p"]
-    verdicts: dict[str, list[str]] = {"better": [], "worse": []}
     for row in found.set_index("score").loc[list(SHOWN)].itertuples():
         if row.difference != row.difference:
             lines.append(f"  {row.Index:<29}  not defined: images of one class only")
             continue
         p = "" if row.p != row.p else f"{row.p:.3f} {row.test}" if row.p >= 0.001 else f"< 0.001 {row.test}"
-        interval = f"[{row.low:+.3f}, {row.high:+.3f}]" if row.low == row.low else "none: all resamples agree"
         cells = f"{row.first:>8.3f}{row.second:>8.3f}{row.difference:>+12.3f}"
-        lines.append(f"  {row.Index:<29}{cells}  {interval}   {p}".rstrip())
+        lines.append(f"  {row.Index:<29}{cells}  {_interval(row)}   {p}".rstrip())
+    return "\n".join([*lines, *_said(found)])
+
+
+def _markdown(found: pd.DataFrame, about: Sequence[str]) -> str:
+    """The same for a comment: the verdict, the table, and what it is about."""
+    *notes, verdict = _said(found)
+    lines = [f"**{verdict[0].upper()}{verdict[1:]}.**", "", "| | first | second | difference | 95 % interval |"]
+    lines += ["|---|---|---|---|---|"]
+    for row in found.set_index("score").loc[list(SHOWN)].itertuples():
+        cells = [f"{row.first:.3f}", f"{row.second:.3f}", f"{row.difference:+.3f}", _interval(row)]
+        cells = cells if row.difference == row.difference else ["not defined: images of one class only", "", "", ""]
+        lines.append(f"| {' | '.join([row.Index, *cells])} |")
+    # Names of runs are their owners': nothing in them is to be read as Markdown
+    told = [re.sub(r"([\\`*_{}\[\]<>()#|!~@])", r"\\\1", line) for line in (*about, *notes)]
+    return "\n".join([*lines, "", *(f"- {line}" for line in told)])
+
+
+def _interval(row: Any) -> str:
+    from glaucoma.evaluate.intervals import WITHOUT
+
+    if row.low == row.low:
+        return f"[{row.low:+.3f}, {row.high:+.3f}]"
+    agree = row.difference == 0 and row.Index not in WITHOUT
+    return "none: all resamples agree" if agree else "none: too few cases, or none holds its level"
+
+
+def _said(found: pd.DataFrame) -> list[str]:
+    """What limits the table, and at the end the intervals' verdict."""
+    from glaucoma.evaluate.intervals import WITHOUT
+    from glaucoma.evaluate.scores import LOWER_IS_BETTER
+
+    lines, verdicts = [], {"better": [], "worse": []}
+    for row in found.set_index("score").loc[list(SHOWN)].itertuples():
         if row.low > 0 or row.high < 0:
             verdicts["better" if (row.low > 0) != (row.Index in LOWER_IS_BETTER) else "worse"].append(row.Index)
     if why := next((reason for reason in found["withheld"] if reason), ""):
@@ -126,6 +170,6 @@ def _readable(found: pd.DataFrame) -> str:
         lines.append(f"{most - few} of {most} resamples lack a class in a fold: intervals of AUROC leave them out")
     said = [f"the second is {word} in {', '.join(names)}" for word, names in verdicts.items() if names]
     if not said:
-        return "\n".join([*lines, "no difference beyond chance: every interval includes 0"])
-    often = f"of {len(SHOWN)} intervals; by chance alone one in 20 excludes 0"
-    return "\n".join([*lines, f"{'; '.join(said)} ({often})"])
+        return [*lines, "no difference beyond chance: every interval includes 0"]
+    often = f"of {len(set(SHOWN) - WITHOUT)} intervals; by chance alone one in 20 excludes 0"
+    return [*lines, f"{'; '.join(said)} ({often})"]

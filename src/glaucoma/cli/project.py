@@ -60,7 +60,8 @@ def _results() -> None:
         if path.is_file():
             told = read_json(path)
             what, test = Trial(**told["best"]), told["test"]
-            print(f"{name}: best of {many(told['trials'], 'trial')} is {what}, macro F1 {test['f1_macro']:.3f}")
+            ties = f", of {told['tied']} that tie the one of lowest log loss," if told.get("tied", 1) > 1 else ""
+            print(f"{name}: best of {many(told['trials'], 'trial')}{ties} is {what}, macro F1 {test['f1_macro']:.3f}")
     found = read_folds(folds)
     columns = [f"{split}_{score}" for split in ("valid", "test") for score in SHOWN]
     print(found.folds.set_index("fold")[columns].round(3).to_string())

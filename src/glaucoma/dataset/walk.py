@@ -10,12 +10,15 @@ from pathlib import Path
 
 from glaucoma.base.errors import DataError, listed, many, shown
 from glaucoma.base.progress import say
-from glaucoma.photos.images import SUFFIXES
+from glaucoma.photos.images import DICOM, SUFFIXES, is_dicom
 
-__all__ = ["READ", "Found", "by_suffix", "entries", "folders", "is_image_name", "pictures", "walk"]
+__all__ = ["READ", "Found", "by_suffix", "entries", "folders", "is_image", "is_image_name", "pictures", "walk"]
 
-# What operating systems and file servers leave behind; hidden files (.DS_Store, ._x.jpg) need no naming
-JUNK = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin", "lost+found"})
+# What operating systems and file servers leave behind, and DICOM's table of contents, which names patients; hidden
+# files (.DS_Store, ._x.jpg) need no naming
+JUNK = frozenset(
+    {"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin", "lost+found", "dicomdir"}
+)
 
 READ = f"read are {' '.join(sorted(SUFFIXES))}"
 # Suffixes of pictures that are not read: a folder loses photographs with them, which must be told
@@ -34,7 +37,7 @@ class Found:
     """What a walk met below a folder.
 
     Attributes:
-        images: files with an image's suffix.
+        images: files with an image's suffix, and DICOM files without one.
         others: files that are neither images nor junk.
         tables: those of them that could hold labels, by suffix.
     """
@@ -45,8 +48,17 @@ class Found:
 
 
 def is_image_name(name: str) -> bool:
-    """Whether a file's suffix is one of `images.SUFFIXES`, in any case."""
-    return os.path.splitext(name)[1].lower() in SUFFIXES  # noqa: PTH122 - Path().suffix is slow for 17 070 names
+    """Whether a file's suffix is one of `images.SUFFIXES` or of DICOM's, in any case."""
+    suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122 - Path().suffix is slow for 17 070 names
+    return suffix in SUFFIXES or suffix in DICOM
+
+
+def is_image(path: Path) -> bool:
+    """Whether a file is a photograph by its suffix; without one (or with digits, as in 1.2.840.3), if it is DICOM."""
+    if is_image_name(path.name):
+        return True
+    suffix = path.suffix[1:]
+    return (not suffix or suffix.isdecimal()) and is_dicom(path)
 
 
 def by_suffix(files: Iterable[Path]) -> str:
@@ -114,7 +126,7 @@ def walk(top: Path, *, below: bool = True, strict: bool = True) -> Found:
                     (broken if strict else found.images).append(path)
                 else:
                     found.others.append(path)
-            elif is_image_name(entry.name):
+            elif is_image(path):
                 found.images.append(path)
             else:
                 found.others.append(path)

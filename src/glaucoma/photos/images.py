@@ -1,4 +1,7 @@
-"""One photograph: its size from the header, its pixels as 8-bit RGB, or one sentence on why it cannot be read."""
+"""One photograph: its size from the header, its pixels as 8-bit RGB, or one sentence on why it cannot be read.
+
+DICOM files are read by glaucoma.photos.dicom, which needs an extra; all others by Pillow.
+"""
 
 from __future__ import annotations
 
@@ -9,17 +12,20 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 __all__ = [
+    "DICOM",
     "SMALLEST_SIDE",
     "SUFFIXES",
     "Unreadable",
     "decode",
     "decode_for",
+    "is_dicom",
     "quantisation",
     "read_header",
     "to_pixels",
 ]
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".tiff", ".bmp", ".webp"})
+DICOM = frozenset({".dcm", ".dicom"})  # and names without a suffix, or with one of digits
 SMALLEST_SIDE = 32  # pixels; anything smaller is an icon or a placeholder, no photograph
 
 KEPT = 63  # grey levels that have to be left of a 16-bit colour
@@ -35,12 +41,28 @@ class Unreadable(Exception):  # noqa: N818 - it is a verdict on a file, which ca
     """Why a file cannot be used as a photograph: one short sentence without the file's name."""
 
 
+def is_dicom(source: Path | bytes) -> bool:
+    """Whether a file, or its bytes, begin as DICOM does; also False where it cannot be opened."""
+    try:
+        if isinstance(source, bytes):
+            return source[128:132] == b"DICM"
+        with source.open("rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
+
+
 def read_header(source: Path | bytes) -> tuple[int, int]:
     """Width and height in pixels as a viewer shows them (after Exif orientation), without decoding pixels.
 
     Raises:
         Unreadable: no header of a known format.
     """
+    if is_dicom(source):
+        from glaucoma.photos.dicom import read_head
+
+        head = read_head(source)
+        return head.width, head.height
     with _open(source) as image:
         return _size(image)
 
@@ -51,6 +73,8 @@ def quantisation(source: Path | bytes) -> list[int] | None:
     Raises:
         Unreadable: no header of a known format.
     """
+    if is_dicom(source):
+        return None
     with _open(source) as image:
         tables = getattr(image, "quantization", None)
         return list(tables[min(tables)]) if tables else None
@@ -71,13 +95,20 @@ def decode(source: Path | bytes, *, max_megapixels: float, at_least: int = 0) ->
     Raises:
         Unreadable: why it cannot be used.
     """
-    with _open(source) as image:
-        width, height = _size(image)
+
+    def fits(width: int, height: int) -> None:
         if width * height > max_megapixels * 1e6:
             size = f"{width} × {height} pixels ({width * height / 1e6:.0f} megapixels)"
             raise Unreadable(f"{size}: more than data.max_megapixels, {max_megapixels:g}")
         if min(width, height) < SMALLEST_SIDE:
             raise Unreadable(f"{width} × {height} pixels: too small to be a photograph (under {SMALLEST_SIDE} a side)")
+
+    if is_dicom(source):
+        from glaucoma.photos.dicom import read_frame
+
+        return read_frame(source, fits)
+    with _open(source) as image:
+        fits(*_size(image))
         if at_least:
             image.draft(None, (at_least, at_least))
         deep = any("RGB;16" in str(tile) for tile in image.tile)
@@ -119,7 +150,8 @@ def _open(source: Path | bytes) -> Image.Image:
     except Unreadable:
         raise
     except UnidentifiedImageError:
-        raise Unreadable("no image: its bytes are of no format known here (JPEG, PNG, TIFF, BMP, WebP)") from None
+        known = "JPEG, PNG, TIFF, BMP, WebP, DICOM"
+        raise Unreadable(f"no image: its bytes are of no format known here ({known})") from None
     except Exception as error:  # a parser's own errors, as in `decode`, or the file system's
         if isinstance(error, OSError) and error.errno:
             raise Unreadable(f"cannot be opened ({error.strerror})") from error

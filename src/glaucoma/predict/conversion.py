@@ -87,9 +87,9 @@ def export_model(
     The graph takes raw RGB values, float32 (batch, size, size, 3) in 0–255, and gives the probabilities, ONNX also the
     log-odds of abnormal; what prepares the values is part of it. Cropping, where the model wants it, and resizing are
     the caller's, and named in the sidecar: `classes` (in the order of the outputs), `positive`, `threshold` (a
-    probability) and `threshold_log_odds`, `input` (size, crop, channels, range), `preparation`
-    (steps, in order: filter, Exif), `likeness` (what the training images
-    look like), `warnings` (what speaks against the network), `backbone` (origin and licence of its weights),
+    probability) and `threshold_log_odds`, `input` (size, crop, channels, range, and perhaps flips, over which the
+    caller is to average), `preparation` (steps, in order: filter, Exif), `likeness` (of the training images),
+    `warnings` (what speaks against the network), `backbone` (origin and licence of its weights),
     `keras_sha256`, `glaucoma` (version), and hashes of what was written. The sidecar is FILE.json, or glaucoma.json
     inside a SavedModel's folder; ONNX holds all but these hashes as metadata too.
 
@@ -115,6 +115,7 @@ def export_model(
     prepare(form)
     one = load_classifier(model)
     threshold = threshold or one.threshold
+    wanted = {"size": one.size, "crop": one.crop, "channels": "RGB", "range": [0, 255]}
     if resizes and (form == "tflite" or "+" in one.crop):
         what = "TFLite takes pictures of one size" if form == "tflite" else f"{shown(model)} takes parts side by side"
         raise ParamsError(f"--resize cannot be: {what}", "leave it out, and resize as the sidecar says")
@@ -123,7 +124,7 @@ def export_model(
         "positive": "abnormal",
         "threshold": threshold.probability,
         "threshold_log_odds": threshold.log_odds,
-        "input": {"size": one.size, "crop": one.crop, "channels": "RGB", "range": [0, 255]},
+        "input": wanted | ({} if one.flips == "none" else {"flips": one.flips}),
         "preparation": preparation(one.size, one.crop, resizes=resizes),
         **{name: one.card[name] for name in ("likeness", "warnings", "backbone") if name in one.card},
         "keras_sha256": sha256_file(model),

@@ -12,11 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from glaucoma.base import paths
 from glaucoma.base.errors import DataError, ParamsError, WeightsError, listed, shown
-from glaucoma.base.files import read_json
+from glaucoma.base.files import read_csv, read_json
 from glaucoma.base.progress import say
 from glaucoma.base.yaml12 import read_yaml
+from glaucoma.model.log_odds import with_log_odds
 from glaucoma.model.sidecar import sidecar_of
 
 __all__ = ["VALID", "Home", "decision_for", "home_of", "of_one_study"]
@@ -54,6 +57,23 @@ class Home:
     def valid(self) -> Path:
         """Predictions of the folds, those on `valid` among them."""
         return self.root / VALID[self.name]
+
+    def predictions(self, folds: Sequence[int]) -> pd.DataFrame:
+        """Predictions of these folds on `test` and `valid`: columns fold, split, image, label, log_odds and others.
+
+        Raises:
+            KeyError, ValueError: a file is no table of predictions.
+        """
+        files = {"valid": self.valid}
+        if self.name == "crossval":
+            files["test"] = self.root / paths.SUMMARY / "predictions.csv"
+        dtype = {"image": str, "patient": str}
+        tables = {split: read_csv(file, dtype=dtype) for split, file in files.items() if file.is_file()}
+        if self.name == "controls":
+            found = tables["valid"][tables["valid"]["control"] == paths.REGRESSION]
+        else:
+            found = pd.concat([table.assign(split=split) for split, table in tables.items()], ignore_index=True)
+        return with_log_odds(found[found["fold"].isin(folds)])
 
 
 def home_of(models: Sequence[Path]) -> Home | None:
@@ -142,10 +162,11 @@ def _trained_otherwise(models: Sequence[Path]) -> list[str]:
 
 
 def decision_for(models: Sequence[Path]) -> tuple[dict[str, Any] | None, str]:
-    """The thresholds and calibration fitted for these models: of the fold, or of all folds pooled.
+    """The thresholds and calibration fitted for these models: of the fold, or of the mean of all folds' models.
 
     Returns:
-        An ENTRY of decision.json (see glaucoma.evaluate.decisions) and ""; or None and why there is none.
+        An ENTRY of decision.json (see glaucoma.evaluate.decisions), of a mean with `ensemble_of`, and ""; or None and
+        why there is none.
 
     Raises:
         DataError: they are of an older release.
@@ -158,13 +179,16 @@ def decision_for(models: Sequence[Path]) -> tuple[dict[str, Any] | None, str]:
     if not home.decision.is_file():
         return None, f"{shown(home.decision)} does not exist; it is made by `dvc repro summary`"
     found = read_json(home.decision)
-    if "probabilities" not in found["pooled"]:
-        what = f"{shown(home.decision)} is of an older release, whose thresholds are no log-odds"
-        raise DataError(what, "run `dvc repro summary`")
+    if "ensemble_of" not in found:
+        raise DataError(f"{shown(home.decision)} is of an older release", "run `dvc repro summary`")
     folds = {model.stem.removeprefix("fold") for model in models}
     there = set(found["folds"])
     if not folds <= there or (len(folds) > 1 and folds != there):
         has, wants = (", ".join(sorted(some, key=lambda fold: (len(fold), fold))) for some in (there, folds))
         what = f"{shown(home.decision)} is of folds {has}, and these are {shown(wants)}"
         return None, f"{what}; `dvc repro summary` brings it up to date"
-    return (found["pooled"] if len(folds) > 1 else found["folds"][folds.pop()]), ""
+    if len(folds) == 1:
+        return found["folds"][folds.pop()], ""
+    if found["ensemble"] is None:
+        return None, found["ensemble_of"]
+    return {**found["ensemble"], "ensemble_of": found["ensemble_of"]}, ""
