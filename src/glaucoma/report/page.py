@@ -73,9 +73,9 @@ EXPLORE = {
     "crops": "Crops of some photographs, those without a box first",
     "overlap": "Share of each fold's test images that other folds train on",
 }
-PHOTOGRAPHS = ("mosaic", "mosaic_split", "mosaic_source", "crops")
+PHOTOGRAPHS = ("mosaic", "mosaic_split", "mosaic_source", "crops", "label_issues")
 # Drawn where there are several sources, or a crop, or enough images
-SOMETIMES = ("mosaic_source", "sizes_by_source", "crops", "calibration_curve", "predictive_values")
+SOMETIMES = ("mosaic_source", "sizes_by_source", "crops", "calibration_curve", "predictive_values", "label_issues")
 
 
 def write_pages(params: Params) -> None:
@@ -165,6 +165,11 @@ def gather(params: Params) -> dict[str, Any]:
         "configuration": configuration(params, _origin()),
         "by": _by(),
         "precision": _precision(),
+        "slices": _slices(),
+        "label_issues": _label_issues(),
+        "label_figure": _pictures(
+            paths.FIGURES, {"label_issues": "Photographs whose label the predictions contradict"}
+        ),
         "reviewed": [
             table(file, alt, sortable=True)
             for name, alt in REVIEWED.items()
@@ -366,6 +371,31 @@ def _precision() -> dict[str, str] | Missing:
     if not told:
         return Missing(f"{paths.SUMMARY / 'precision.csv'} has no score with an interval.")
     return {"width": f"{rows['half_width'].max():.3f}", "needed": ", ".join(told)}
+
+
+LISTED = 20  # rows of long tables, whose file has all of them
+
+
+def _slices() -> Any:
+    found = frame(paths.SUMMARY / "slices.csv")
+    if isinstance(found, Missing):
+        return found
+    caption = "Groups by one or two traits, the worst first; p is corrected for looking at all of them"
+    what = "No trait splits the photographs into groups that are large enough to compare."
+    return Nothing(what) if found.empty else of_frame(found.head(LISTED), caption, paths.SUMMARY / "slices.csv")
+
+
+def _label_issues() -> Any:
+    found = frame(paths.SUMMARY / "label_issues.csv")
+    if isinstance(found, Missing):
+        return found
+    found = found.dropna(subset=["suggested"])
+    caption = f"Labels that out-of-fold predictions contradict, least believed first (up to {LISTED})"
+    if found.empty:
+        return Nothing("Out-of-fold predictions contradict no label.")
+    kept = [name for name in ("rank", "image", "label", "suggested", "probability") if name in found]
+    short = found[kept].head(LISTED).assign(image=lambda rows: rows["image"].astype(str).str[:12])
+    return of_frame(short, caption, paths.SUMMARY / "label_issues.csv")
 
 
 def _versions() -> Any:
