@@ -129,7 +129,7 @@ def desk_of(name: str, threshold: str | None = None) -> Desk:
         remedy = "write it as ONNX with `glaucoma export` where Keras is installed, and serve that"
         raise GlaucomaError(f"{title} needs Keras, and {error.name} is not installed", remedy) from None
     limits = thresholds_of(models, loaded)
-    if threshold and threshold not in limits:
+    if limit and threshold not in limits:
         limits, threshold = {CHOSEN: limit, **limits}, CHOSEN
     method, explain = heats(loaded)
     portable = all(isinstance(one.network, Runner) for one in loaded)
