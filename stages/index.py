@@ -25,6 +25,7 @@ def main(params: Params) -> None:
         patients=params.data.patients,
         left_out=paths.LEFT_OUT,
     )
+    # Decides nothing of what is written, so that crossval.folds is no parameter of this stage
     require_folds(params, sorted(set(index["fold"])), f"of layout {metrics['layout']}")
     write_csv(paths.INDEX, index)
     write_csv(paths.FOLDS, folds_table(index))

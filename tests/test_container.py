@@ -90,14 +90,6 @@ def test_what_a_container_runs_is_a_command_that_there_is():
             assert (program, words) == ("dvc", ["repro"])
 
 
-def test_repro_s_command_finds_a_finished_project_up_to_date(project):
-    shell, option, script = json.loads(last(stages()["repro"], "CMD"))
-    environment = dict(re.findall(r"(\w+)=(\S+)", " ".join(rest for word, rest in stages()["repro"] if word == "ENV")))
-    assert environment["PYTHONPATH"] == "/work/src"
-    project.environment |= {"PYTHONPATH": str(project / "src")}
-    assert "Data and pipelines are up to date" in project.run(shell, option, script).stdout
-
-
 @pytest.mark.slow
 def test_serve_s_commands_make_a_working_server_in_a_clean_folder(models, tmp_path):
     stage, clean = stages()["serve"], tmp_path / "clean"

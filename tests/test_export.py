@@ -97,6 +97,23 @@ def test_a_program_that_keeps_to_the_sidecar_gets_the_same_answers(tmp_path, cap
     assert abs(predicted(Image.Resampling.NEAREST) - expected).max() > 1e-2
 
 
+@pytest.mark.parametrize("size", [(410, 300), (31, 90), (32, 32)])
+def test_a_graph_that_resizes_takes_photographs_of_any_size(tmp_path, capsys, size):
+    save_model(small.tiny_network(), tmp_path / "one.keras", {"input": {"size": small.SIZE, "crop": "none"}})
+    (tmp_path / "eyes").mkdir()
+    for seed in range(4):
+        picture(seed, 400).resize([max(side, 32) for side in size]).save(tmp_path / "eyes" / f"{seed}.png")
+    assert run("export", tmp_path / "one.keras", "--check", tmp_path / "eyes", "--resize") == 0
+    assert "the graph squashes it" in " ".join(read_json(tmp_path / "one.onnx.json")["preparation"])
+    files = sorted((tmp_path / "eyes").iterdir())
+    graph = Portable(tmp_path / "one.onnx")
+    alone = [graph.log_odds(np.asarray(Image.open(file))[None], ("normal", "abnormal"))[0] for file in files]
+    for model in ("one.keras", "one.onnx"):
+        np.testing.assert_allclose(alone, predict_files([tmp_path / model], files).log_odds, atol=3e-3)
+    assert run("export", tmp_path / "one.keras", "--resize", "--format", "tflite") == 2
+    assert "TFLite takes pictures of one size" in capsys.readouterr().err
+
+
 def test_it_predicts_what_keras_predicts_where_tensorflow_is_absent(folder, capsys):
     eyes = sorted((folder / "eyes").glob("eye*.png"))
     words = ["predict", folder / "tiny.onnx", *eyes, "--format", "csv"]

@@ -101,7 +101,7 @@ def test_one_module_alone_uses_private_names_of_keras():
 
 
 def test_what_needs_no_network_loads_without_tensorflow_and_the_intake_without_matplotlib():
-    light = {part: [] for part in ("base", "synthetic", "photos", "dataset", "audit", "evaluate", "report", "cli")}
+    light = {part: [] for part in reversed(LAYERS) if part not in ("model", "train", "predict")}
     for module in map(dotted, MODULES):
         if module != "glaucoma.report.explain":  # it runs the networks
             light.get(module.split(".")[1], []).append(module.removesuffix(".__init__"))

@@ -21,18 +21,24 @@ from urllib.parse import urlsplit
 
 import hypothesis
 import numpy as np
+import pandas as pd
 import pytest
 import requests
 import schemathesis
 import uvicorn
 from conftest import ROOT, run_glaucoma
 from PIL import Image
+from pydicom import uid
+from pydicom.dataset import FileDataset, FileMetaDataset
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 from trees import bomb, broken, jpeg, odd, onnx_model, photograph
 
+from glaucoma.base import paths
 from glaucoma.base.errors import WeightsError
-from glaucoma.base.files import sha256_file
+from glaucoma.base.files import sha256_file, write_json
 from glaucoma.cli.serve import desk_of
+from glaucoma.evaluate.decisions import decisions
+from glaucoma.evaluate.scores import predictions_table
 from glaucoma.model.likeness import learn
 from glaucoma.model.log_odds import Threshold
 from glaucoma.serve.app import LIMITS, NOTICE, Desk, Limit, Model, application
@@ -159,6 +165,54 @@ def test_what_it_says_of_photographs_is_what_predict_says_also_by_several_networ
                 assert {key: row[key] for key in wanted} == pytest.approx(wanted, abs=1e-6)
         assert both.get("/model").json()["networks"] == 2
     assert server.get("/model").json()["runs_on"] == "ONNX"
+
+
+def test_a_project_s_ensemble_has_its_calibration_and_thresholds_by_name(tmp_path):
+    abnormal, log_odds = np.tile([True] * 4 + [False] * 4, 5), np.tile(np.arange(8.0) - 4, 5)
+    tables = [
+        predictions_table([f"{split}{i}" for i in range(40)], abnormal, log_odds=log_odds).assign(
+            split=split, fold=fold
+        )
+        for fold in range(2)
+        for split in ("test", "valid")
+    ]
+    for fold in range(2):
+        onnx_model(tmp_path / f"models/crossval/fold{fold}.onnx", fold)
+    write_json(tmp_path / paths.SUMMARY / "decision.json", decisions(pd.concat(tables), 1.0))
+    with serving(tmp_path, "crossval", "--threshold", "youden") as one:
+        about = one.get("/model").json()
+        assert (about["networks"], about["threshold"]) == (2, "youden")
+        assert {"fixed", "youden", "least_cost"} <= set(about["thresholds"])
+        (row,) = rows(one.post("/predict", [("eye.jpg", jpeg(1))]))
+        assert row["threshold"] == about["thresholds"]["youden"]["probability"]
+        assert row["calibrated"] not in (None, row["probability"])
+        assert row["spread"] > 0
+        (other,) = rows(one.post("/predict?threshold=least_cost", [("eye.jpg", jpeg(1))]))
+        assert other["threshold"] == about["thresholds"]["least_cost"]["probability"]
+
+
+def test_dicom_is_read_and_no_word_of_its_header_is_told(server):
+    eye = np.asarray(photograph(1, size=64))
+    meta = FileMetaDataset()
+    meta.TransferSyntaxUID = uid.ExplicitVRLittleEndian
+    meta.MediaStorageSOPClassUID = uid.OphthalmicPhotography8BitImageStorage
+    meta.MediaStorageSOPInstanceUID = uid.generate_uid()
+    data = FileDataset(None, {}, file_meta=meta, preamble=bytes(128))
+    data.SOPClassUID, data.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
+    data.PatientName, data.Rows, data.Columns, data.Modality = "Gallows^Ann", 64, 64, "OP"
+    data.SamplesPerPixel, data.PhotometricInterpretation, data.PlanarConfiguration = 3, "RGB", 0
+    data.BitsAllocated, data.BitsStored, data.HighBit, data.PixelRepresentation = 8, 8, 7, 0
+    data.PixelData = eye.tobytes()
+    whole, png = io.BytesIO(), io.BytesIO()
+    data.save_as(whole, enforce_file_format=True)
+    Image.fromarray(eye).save(png, "PNG")
+    files = [("eye.dcm", whole.getvalue()), ("eye.png", png.getvalue()), ("cut.dcm", whole.getvalue()[:5000])]
+    answer = server.post("/predict", files)
+    first, second, cut = rows(answer)
+    assert first["log_odds"] == second["log_odds"]
+    assert cut["fault"]
+    assert server.post("/heat", files[:1], "photograph").status_code == 200
+    assert "Gallows" not in answer.text + server.errors
 
 
 def test_each_hostile_file_gets_a_sentence_and_nothing_is_written(server):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import requests
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect, sync_playwright
 from test_page import CHROMIUM
 from test_serve import Server, models, serving
@@ -130,7 +131,7 @@ def test_another_threshold_decides_anew_without_sending_anything(server, opened)
 
 
 def test_a_folder_is_looked_through_for_photographs(server, opened, tmp_path):
-    for name in ("one/a.jpg", "one/two/b.JPG", "one/notes.txt"):
+    for name in ("one/a.jpg", "one/two/b.JPG", "one/notes.txt", "one/two/.hidden", "one/DICOMDIR"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(FILES["eye0.jpg"])
     page = opened(server)
@@ -164,3 +165,5 @@ def test_it_fits_a_telephone_and_every_control_has_a_name(server, opened, width,
     nameless = """[...document.querySelectorAll("button, select, input:not([hidden])")]
       .filter(one => !(one.textContent.trim() || one.labels?.length || one.ariaLabel)).length"""
     assert page.evaluate(nameless) == 0
+    found = Axe().run(page).response["violations"]
+    assert [f"{one['id']}: {one['nodes'][0]['html']}" for one in found] == []

@@ -107,12 +107,12 @@ def check_place(place: Path | None, flag: str, *, folder: bool = False) -> None:
 
 def _is_stream(path: Path) -> bool:
     """Whether a path is no file to be replaced: a pipe, a socket, a device, or what a descriptor leads to."""
-    if re.match(r"/dev/(std(in|out|err)|fd/)|/proc/", os.path.abspath(path)):  # noqa: PTH100 - links are not followed
-        return True
     try:
-        return not stat.S_ISREG(path.stat().st_mode) and not path.is_dir()
+        regular = stat.S_ISREG(path.stat().st_mode)
     except OSError:  # not there yet, or a link to what is not
         return False
+    descriptor = re.match(r"/dev/(std(in|out|err)|fd/)|/proc/", os.path.abspath(path))  # noqa: PTH100 - as it is named
+    return bool(descriptor) or not (regular or path.is_dir())
 
 
 def near(path: Path | str) -> str:

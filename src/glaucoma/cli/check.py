@@ -137,7 +137,11 @@ def _ask_dvc(root: Path) -> None:
     from dvc.repo import Repo
 
     try:
-        with Repo() as repo:
+        repo = Repo()
+    except DvcException as error:  # no Git repository around it, or one that Git refuses
+        raise ParamsError(f"DVC cannot open this project: {one_line(error)}", "see `git status`") from None
+    try:
+        with repo:
             _check_place(repo, root)
             repo.index.check_graph()
     except DvcException as error:

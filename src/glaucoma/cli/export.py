@@ -34,6 +34,8 @@ def add(commands: argparse._SubParsersAction) -> None:
     export.add_argument("--threshold", metavar="T", help=what)
     images = "photographs to compare on, at most 200 of them (default: data/pixels.npy, or rendered eyes)"
     export.add_argument("--check", type=Path, metavar="DIR", help=images)
+    what = "make resizing a part of the graph, which then takes photographs of any size (ONNX and SavedModel)"
+    export.add_argument("--resize", action="store_true", help=what)
     export.set_defaults(work=_export)
 
 
@@ -61,7 +63,7 @@ def _export(given: argparse.Namespace) -> None:
 
     for model in models:
         out = given.out if one_file else (given.out or model.parent) / f"{model.stem}{suffix}"
-        parity = export_model(model, out, form=given.format, threshold=limit, check=given.check)
+        parity = export_model(model, out, form=given.format, threshold=limit, check=given.check, resizes=given.resize)
         agree = f"predictions within {parity.difference:.1e} of Keras' on {many(parity.images, 'image')} of {parity.of}"
         print(f"{shown(out)}: {_bytes(out) / 1e6:.1f} MB, {agree}")
         if parity.prepared is not None:

@@ -111,6 +111,7 @@ def desk_of(name: str, threshold: str | None = None) -> Desk:
     from glaucoma.model.log_odds import Threshold
     from glaucoma.model.portable import Runner
     from glaucoma.predict.heat import heat_of_photograph, heats
+    from glaucoma.predict.homes import decision_for, home_of
     from glaucoma.predict.inference import find_models, load_classifier, warned
     from glaucoma.serve.app import LIMITS, Desk, Limit, Model
 
@@ -118,6 +119,9 @@ def desk_of(name: str, threshold: str | None = None) -> Desk:
     title = shown(Path(name).name or name)
     if threshold and limit is None:
         by_name(threshold, models)  # says which there are
+    entry, why = decision_for(models)
+    if entry is None and home_of(models):
+        print(f"calibration and thresholds by name are left out: {why}", file=sys.stderr)
     loaded = [load_classifier(path) for path in _exported(models)]
     limits = thresholds_of(models, loaded)
     if threshold and threshold not in limits:

@@ -26,6 +26,7 @@ __all__ = [
     "arrays",
     "bounds",
     "cases_of",
+    "difference_bounds",
     "draws",
     "independent",
     "intervals",
@@ -42,6 +43,7 @@ WITHOUT = frozenset({"ece", "partial_auroc"})  # scores that no interval here ho
 # Independent cases of each class, in each fold, from which on an interval holds its level; and wrong ones in all
 FEWEST = {"f1_macro": 5, "mcc": 5, "average_precision": 30, "sensitivity_at_95_specificity": 50}
 WRONG = 3
+ERRORS = frozenset({"brier", "log_loss"})
 USABLE = 0.5  # share of resamples that define a difference, from which on these stand for all
 AGREE = 1e-9  # resamples that differ by less agree: their sums are rounded
 COLUMNS = ["score", "value", "low", "high", "n", "groups", "resamples", "method"]
@@ -103,20 +105,23 @@ class Cases:
     wrong: float = 0.0
 
 
-def cases_of(abnormal: np.ndarray, groups: np.ndarray, folds: np.ndarray | None = None, right: float = 1.0) -> Cases:
+def cases_of(
+    abnormal: np.ndarray, groups: np.ndarray, folds: np.ndarray | None = None, right: float | None = None
+) -> Cases:
     """What scores of these predictions stand on.
 
     Args:
         abnormal: bool, (n,), of each prediction.
         groups: (n,); equal values, same group.
         folds: (n,), where scores are means over folds.
-        right: share of images that are called right.
+        right: share of images that are called right; None or NaN where not known, as if all were.
     """
     parts = [slice(None)] if folds is None else [folds == fold for fold in np.unique(folds)]
     both = [[len(np.unique(groups[part][abnormal[part] == of])) for part in parts] for of in (True, False)]
     total = len(np.unique(groups))
+    wrong = 0.0 if pd.isna(right) else (1 - float(right)) * total
     numbers = (len(np.unique(groups[abnormal == of])) for of in (True, False))
-    return Cases(*numbers, total, min(float(np.mean(of)) for of in both) if total else 0.0, (1 - right) * total)
+    return Cases(*numbers, total, min(float(np.mean(of)) for of in both) if total else 0.0, wrong)
 
 
 def rows_of(
@@ -135,8 +140,7 @@ def rows_of(
         groups: (n,); equal values, same group.
         folds: (n,), where scores are means over folds.
     """
-    right = 1.0 if pd.isna(found["accuracy"]) else float(found["accuracy"])
-    cases, rows = cases_of(abnormal, groups, folds, right), []
+    cases, rows = cases_of(abnormal, groups, folds, found["accuracy"]), []
     for name in SCORES:
         value = np.nan if found[name] is None else float(found[name])
         around = bounds(name, value, drawn[name], cases)
@@ -175,7 +179,7 @@ def bounds(name: str, value: float, drawn: np.ndarray, cases: Cases) -> tuple[fl
         return nothing
     agree, value = np.ptp(drawn) <= AGREE, float(value)
     variance = float(np.var(drawn))
-    if name in ("brier", "log_loss"):
+    if name in ERRORS:
         if agree or cases.wrong < WRONG or value <= 0:
             return nothing
         half = float(student.ppf((1 + LEVEL) / 2, cases.wrong - 1)) * variance**0.5 / value
@@ -196,6 +200,32 @@ def bounds(name: str, value: float, drawn: np.ndarray, cases: Cases) -> tuple[fl
     share = 1.0 if agree else min(1.0, value * (1 - value) / variance / count)
     low, high = wilson_interval(value, max(1.0, share * count))
     return (2 * low - 1, 2 * high - 1, "wilson") if name == "mcc" else (low, high, "wilson")
+
+
+def difference_bounds(name: str, value: float, apart: np.ndarray, cases: Cases) -> tuple[float, float]:
+    """The 95 % interval of a paired difference of two models' scores.
+
+    Args:
+        name: of the score.
+        value: the difference, NaN where not defined.
+        apart: float, (resamples,), NaN where not defined.
+        cases: what the weaker founded of the two scores stands on.
+
+    Returns:
+        low, high: percentiles of the resamples; of errors of probabilities, the difference and their standard
+        deviation, by Student's t as in `bounds`. NaN where that gives no interval to the score either, where less than
+        `USABLE` of the resamples define the difference, and where all agree.
+    """
+    defined = apart[np.isfinite(apart)]
+    few = cases.each < FEWEST.get(name, 0) or len(defined) < USABLE * len(apart)
+    if value != value or name in WITHOUT or few or not len(defined) or np.ptp(defined) <= AGREE:
+        return np.nan, np.nan
+    if name not in ERRORS:
+        return percentiles(defined)
+    if cases.wrong < WRONG:
+        return np.nan, np.nan
+    half = float(student.ppf((1 + LEVEL) / 2, cases.wrong - 1) * np.std(defined))
+    return value - half, value + half
 
 
 def percentiles(drawn: np.ndarray) -> tuple[float, float]:

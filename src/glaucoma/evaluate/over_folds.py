@@ -7,6 +7,7 @@ fold has its own model, and predictions of different models cannot be ranked tog
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -14,17 +15,14 @@ from sklearn.metrics import roc_curve
 
 from glaucoma.base.errors import DataError
 from glaucoma.evaluate.intervals import (
-    FEWEST,
     RESAMPLES,
-    USABLE,
-    WITHOUT,
     Weighted,
     arrays,
     cases_of,
+    difference_bounds,
     draws,
     independent,
     intervals,
-    percentiles,
     rows_of,
 )
 from glaucoma.evaluate.scores import SCORES, scores
@@ -132,9 +130,8 @@ def differences(
         clusters: the photograph of each image that has copies, by content id.
 
     Returns:
-        A row per score: score, first, second, difference (second - first), low, high (95 %, percentiles; empty where
-        not defined, where all resamples agree, where
-        cases are too few, and of `WITHOUT`), groups, resamples (in which both are defined).
+        A row per score: score, first, second, difference (second - first), low, high (95 %; empty where there is no
+        interval: see `difference_bounds`), groups, resamples (in which both are defined).
     """
     both = pd.concat([first, second], ignore_index=True)
     if "patient" in both:
@@ -143,17 +140,16 @@ def differences(
     sides = (first, slice(None, split)), (second, slice(split, None))  # drawn twice alike: together they take memory
     drawn = [_resampled(table, (part[:, of] for part in draws(groups, seed, resamples))) for table, of in sides]
     means = [_means(table) for table in (first, second)]
-    fewest = min(
-        cases_of(arrays(table)[0], part, table["fold"].to_numpy()).each
-        for table, part in ((first, groups[:split]), (second, groups[split:]))
-    )
+    sides = (first, groups[:split], means[0]), (second, groups[split:], means[1])
+    cases = [
+        cases_of(arrays(table)[0], part, table["fold"].to_numpy(), mean["accuracy"]) for table, part, mean in sides
+    ]
+    weaker = replace(cases[0], each=min(c.each for c in cases), wrong=min(c.wrong for c in cases))
     rows = []
     for name in SCORES:
         one, two = (float(found[name]) for found in means)
         apart = drawn[1][name] - drawn[0][name]
-        known = two == two and one == one and name not in WITHOUT and fewest >= FEWEST.get(name, 0)
-        known = known and np.isfinite(apart).mean() >= USABLE
-        low, high = percentiles(apart) if known else (np.nan, np.nan)
+        low, high = difference_bounds(name, two - one, apart, weaker)
         rows.append((name, one, two, two - one, low, high, len(np.unique(groups)), int(np.isfinite(apart).sum())))
     columns = ["score", "first", "second", "difference", "low", "high", "groups", "resamples"]
     return pd.DataFrame(rows, columns=columns)

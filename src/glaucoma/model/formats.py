@@ -13,11 +13,13 @@ import numpy as np
 
 from glaucoma.base.errors import GlaucomaError, ParamsError
 from glaucoma.model.portable import INSTALL, LOG_ODDS, Portable, Runner
+from glaucoma.model.resampling import with_resizing
 from glaucoma.model.runtime import keras, tensorflow
 from glaucoma.model.scorer import with_log_odds
 
 __all__ = ["SUFFIXES", "open_exported", "prepare", "write"]
 
+SOME = 64  # pixels a side of what is passed through a graph that takes any size
 SUFFIXES = {"onnx": ".onnx", "saved_model": ".saved_model", "tflite": ".tflite"}  # a SavedModel is a folder
 
 
@@ -50,7 +52,7 @@ def prepare(form: str) -> None:
         raise ParamsError(f"{form} is written by TensorFlow, and Keras runs on another", "unset KERAS_BACKEND")
 
 
-def write(network: keras.Model, path: Path, form: str, card: dict[str, Any]) -> None:
+def write(network: keras.Model, path: Path, form: str, card: dict[str, Any], *, resizes: bool = False) -> None:
     """Export with Keras; equal networks give equal ONNX and TFLite files (a SavedModel's protobuf varies).
 
     The constants of a Normalization layer are converted to arrays: the ONNX converter would treat tensors as inputs.
@@ -62,15 +64,19 @@ def write(network: keras.Model, path: Path, form: str, card: dict[str, Any]) -> 
         form: a key of `SUFFIXES`.
         card: `classes` is read. ONNX stores all of it as metadata: text, other values as JSON. The other formats do
             not store it.
+        resizes: whether the graph takes photographs of any size, and squashes them itself.
     """
     for layer in network.layers:
         if isinstance(layer, keras.layers.Normalization):
             layer.mean, layer.variance = (keras.ops.convert_to_numpy(one) for one in (layer.mean, layer.variance))
+    if resizes:
+        network = with_resizing(network)
     if form == "onnx":
         network = with_log_odds(network, tuple(card["classes"]))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        network(np.zeros((1, *network.input_shape[1:]), "float32"))  # Keras exports only models that were called
+        sides = (side or SOME for side in network.input_shape[1:])
+        network(np.zeros((1, *sides), "float32"))  # Keras exports only models that were called
         name = {"onnx": "onnx", "saved_model": "tf_saved_model", "tflite": "litert"}[form]
         network.export(path, format=name, verbose=False)
     if form == "onnx":
@@ -131,7 +137,9 @@ def settle(onnx: Any, path: Path, card: dict[str, str]) -> None:
     graph.initializer.extend(sorted(constants, key=lambda one: one.name))
     for end in (graph.input[0], *graph.output):
         end.name = names[end.name]
-        end.type.tensor_type.shape.dim[0].dim_param = "batch"
+        for dim, named in zip(end.type.tensor_type.shape.dim, ("batch", "height", "width"), strict=False):
+            if named == "batch" or not dim.HasField("dim_value"):
+                dim.dim_param = named
     onnx.helper.set_model_props(model, card)
     onnx.checker.check_model(model)
     path.write_bytes(model.SerializeToString(deterministic=True))

@@ -21,7 +21,7 @@ from glaucoma.model.formats import SUFFIXES, open_exported, prepare, write
 from glaucoma.model.log_odds import Threshold, expit
 from glaucoma.model.portable import Runner
 from glaucoma.model.sidecar import sidecar_of, write_sidecar
-from glaucoma.photos.crop import cropped
+from glaucoma.photos.crop import cropped, find_boxes
 from glaucoma.photos.images import decode
 from glaucoma.predict.inference import MEGAPIXELS, Classifier, load_classifier, predict_files
 from glaucoma.synthetic.anatomy import CONDITIONS, draw_eyes
@@ -53,23 +53,34 @@ class Parity:
     prepared: float | None = None
 
 
-def preparation(size: int, crop: str) -> list[str]:
+def preparation(size: int, crop: str, *, resizes: bool = False) -> list[str]:
     """What to do to a photograph before a graph takes it, in order; as `glaucoma predict` and training do."""
     cut = f"for each part of {crop}, in this order, cut out the box of glaucoma.photos.crop.find_boxes(image, {crop!r})"
     beside = "; put the parts side by side, left to right"
+    resize = (
+        f"resize it to {size} × {size} pixels, whatever its aspect ratio, with a Lanczos filter of 3 lobes that is "
+        "widened by the reduction (antialiased: Pillow's LANCZOS; not OpenCV's INTER_LINEAR, nor tf.image.resize as it "
+        "is by default)" + (beside if "+" in crop else "")
+    )
+    if resizes:
+        resize = f"leave its size as it is: the graph squashes it to {size} × {size} pixels itself"
     return [
         "decode the first frame, in full, and turn it upright by its Exif orientation",
         "convert it to RGB of 8 bits: what is transparent becomes black, deeper grey is scaled from the bits it uses",
         *([cut] if crop != "none" else []),
-        f"resize it to {size} × {size} pixels, whatever its aspect ratio, with a Lanczos filter of 3 lobes that is "
-        "widened by the reduction (antialiased: Pillow's LANCZOS; not OpenCV's INTER_LINEAR, nor tf.image.resize as it "
-        "is by default)" + (beside if "+" in crop else ""),
+        resize,
         "pass the values as they are: float32, 0–255, (batch, height, width, RGB)",
     ]
 
 
 def export_model(
-    model: Path, out: Path, *, form: str = "onnx", threshold: Threshold | None = None, check: Path | None = None
+    model: Path,
+    out: Path,
+    *,
+    form: str = "onnx",
+    threshold: Threshold | None = None,
+    check: Path | None = None,
+    resizes: bool = False,
 ) -> Parity:
     """Write `model` in another format to `out`, which is left as it was where the two disagree.
 
@@ -89,10 +100,13 @@ def export_model(
         threshold: from where on the decision is abnormal; that of the model's sidecar, or 0.5, by default.
         check: folder of photographs to compare on, 200 at most, spread evenly; by default rows of data/pixels.npy, or
             rendered eyes where there are none of the model's size.
+        resizes: whether resizing is a part of the graph too, which then takes photographs of any size, cropped where
+            the model wants it.
 
     Raises:
         GlaucomaError: the packages that write ONNX are not installed.
-        ParamsError: a folder is in the way, or TensorFlow's formats are asked for on another backend.
+        ParamsError: a folder is in the way, resizing where there is none (TFLite, several parts side by side), or
+            TensorFlow's formats are asked for on another backend.
         WeightsError: no classifier, or one that cannot be written or predicts otherwise.
         DataError: no readable photographs in `check`.
     """
@@ -102,24 +116,27 @@ def export_model(
     one = load_classifier(model)
     threshold = threshold or one.threshold
     wanted = {"size": one.size, "crop": one.crop, "channels": "RGB", "range": [0, 255]}
+    if resizes and (form == "tflite" or "+" in one.crop):
+        what = "TFLite takes pictures of one size" if form == "tflite" else f"{shown(model)} takes parts side by side"
+        raise ParamsError(f"--resize cannot be: {what}", "leave it out, and resize as the sidecar says")
     card = {
         "classes": list(one.classes),
         "positive": "abnormal",
         "threshold": threshold.probability,
         "threshold_log_odds": threshold.log_odds,
         "input": wanted | ({} if one.flips == "none" else {"flips": one.flips}),
-        "preparation": preparation(one.size, one.crop),
+        "preparation": preparation(one.size, one.crop, resizes=resizes),
         **{name: one.card[name] for name in ("likeness", "warnings", "backbone") if name in one.card},
         "keras_sha256": sha256_file(model),
         "glaucoma": __version__,
     }
     with (_atomic_folder if form == "saved_model" else atomic_path)(out) as temporary:
         try:
-            write(one.network, temporary, form, card)
+            write(one.network, temporary, form, card, resizes=resizes)
         except Exception as error:  # whatever a converter meets: an operator it does not know, a version
             what = f"{shown(model)} cannot be written as {form}: {one_line(error)}"
             raise WeightsError(what, "keep the .keras file") from error
-        found = _compare(one, open_exported(temporary, form, one.network.input_shape), check)
+        found = _compare(one, open_exported(temporary, form, one.network.input_shape), check, resizes=resizes)
         if not found.difference <= TOLERANCE:  # NaN is no agreement either
             raise WeightsError(
                 f"{shown(model)} as {form} differs from Keras by {found.difference:.2g} in probability, on "
@@ -151,7 +168,7 @@ def _atomic_folder(path: Path) -> Iterator[Path]:
         whole.rename(path)
 
 
-def _compare(one: Classifier, runner: Runner, folder: Path | None) -> Parity:
+def _compare(one: Classifier, runner: Runner, folder: Path | None, *, resizes: bool) -> Parity:
     by_log_odds, by_probability = (replace(one, scorer=made) for made in (runner, _ByProbability(runner)))
     several = [one, by_log_odds, by_probability]
     if folder is None:
@@ -166,14 +183,17 @@ def _compare(one: Classifier, runner: Runner, folder: Path | None) -> Parity:
         raise DataError(f"no readable photographs in {of} to compare on", "name another folder with --check")
     prepared = None
     if folder is not None:
-        pixels = np.stack([_prepared(files[i], one) for i in whole])
-        prepared = float(abs(expit(by_log_odds.log_odds(pixels)) - expit(each[0])).max())
+        found = [by_log_odds.log_odds(_prepared(files[i], one, resizes=resizes)[None])[0] for i in whole]
+        prepared = float(abs(expit(np.array(found)) - expit(each[0])).max())
     return Parity(float(abs(expit(each[1:]) - expit(each[0])).max()), each.shape[1], of, prepared)
 
 
-def _prepared(file: Path, one: Classifier) -> np.ndarray:
-    """uint8 (size, views · size, 3): what `preparation` says, JPEGs in full, where prediction decodes less of them."""
-    return cropped(decode(file, max_megapixels=MEGAPIXELS), one.size, one.crop)[0]
+def _prepared(file: Path, one: Classifier, *, resizes: bool) -> np.ndarray:
+    """uint8 (height, width, 3): what `preparation` says, JPEGs in full, where prediction decodes less of them."""
+    image = decode(file, max_megapixels=MEGAPIXELS)
+    if not resizes:
+        return cropped(image, one.size, one.crop)[0]
+    return np.asarray(image if one.crop == "none" else image.crop(find_boxes(image, one.crop)[0].corners))
 
 
 class _ByProbability(Runner):

@@ -84,7 +84,6 @@ class Overlay(BaseModel):
     """The regions that speak for abnormal."""
 
     image: str
-    probability: float
     method: str = Field(description="Grad-CAM, or occlusion: by how much the log-odds fall when a place is covered")
     note: str
     photograph: str = Field(description="data: URI of a JPEG, 512 pixels at most")
@@ -360,7 +359,6 @@ def _overlay(desk: Desk, name: str, content: bytes) -> dict[str, Any]:
         says += ". The frame is what the network saw"
     return {
         "image": name,
-        "probability": found.probability,
         "method": desk.about.heat,
         "note": f"{SAYS[desk.about.heat]}: {says}.",
         "photograph": _picture(found.photograph, found.frames),

@@ -3,7 +3,8 @@ const find = (id) => document.getElementById(id);
 const made = (name, text = "", kind = "") => Object.assign(document.createElement(name), { textContent: text, className: kind });
 const wait = (seconds) => new Promise((done) => setTimeout(done, 1000 * seconds));
 const [body, status] = [find("photographs").tBodies[0], find("said")];
-const PHOTOGRAPH = /\.(jpe?g|png|tiff?|bmp|webp)$/i; // of a folder; what is chosen by itself is sent whatever its name
+// What is taken of a folder: DICOM files often have no suffix, or one of digits. What is chosen by itself is sent anyway
+const PHOTOGRAPH = /(\.(jpe?g|jpe|jfif|png|tiff?|bmp|webp|dcm|dicom|\d+)|(^|\/)(?!DICOMDIR$)[^.\/]+)$/i;
 const AT_ONCE = 2;
 let model = null, token = sessionStorage.getItem("token") ?? "", entries = [], waiting = [], running = 0, asking = null;
 
@@ -170,7 +171,7 @@ function add(files) {
 }
 
 const picked = (list, folder) => [...list].map((file) => [file, file.webkitRelativePath || file.name]).filter(([, name]) => !folder || PHOTOGRAPH.test(name));
-const none = (files) => { if (!files.length) status.textContent = "No photographs there: JPEG, PNG, TIFF, BMP and WebP are looked for."; };
+const none = (files) => { if (!files.length) status.textContent = "No photographs there: JPEG, PNG, TIFF, BMP, WebP and DICOM are looked for."; };
 
 // Every file below what was dropped, with its path
 async function below(entry, path, found) {
