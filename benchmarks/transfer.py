@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +32,24 @@ SIZE, FLIPS, C = 224, "both", 0.03
 MOST = 0.6  # AUROC of a thumbnail up to which a part counts as matched
 FEWEST = 20  # pairs that are worth judging
 REACH = np.geomspace(4.0, 0.02, 24)  # how far apart the log-odds of a pair may be, tried in this order
+
+
+class Part(Material):
+    """Some of a folder's photographs, in folds of their own."""
+
+    def __init__(self, whole: Material, images: set[str], copies: Mapping[str, Any]):
+        self.whole, self.root, self.state = whole, whole.root, whole.state
+        self.rows = np.flatnonzero(whole.images["image"].isin(images))
+        self.images = whole.images.iloc[self.rows].reset_index(drop=True)
+        index = whole.index.drop_duplicates("path").drop(columns=["fold", "split"])
+        index = index[index["image"].isin(images)].sort_values("path", ignore_index=True)
+        together = index["image"].map(copies).to_numpy()
+        self.index = draw_folds(index, n_folds=10, held_out=0.09, seed=SEED, clusters=together)
+        self.dataset = self.folds_of(self.index)
+
+    def pixels(self, crop: str, size: int) -> np.ndarray:
+        """Those of the whole."""
+        return np.asarray(self.whole.pixels(crop, size)[self.rows])
 
 
 def predictions(material: Material, crop: str, backbones: Sequence[tuple[str, str]]) -> Predictions:
@@ -57,7 +74,7 @@ def matched(whole: Material, by_thumbnail: Predictions) -> tuple[Material, dict[
         apart = float(roc_auc_score(kept["label"] == "abnormal", kept["log_odds"]))
         if len(kept) < 2 * FEWEST or apart > MOST:
             continue
-        part = _part(whole, set(kept["image"]), copies)
+        part = Part(whole, set(kept["image"]), copies)
         anew = _auroc(thumbnail(part))
         if anew <= MOST:
             return part, {"images": len(kept), "thumbnail": anew, "thumbnail_of_whole": apart, "reach": float(reach)}
@@ -74,15 +91,6 @@ def _pairs(odds: np.ndarray, abnormal: np.ndarray, reach: float) -> list[int]:
             kept += [first[i], second[j]]
         i, j = i + (apart >= -reach), j + (apart <= reach)
     return kept
-
-
-def _part(whole: Material, images: set[str], copies: Mapping[str, Any]) -> Material:
-    """Some of a folder's photographs; pixels and features are those of the whole."""
-    part, index = copy(whole), whole.index.drop_duplicates("path").drop(columns=["fold", "split"])
-    index = index[index["image"].isin(images)].sort_values("path", ignore_index=True)
-    together = index["image"].map(copies).to_numpy()
-    part.dataset = whole.folds_of(draw_folds(index, n_folds=10, held_out=0.09, seed=SEED, clusters=together))
-    return part
 
 
 def _auroc(found: Predictions) -> float:
@@ -135,13 +143,13 @@ def main() -> None:
 
 
 def judges(root: Path, crop: str, state: Path) -> Iterator[tuple[str, Material, dict[str, float]]]:
-    """A folder whole, and its matched part where there is one: name, photographs and figures of each."""
+    """A matched part of a folder, where there is one, and the whole: name, photographs and figures of each."""
     (state / root.name).mkdir(parents=True, exist_ok=True)
     whole = Material(root, state / root.name)
     small = thumbnail(whole)
-    yield f"{root.name}, crop {crop}", whole, {"images": len(whole.images), "thumbnail": _auroc(small)}
     if part := matched(whole, small):
         yield f"{root.name} matched, crop {crop}", *part
+    yield f"{root.name}, crop {crop}", whole, {"images": len(whole.images), "thumbnail": _auroc(small)}
 
 
 def shown(told: dict[str, Any]) -> str:
