@@ -46,9 +46,13 @@ format: setup ## fix style
 docs: setup ## update the generated parts of README.md and docs/
 	@python tools/readme.py --write
 
-lock: setup ## update requirements.lock from pyproject.toml (needs internet)
+lock: setup ## update the locks from pyproject.toml (needs internet)
+	@python -m pip install --quiet uv
 	@uv pip compile pyproject.toml --extra dev --universal --python-version 3.10 --generate-hashes --no-annotate \
 		--no-header --no-emit-index-url --no-emit-find-links --upgrade --quiet --output-file requirements.lock
 	@uv pip compile pyproject.toml --extra gpu --universal --python-version 3.10 --generate-hashes --no-annotate \
 		--no-header --no-emit-index-url --no-emit-find-links --constraint requirements.lock --quiet \
 		| awk '/^[^ ]/ { on = /^nvidia-/ } on' > requirements-gpu.lock
+	@uv pip compile --group container --universal --python-version 3.10 --generate-hashes --no-annotate \
+		--no-header --no-emit-index-url --no-emit-find-links --constraint requirements.lock --quiet \
+		--output-file requirements-serve.lock

@@ -3,10 +3,10 @@
 python benchmarks/accelerator.py                                 a few epochs, extrapolated to 50
 KERAS_BACKEND=jax python benchmarks/accelerator.py --jit         the same on JAX, compiled as a whole by XLA
 python benchmarks/accelerator.py --precision bfloat16            layers compute in 16 bits, weights stay in 32
-python benchmarks/accelerator.py --output benchmarks/h200.json   keep what was found
+python benchmarks/accelerator.py --output benchmarks/h200.json   write the results to a file
 
-The device's share is the time of an epoch on batches that lie ready as tensors, over that of the same epoch as the
-pipeline trains it, from 8-bit pixels on the host. The report took 530 s a fold.
+The device's share is the time of an epoch on batches prepared as tensors, divided by that of the same epoch in the
+pipeline, from 8-bit pixels on the host. The report took 530 s per fold.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ COLUMNS = ("batch", "images/s", "device's share", "first step", "a fold", "ten f
 
 
 class Ready(keras.utils.PyDataset):
-    """The batches of another data set as tensors, made once."""
+    """The batches of another data set, converted to tensors once."""
 
     def __init__(self, batches: Batches):
         super().__init__(workers=1, use_multiprocessing=False)
@@ -49,7 +49,7 @@ class Ready(keras.utils.PyDataset):
 
 
 def device() -> str:
-    """The name of what the backend computes on."""
+    """The name of the backend's device."""
     backend = keras.backend.backend()
     if backend == "jax":
         import jax
@@ -66,7 +66,7 @@ def device() -> str:
 
 
 def compiled(scale: Scale, precision: str, jit: bool) -> keras.Model:
-    """The network with Adam; for 16-bit floats Keras scales the loss, so that small gradients don't vanish."""
+    """The network with Adam; for float16, Keras scales the loss so that small gradients do not vanish."""
     whole = network(scale, policy=POLICIES[precision])
     model = keras.Model(whole.inputs, keras.ops.cast(whole.outputs[0], "float32"))
     optimizer = make_optimizer("adam", LR)
@@ -74,12 +74,12 @@ def compiled(scale: Scale, precision: str, jit: bool) -> keras.Model:
         optimizer = keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam(LR))
     loss = keras.losses.BinaryCrossentropy()
     model.compile(optimizer=optimizer, loss=loss, metrics=followed_metrics(), jit_compile=jit)
-    model.optimizer.build(model.trainable_variables)  # before anything is traced
+    model.optimizer.build(model.trainable_variables)  # before tracing
     return model
 
 
 def fold(folder: Path, scale: Scale, batch: int, epochs: int, precision: str, jit: bool) -> dict[str, Any]:
-    """Seconds of a fold's epochs, testing included, and of the same training steps on batches that lie ready."""
+    """Seconds of a fold's epochs, including testing, and of the same training steps on prepared batches."""
     images, parts, model = pixels(folder, scale), splits(scale), compiled(scale, precision, jit)
     train = Batches([images], parts["train"].rows, parts["train"].abnormal, batch_size=batch, seed=SEED)
     test = Batches([images], parts["test"].rows, None, batch_size=batch)
@@ -106,7 +106,7 @@ def fold(folder: Path, scale: Scale, batch: int, epochs: int, precision: str, ji
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """What was found, as Markdown."""
+    """The results as Markdown."""
     lines = ["| " + " | ".join(COLUMNS) + " |", "|---" * len(COLUMNS) + "|"]
     for row in rows:
         seconds = [shown(row[name], "s") for name in ("start", "fold", "folds")]

@@ -1,10 +1,10 @@
-"""The audit: what of planted faults it finds, and what it costs on a tree of the report's size, on parts and on more.
+"""The audit: recall on planted faults, and time and memory on trees of the report's size, smaller and larger.
 
-Faults are planted among distinct textures, and among rendered whole retinas that one frame surrounds: copies (exact, at
-half the size, recompressed at quality 60, mirrored, of retinas also upside down, turned and cropped to 70 %), files
-under both labels, patients in two splits and files that are cut short. How alike the structure of different retinas is
-at most is told beside how alike that of copies is at least. Time and memory are those of a process that audits a listed
-tree, each image ten times in it as hard links; of the largest tree each image is there once.
+Faults are planted among distinct textures, and among rendered whole retinas with the same frame: copies (exact, at half
+the size, recompressed at quality 60, mirrored; of retinas also upside down, rotated and cropped to 70 %), files under
+both labels, patients in two splits and truncated files. The highest correlation of different retinas is reported beside
+the lowest of copies. Time and memory are those of a process that audits a listed tree with each image ten times as hard
+links; the largest tree has each image once.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from typing import Any
 from measuring import ROOT, SEED, Row, Scale, main, run_part
 
 FOLDS = 10
-SIDE = 256  # pixels of the textures that faults are planted among
-RETINA = 160  # the same of whole retinas
+SIDE = 256  # side of the textures, pixels
+RETINA = 160  # side of the whole retinas, pixels
 MANY = 20000  # images of the largest tree
-# How a copy lies: whether the audit should say mirrored, and turned by what
+# Orientation of a copy: whether it is mirrored, and the rotation, as the audit should report them
 COPIES = {"resized": (False, 0), "recompressed": (False, 0), "mirrored": (True, 0)}
 TURNED = {"upside_down": (True, 180), "turned": (False, 180), "quarter": (False, 270), "cropped": (False, 0)}
-LOOSE = 0.32  # share of bits in which photographs differ less that are compared to tell how alike others are
+LOOSE = 0.32  # share of differing bits below which different photographs are compared, to measure their similarity
 OTHERS = ("exact", "conflict", "patient", "corrupt")
 
 
 @dataclass(frozen=True)
 class Ground:
-    """What faults are planted in: how many images, how many for one fault of each kind, the kinds of copies."""
+    """The setup of planted faults: number of images, images per fault of each kind, kinds of copies."""
 
     images: int
     each: int
@@ -52,7 +52,7 @@ def retinas(folder: Path, scale: Scale) -> dict[str, Any]:
 
 
 def _planted(root: Path, ground: Ground, draw: Callable[[int], Any], *, tiny: bool) -> dict[str, Any]:
-    """Seconds of the audit, faults planted and found, duplicates told that are none, and how alike pairs are."""
+    """Seconds of the audit, faults planted and found, false duplicates, and similarity of pairs."""
     import pandas as pd
 
     from glaucoma.audit.gate import audit
@@ -86,12 +86,12 @@ def _planted(root: Path, ground: Ground, draw: Callable[[int], Any], *, tiny: bo
 
 
 def _way(pair: Any) -> int:
-    """By what the copy is turned; the audit may name it first, and then says how the other is turned."""
+    """The copy's rotation; inverted if the audit lists the copy first, because it reports the second's rotation."""
     return pair.turned if pair.mirrored or "-" in pair.second_path else -pair.turned % 360
 
 
 def _alike(root: Path, rows: list[dict[str, str]], faults: dict[str, list], ground: Ground) -> dict[str, float]:
-    """The least correlation of copies, and the largest of different photographs that lie nearest to each other."""
+    """The lowest correlation of copies, and the highest of the most similar different photographs."""
     from glaucoma.photos import duplicates
     from glaucoma.photos.images import decode
 
@@ -108,7 +108,7 @@ def _alike(root: Path, rows: list[dict[str, str]], faults: dict[str, list], grou
 
 
 def tree(folder: Path, scale: Scale) -> dict[str, Any]:
-    """A tree of ten folds with its index, of the largest one only; its number of files."""
+    """Make a tree of ten folds (the largest tree has one) with its index; return the number of files."""
     from glaucoma.base.files import write_csv
     from glaucoma.base.params import load_params
     from glaucoma.dataset.intake import build_index
@@ -129,7 +129,7 @@ def tree(folder: Path, scale: Scale) -> dict[str, Any]:
 
 
 def timed(folder: Path, scale: Scale) -> dict[str, Any]:
-    """Seconds that the audit of a listed tree takes."""
+    """Seconds of the audit of a listed tree."""
     from glaucoma.audit.gate import audit
     from glaucoma.base.index import read_index
     from glaucoma.base.params import load_params
@@ -141,7 +141,7 @@ def timed(folder: Path, scale: Scale) -> dict[str, Any]:
 
 
 def measure(folder: Path, scale: Scale) -> list[Row]:
-    """Planted faults first, then a quarter, half and all of the images, then many."""
+    """Rows: planted faults, then a quarter, half and all of the images, then many."""
     rows = []
     for what, part in (("planted faults", textures), ("planted faults in whole retinas", retinas)):
         found = run_part(part.__name__, part, folder, scale)
@@ -176,7 +176,7 @@ def measure(folder: Path, scale: Scale) -> list[Row]:
 
 
 def _photographs(folder: Path, scale: Scale) -> list[str]:
-    """Write JPEGs of distinct textures; their names."""
+    """Write JPEGs of distinct textures and return their names."""
     import numpy as np
     from PIL import Image
 
@@ -193,7 +193,7 @@ def _photographs(folder: Path, scale: Scale) -> list[str]:
 
 
 def _texture(seed: int) -> Any:
-    """A texture; no two seeds give the same."""
+    """A texture, different for each seed."""
     import numpy as np
     from PIL import Image, ImageFilter
 
@@ -206,7 +206,7 @@ def _texture(seed: int) -> Any:
 
 
 def _retina(seed: int) -> Any:
-    """A whole retina in the round frame that all share; no two seeds give the same eye."""
+    """A whole retina in the common round frame, a different eye for each seed."""
     import numpy as np
     from PIL import Image
 
@@ -226,7 +226,7 @@ def _retina(seed: int) -> Any:
 def _plant(
     root: Path, count: int, ground: Ground, draw: Callable[[int], Any]
 ) -> tuple[list[dict[str, str]], dict[str, list[tuple[str, ...]]]]:
-    """Write pictures and one fault of each kind for every `each`; rows of labels.csv with `split`, and the faults."""
+    """Write pictures and a fault of each kind per `each`; return rows of labels.csv with `split`, and the faults."""
     from PIL import Image
 
     root.mkdir()
@@ -246,7 +246,7 @@ def _plant(
         name, label, image = f"{i:05}.jpg", i % 2, draw(i)
         kind = kinds[i % ground.each] if i % ground.each < len(kinds) else ""
         image.save(root / name, quality=90)
-        # A patient's second image lies in another split
+        # A patient's second image is in another split
         leaked, second = kinds.index("patient"), len(kinds)
         patient = f"shared{i // ground.each}" if i % ground.each in (leaked, second) else f"p{i}"
         add(name, label, patient, "test" if i % ground.each == second else "train")

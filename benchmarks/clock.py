@@ -1,4 +1,4 @@
-"""Seconds of each epoch of Keras' `fit`, whoever calls it."""
+"""Measure the seconds of each epoch of Keras' `fit`, regardless of the caller."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ __all__ = ["Clock", "clocked", "steady"]
 
 @dataclass
 class Clock:
-    """What `clocked` has seen.
+    """The measurements of `clocked`.
 
     Attributes:
-        fits: of each call of `fit`, a list of epochs: seconds of its training steps (`train`) and of all else in it,
-            validation first of all (`rest`).
-        model: the last one that was fitted.
-        first_step: `time.time()` at the end of the first training step of all.
-        steps: whether to look at every step, which costs a little; else there is no `first_step`.
+        fits: for each call of `fit`, a list of epochs: seconds of training steps (`train`) and of everything else,
+            mainly validation (`rest`).
+        model: the last fitted model.
+        first_step: `time.time()` at the end of the first training step.
+        steps: whether to watch every step, at a small cost; without it, there is no `first_step`.
     """
 
     fits: list[list[dict[str, float]]] = field(default_factory=list)
@@ -33,7 +33,7 @@ class Clock:
 
 @contextmanager
 def clocked(clock: Clock) -> Iterator[Clock]:
-    """While this is open, each `fit` is timed by `clock`."""
+    """Context in which `clock` times each `fit`."""
     fit = keras.Model.fit
 
     def watched(self: keras.Model, *args: Any, callbacks: Any = (), **options: Any) -> Any:
@@ -51,16 +51,16 @@ def clocked(clock: Clock) -> Iterator[Clock]:
 
 
 def steady(epochs: Sequence[dict[str, float]]) -> dict[str, float]:
-    """An epoch of a fit without what the first one traces: of each part the fastest.
+    """Seconds of an epoch without the tracing in the first: the fastest of each part.
 
-    Whatever else the machine does can only add to it. From a single epoch, an obvious way that was disturbed would make
-    ours look fast.
+    Other load on the machine can only add time. With a single epoch, a disturbed measurement of the obvious way would
+    make ours look fast.
     """
     return {part: min(epoch[part] for epoch in epochs[1:]) for part in ("train", "rest")}
 
 
 class _Before(keras.callbacks.Callback):
-    """Notes when an epoch began and when its training ended: at its validation, or at the callbacks of its end."""
+    """Records when an epoch began and when its training ended: at validation or at the end-of-epoch callbacks."""
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self.begin, self.trained = time.perf_counter(), None
@@ -73,7 +73,7 @@ class _Before(keras.callbacks.Callback):
 
 
 class _After(keras.callbacks.Callback):
-    """Last of all callbacks at an epoch's end."""
+    """The last callback at an epoch's end."""
 
     def __init__(self, clock: Clock, before: _Before):
         super().__init__()

@@ -1,12 +1,12 @@
-"""What the score of copies means: its distribution for pairs known to be different, and for copies made for it.
+"""The distribution of the duplicate score for pairs of different photographs and for generated copies.
 
-python benchmarks/copies.py                   of rendered whole retinas
-python benchmarks/copies.py FOLDER …          and of the photographs in folders; pairs in them that the audit would call
-                                              copies are taken for such and left out: look at them first
+python benchmarks/copies.py                   rendered whole retinas
+python benchmarks/copies.py FOLDER …          and the photographs in folders; pairs that the audit reports as copies are
+                                              left out: check them first
 
-Different pairs are drawn at random and turned at random, or are those whose hashes are most alike, each at the turn and
-part where they are. Copies are resized, recompressed, changed in tone, cut or padded at the sides, squashed or turned a
-little, all at once; crops show 60 to 95 % of a photograph.
+Different pairs are drawn and rotated at random, or are those with the most similar hashes, at the orientation and part
+of the match. Copies are resized, recompressed, changed in tone, cut or padded at the sides, squashed and slightly
+rotated, all at once; crops show 60 to 95 % of a photograph.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def _tell(name: str, images: list[Image.Image]) -> None:
         ]
         return registered(*pair, parts()[part])
 
-    # Without this, most pairs would count 0
+    # Otherwise most pairs would score 0
     register.HOPELESS = -1.0
     drawn = (sorted(rng.choice(len(images), 2, replace=False)) for _ in range(RANDOM))
     random = [score(*pair, int(rng.integers(8)), 0) for pair in drawn if tuple(pair) not in same]
@@ -76,7 +76,7 @@ def _tell(name: str, images: list[Image.Image]) -> None:
 
 
 def _found(originals: list[np.ndarray], copies: list[np.ndarray]) -> Iterator[float]:
-    """The correlation of each copy with its original; 0 where it is no candidate."""
+    """The correlation of each copy with its original; 0 if the pair is no candidate."""
     pairs = compared([*originals, *copies])
     pairs = pairs[pairs["second"] - pairs["first"] == len(originals)].set_index("first")["correlation"]
     yield from (float(pairs.get(i, 0.0)) for i in range(len(originals)))
@@ -84,7 +84,7 @@ def _found(originals: list[np.ndarray], copies: list[np.ndarray]) -> Iterator[fl
 
 def _copy(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     width, height = image.size
-    left, top, right, bottom = rng.uniform(-0.1, 0.04, 4)  # below 0 it is padded
+    left, top, right, bottom = rng.uniform(-0.1, 0.04, 4)  # negative values pad
     image = image.rotate(rng.uniform(-3, 3), Image.Resampling.BICUBIC)
     image = image.crop((int(left * width), int(top * height), int((1 - right) * width), int((1 - bottom) * height)))
     pixels = (np.asarray(image) / 255) ** rng.uniform(0.65, 1.5) * rng.uniform(0.8, 1.2, 3)

@@ -1,7 +1,7 @@
-"""The pixels stage: each distinct image decoded once, in threads, against each of its ten copies in a plain loop.
+"""The pixels stage: each distinct image decoded once, in threads, compared with all ten copies in a plain loop.
 
 The obvious way opens, converts and resizes all files of the ten folds with Pillow; it is measured on one copy of each
-image, times ten. Ours is the stage's own function, which also checks each file's SHA-256 and writes the array.
+image, times ten. Ours is the stage's function, which also checks each file's SHA-256 and writes the array.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ FOLDS = 10
 
 
 def both(folder: Path, scale: Scale) -> dict[str, Any]:
-    """Seconds of both, and the largest difference between their pixels in grey levels."""
+    """Seconds of both, and the largest difference of their pixels in grey levels."""
     import numpy as np
     import pandas as pd
     from PIL import Image
@@ -53,7 +53,7 @@ def measure(folder: Path, scale: Scale) -> list[Row]:
 
 
 def photographs(folder: Path, scale: Scale) -> list[tuple[str, str]]:
-    """Write JPEGs of a texture, each shifted in its own way; their names and SHA-256."""
+    """Write JPEGs of a texture with different shifts; return their names and SHA-256."""
     import numpy as np
     from PIL import Image, ImageFilter
 

@@ -1,8 +1,8 @@
-"""A cross-validation fold, every layer trained with Adam in batches of 16: against plain Keras, and a bare loop.
+"""A cross-validation fold, every layer trained with Adam in batches of 16, compared with plain Keras and a bare loop.
 
-Plain Keras compiles and fits the network as the report did. The bare loop calls our compiled step on batches that lie
-ready in memory, predicts the test images as plainly, and does nothing else. What batch statistics cost that each epoch
-is followed by (`fit.precise_bn`) is set beside an epoch without.
+Plain Keras compiles and fits the network as the report did. The bare loop calls our compiled step on batches prepared
+in memory, predicts the test images likewise, and does nothing else. An epoch followed by the computation of batch
+statistics (`fit.precise_bn`) is compared with an epoch without it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ BATCH, EPOCHS = 16, 3
 
 
 def plain(folder: Path, scale: Scale) -> dict[str, Any]:
-    """Images per second, trained and tested, of the fastest epoch after the first."""
+    """Images per second, in training and testing, of the fastest epoch after the first."""
     import numpy as np
     from clock import steady
     from material import network, pixels, splits
@@ -33,7 +33,7 @@ def plain(folder: Path, scale: Scale) -> dict[str, Any]:
 
 
 def both(folder: Path, scale: Scale) -> dict[str, Any]:
-    """Images per second, trained and tested: our fastest epoch, that with statistics, a later one and the bare loop."""
+    """Images per second in training and testing: our fastest epoch, with statistics, a later one and the bare loop."""
     import numpy as np
     from clock import Clock, clocked, steady
     from material import network, pixels, splits
@@ -90,7 +90,7 @@ def both(folder: Path, scale: Scale) -> dict[str, Any]:
 
 
 def measure(folder: Path, scale: Scale) -> list[Row]:
-    """Plain Keras in a process of its own, then ours and the bare loop in one, one after the other."""
+    """Plain Keras in a separate process, then ours and the bare loop in one, one after the other."""
     theirs, found = (run_part(part.__name__, part, folder, scale, alone=not scale.tiny) for part in (plain, both))
     what = f"every layer, batch {BATCH}, {scale.size} px, training and validation"
     how = f"the fastest epoch of {found['images']} images after the first, of {EPOCHS}"

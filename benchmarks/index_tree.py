@@ -2,8 +2,8 @@
 
     python benchmarks/index_tree.py [--copies link|copy] [--images 1707] [--size 512] [--where FOLDER]
 
-Makes the tree in a temporary folder, then indexes it, audits it and writes its pixels, each in a process of its own;
-prints seconds (of the work, and of the whole process with its imports) and peak memory beside their limits.
+Makes the tree in a temporary folder, then indexes it, audits it and writes its pixels, each in a separate process;
+prints seconds (of the work, and of the whole process with its imports) and peak memory with their limits.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ LIMITS = {"index": "15 s, 500 MB", "pixels": "1 500 MB"}
 
 
 def make_tree(root: Path, images: int, size: int, link: bool) -> int:
-    """Write `images` distinct JPEGs ten times each, as links or copies; returns their bytes."""
+    """Write `images` distinct JPEGs ten times each, as links or copies; return their total bytes."""
     rng, total = np.random.default_rng(0), 0
     for member in range(images):
         condition = "normal" if member % 13 < 7 else "abnormal"
@@ -51,7 +51,7 @@ def make_tree(root: Path, images: int, size: int, link: bool) -> int:
 
 
 def work(step: str, folder: Path) -> None:
-    """One step, as its stage script does it; prints seconds and peak memory as JSON."""
+    """Run a step like its stage script; print seconds and peak memory as JSON."""
     from glaucoma.audit.gate import audit
     from glaucoma.base.files import write_csv
     from glaucoma.base.index import read_index
@@ -77,7 +77,7 @@ def work(step: str, folder: Path) -> None:
 
 
 def main() -> None:
-    """Make the tree, run each step in a fresh process, print a line for each."""
+    """Make the tree, run each step in a new process and print a line for it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--copies", choices=("link", "copy"), default="link", help="how folds share images")
     parser.add_argument("--images", type=int, default=1707)

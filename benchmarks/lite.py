@@ -1,7 +1,7 @@
 """EfficientNetLite0 against EfficientNetB0 at 160 px in batches of 16: every layer trained with Adam, and prediction.
 
-Both networks train in one process, by turns, and of each its fastest turn counts: what else the machine does would
-otherwise fall upon one of them.
+Both networks train in one process, in turns, and the fastest turn of each counts, so that other load on the machine
+does not affect only one of them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ NAMES = ("EfficientNetB0", "EfficientNetLite0")
 
 
 def turns(folder: Path, scale: Scale) -> dict[str, Any]:
-    """Images per second of each network's fastest turn, in training and in prediction."""
+    """Images per second of each network's fastest turn, in training and prediction."""
     import numpy as np
     from clock import Clock, clocked
     from material import network, pixels, splits
@@ -50,7 +50,7 @@ def turns(folder: Path, scale: Scale) -> dict[str, Any]:
     for name in NAMES:
         whole = cut_all(network(scale, backbone=name))
         searcher = Searcher(whole, images, parts, seed=SEED, state=folder / name, title=name)
-        with clocked(Clock()) as clock:  # what a fold compiles is what is timed
+        with clocked(Clock()) as clock:  # times the model as a fold compiles it
             searcher.train([Trial(lr=0.0001, optimizer="adam", batch_size=BATCH, epochs=1)])
         models[name] = clock.model
         models[name].make_predict_function()

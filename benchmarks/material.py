@@ -1,4 +1,4 @@
-"""What the trainings are measured on: images of the protocol's number and size, and the network, all from a seed."""
+"""Data for the training benchmarks: images of the protocol's number and size, and the network, all from a seed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["network", "pixels", "splits", "trials"]
 
 
 def pixels(folder: Path, scale: Scale) -> np.ndarray:
-    """Random textures, uint8 (images, size, size, 3), memory-mapped from a file that all parts share."""
+    """Random textures, uint8 (images, size, size, 3), memory-mapped from a file shared by all parts."""
     file = folder / "pixels.npy"
     if not file.is_file():
         shape = (scale.images, scale.size, scale.size, 3)
@@ -47,12 +47,12 @@ def splits(scale: Scale, *, short: bool = False) -> dict[str, Split]:
 def network(
     scale: Scale, size: int | None = None, policy: str = "float32", backbone: str = "EfficientNetB0"
 ) -> keras.Model:
-    """The network as a stage builds it, with random weights, or a few layers at a tiny scale.
+    """The network of a stage, with random weights, or a few layers at a tiny scale.
 
-    `policy` is Keras' dtype policy for all layers; it stays in force until the next call.
+    `policy` is Keras' dtype policy for all layers; it applies until the next call.
     """
     fresh(SEED)
-    keras.config.set_dtype_policy(policy)  # after `fresh`, which forgets it
+    keras.config.set_dtype_policy(policy)  # after `fresh`, which resets it
     size = size or scale.size
     built = _tiny(size) if scale.tiny else build_backbone(backbone, size, "none")
     whole = build_network(built, dropout=0.2, seed=SEED)
@@ -61,7 +61,7 @@ def network(
 
 
 def trials(stage: str, scale: Scale) -> list[Trial]:
-    """The published grid of a stage; its first trials, shortened, where the scale is tiny."""
+    """The published grid of a stage; its first trials, shortened, if the scale is tiny."""
     grid = load_profile(ROOT / "profiles/published.yaml").trials(stage)
     if not scale.tiny:
         return grid
@@ -71,7 +71,7 @@ def trials(stage: str, scale: Scale) -> list[Trial]:
 def _tiny(size: int) -> keras.Model:
     inputs = keras.Input((size, size, 3))
     x = keras.layers.Rescaling(1 / 255)(inputs)
-    for filters in (8, 1536):  # its end is large enough to be trained as a tail, not as a head
+    for filters in (8, 1536):  # the end is large enough to be trained as a tail, not as a head
         x = keras.layers.Conv2D(filters, 3, strides=2)(x)
         x = keras.layers.BatchNormalization()(x)
         x = keras.layers.Activation("swish")(x)

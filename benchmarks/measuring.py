@@ -1,6 +1,6 @@
-"""What all benchmarks share: sizes, rows of the table, parts that run in processes of their own, the command line.
+"""Shared code of the benchmarks: sizes, rows of the table, parts run in separate processes, the command line.
 
-Nothing here imports Keras: a process that a part runs in counts its parent's memory as its own.
+It does not import Keras: the measured memory of a part's process includes its parent's.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ Part = Callable[[Path, "Scale"], dict[str, Any]]
 
 @dataclass(frozen=True)
 class Scale:
-    """How much is measured. The default is the published protocol's size; the obvious way runs `short_*` images of it.
+    """The size of a benchmark. The default is the published protocol's; the obvious way uses `short_*` images of it.
 
     Attributes:
-        images: in all; `train` and `test` are parts of them.
-        short_train: two of the largest batches at least: Keras' F1 score has a second step traced anew.
-        size: pixels a side.
+        images: in total; `train` and `test` are parts of them.
+        short_train: at least two of the largest batches: Keras' F1 score makes the second step trace again.
+        size: pixels per side.
         start_size: the same, for the first step.
-        photograph: pixels a side of the JPEG files that are decoded.
-        tiny: take a small network and the first trials of each grid, in one process: shows that it works, no more.
-        full: train a grid whole where it would be extrapolated.
+        photograph: side of the JPEG files to decode, pixels.
+        tiny: use a small network and the first trials of each grid, in one process, just to test the benchmark.
+        full: train whole grids instead of extrapolating.
     """
 
     images: int = 1707
@@ -57,17 +57,17 @@ QUICK = Scale(60, 40, 12, 40, 12, size=32, start_size=32, photograph=64, tiny=Tr
 
 @dataclass(frozen=True)
 class Row:
-    """One comparison.
+    """A comparison.
 
     Attributes:
-        what: is compared.
-        unit: of both values: s, GB or images/s; of images/s more is better.
-        obvious: what the plain way takes; None where nothing is compared.
-        ours: what this project takes.
+        what: the subject.
+        unit: of both values: s, GB or images/s (higher is better).
+        obvious: value of the obvious way; None without a comparison.
+        ours: value of this project.
         how: measured or extrapolated, and from what.
-        equal: how equal the results of both are.
-        ratio_aim: smallest ratio that counts as good, where there is an aim.
-        ours_aim: largest value of ours that does, where there is one.
+        equal: how closely the results of both agree.
+        ratio_aim: target for the ratio, if any.
+        ours_aim: upper limit for our value, if any.
     """
 
     what: str
@@ -81,20 +81,20 @@ class Row:
 
     @property
     def ratio(self) -> float | None:
-        """How many times better ours is; None where nothing is compared."""
+        """How many times better ours is; None without a comparison."""
         if self.obvious is None:
             return None
         return self.ours / self.obvious if self.unit == "images/s" else self.obvious / self.ours
 
     @property
     def reached(self) -> bool | None:
-        """Whether the aims are met; None where there is none."""
+        """Whether the aims are met; None if there are none."""
         if self.ratio_aim is None and self.ours_aim is None:
             return None
         return (self.ratio or 0) >= (self.ratio_aim or 0) and (self.ours_aim is None or self.ours <= self.ours_aim)
 
     def cells(self) -> dict[str, str]:
-        """The row as people read it."""
+        """The row, formatted."""
         aims = [f"≥ {self.ratio_aim:g} ×"] if self.ratio_aim else []
         aims += [f"≤ {shown(self.ours_aim, self.unit)}"] if self.ours_aim else []
         verdict = {None: "", True: " ✓", False: " missed"}[self.reached]
@@ -110,10 +110,10 @@ class Row:
 
 
 def run_part(name: str, part: Part, folder: Path, scale: Scale, *, alone: bool = True) -> dict[str, Any]:
-    """Run a part of a benchmark in a process of its own, or, unless `alone`, in this one.
+    """Run a part of a benchmark in a separate process, or, unless `alone`, in this one.
 
     Returns:
-        What the part returned, and `peak`: the process' largest resident memory in GB, mapped files included.
+        The part's result, and `peak`: the process's peak resident memory in GB, including mapped files.
     """
     if not alone:
         return part(folder, scale) | {"peak": peak()}
@@ -124,7 +124,7 @@ def run_part(name: str, part: Part, folder: Path, scale: Scale, *, alone: bool =
 
 
 def peak() -> float:
-    """Largest resident memory of this process so far, in GB."""
+    """Peak resident memory of this process so far, in GB."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
 
@@ -137,7 +137,7 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def shown(value: float, unit: str) -> str:
-    """A value as people read it: seconds turn into minutes and hours."""
+    """Format a value; seconds become minutes or hours."""
     if unit == "s" and value >= 7200:
         return f"{value / 3600:.1f} h"
     if unit == "s" and value >= 120:
@@ -146,21 +146,21 @@ def shown(value: float, unit: str) -> str:
 
 
 def figures(value: float) -> str:
-    """A number with three significant figures at most, never in powers of ten."""
+    """A number with at most three significant figures, without an exponent."""
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def equality(apart: Mapping[str, float]) -> str:
-    """What is equal, from the largest differences of a short trial's weights and probabilities."""
+    """Describe how closely results agree, from the largest differences of a short trial's weights and probabilities."""
     if not any(apart.values()):
         return "weights and probabilities equal bit for bit"
     if not apart.get("weights", 1.0) and max(apart.values()) <= ROUNDING:
-        return "weights equal bit for bit, probabilities but for their rounding"  # here they come from log-odds
+        return "weights equal bit for bit, probabilities but for their rounding"  # ours come from log-odds
     return "at most " + ", ".join(f"{value:.1e} apart in {name}" for name, value in apart.items())
 
 
 def machine() -> dict[str, Any]:
-    """Where and with what it was measured; `load` is how many processes wanted a core as it began."""
+    """The machine and versions of a measurement; `load` is the number of running processes at the start."""
     packages = ("tensorflow", "keras", "numpy", "pillow")
     return {
         "processor": _processor(),
@@ -181,7 +181,7 @@ def _processor() -> str:
 
 
 def arguments(about: str, **kept: Any) -> tuple[argparse.ArgumentParser, Callable[[argparse.Namespace], Scale]]:
-    """The options that every benchmark has, and what turns them into a scale."""
+    """The options of every benchmark, and a function that turns them into a scale."""
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter, **kept)
     parser.add_argument("--quick", action="store_true", help="tiny sizes, within seconds: shows that it works, no more")
     parser.add_argument("--full", action="store_true", help="train stage 2's grid whole (hours), nothing extrapolated")
@@ -194,7 +194,7 @@ def arguments(about: str, **kept: Any) -> tuple[argparse.ArgumentParser, Callabl
 
 
 def main(about: str, measure: Callable[[Path, Scale], list[Row]], **parts: Part) -> None:
-    """The command line of one benchmark: prints its rows; `parts` are what it runs in processes of their own."""
+    """The command line of a benchmark: prints its rows; `parts` run in separate processes."""
     if sys.argv[1:2] == ["--part"]:
         name, folder, scale = sys.argv[2:]
         print(json.dumps(parts[name](Path(folder), Scale(**json.loads(scale))) | {"peak": peak()}))
@@ -206,6 +206,6 @@ def main(about: str, measure: Callable[[Path, Scale], list[Row]], **parts: Part)
 
 
 def measured(measure: Callable[[Path, Scale], list[Row]], folder: Path, scale: Scale) -> list[Row]:
-    """The rows of a benchmark; tiny ones have no aims."""
+    """The rows of a benchmark, without aims if it is tiny."""
     rows = measure(folder, scale)
     return [replace(row, ratio_aim=None, ours_aim=None) for row in rows] if scale.tiny else rows

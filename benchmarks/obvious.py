@@ -1,7 +1,7 @@
 """The obvious way to search: for each trial build the network, compile it and fit it from pixels, as the report did.
 
-It has the same batches, seed and start as the project, so that both end with the same scores; the trunk stands in the
-graph, in inference mode. Plain Keras otherwise: its own optimizers and data sets, one fit per trial, nothing kept
+It uses the project's batches, seed and initial weights, so that both end with the same scores; the trunk is part of the
+graph, in inference mode. Otherwise it is plain Keras: its optimizers and data sets, one fit per trial, nothing shared
 between trials.
 """
 
@@ -28,7 +28,7 @@ from glaucoma.train.trainer import values
 
 __all__ = ["EPOCHS", "PLAIN", "Ended", "difference", "measure_short", "train", "whole_grid"]
 
-EPOCHS = 4  # of a short trial: the first one traces, the fastest of the others counts
+EPOCHS = 4  # of a short trial: the first traces, the fastest of the others counts
 PLAIN = {
     "adam": keras.optimizers.Adam,
     "sgd": keras.optimizers.SGD,
@@ -38,14 +38,14 @@ PLAIN = {
 
 
 class Tuned(Batches):
-    """The same batches, in a data set as Keras makes it."""
+    """The same batches, in Keras' default data set."""
 
     autotune = True
 
 
 @dataclass(frozen=True)
 class Ended:
-    """What a trial ended with: values of the tail's variables, P(abnormal) of the test split, seconds per epoch."""
+    """The result of a trial: values of the tail's variables, P(abnormal) of the test split, seconds per epoch."""
 
     weights: list[np.ndarray]
     probability: np.ndarray
@@ -54,7 +54,7 @@ class Ended:
 
 
 def train(build: Callable[[], Cut], images: np.ndarray, parts: Mapping[str, Split], trial: Trial) -> Ended:
-    """One trial from nothing. `setup` is what the first epoch and all before it took longer than the last epoch."""
+    """Train a trial from scratch. `setup` is the extra time up to the end of the first epoch, relative to the last."""
     begin = time.perf_counter()
     cut = build()
     model = through_trunk(cut) if cut.trunk else cut.network
@@ -80,7 +80,7 @@ def train(build: Callable[[], Cut], images: np.ndarray, parts: Mapping[str, Spli
 
 
 def measure_short(cut: Callable[[Any], Cut], chosen: Sequence[Trial], folder: Path, scale: Scale) -> dict[str, Any]:
-    """Train a short trial for each batch size of a grid, the first of them to be compared; its result goes to a file.
+    """Train a short trial for each batch size of a grid; the result of the first is written to a file for comparison.
 
     Returns:
         `costs`: for each batch size, seconds of setup and per training and test image; and the trial to compare.
@@ -102,13 +102,13 @@ def measure_short(cut: Callable[[Any], Cut], chosen: Sequence[Trial], folder: Pa
 
 
 def short_trial(chosen: Sequence[Trial]) -> Trial:
-    """The trial that both ways train: some epochs of Adam on the short splits, in the grid's smallest batches."""
+    """The trial for the comparison: some epochs of Adam on the short splits, with the grid's smallest batch size."""
     lr, size = max(trial.lr for trial in chosen), min(trial.batch_size for trial in chosen)
     return Trial(lr=lr, optimizer="adam", batch_size=size, epochs=EPOCHS)
 
 
 def whole_grid(costs: Mapping[str, Mapping[str, float]], chosen: Sequence[Trial], scale: Scale) -> float:
-    """Seconds that the obvious way would take for all trials: each its setup and its epochs."""
+    """Seconds that the obvious way would take for all trials: setup and epochs of each."""
     total = 0.0
     for trial in chosen:
         cost = costs[str(trial.batch_size)]
@@ -117,7 +117,7 @@ def whole_grid(costs: Mapping[str, Mapping[str, float]], chosen: Sequence[Trial]
 
 
 def difference(folder: Path, weights: Sequence[np.ndarray], probability: np.ndarray) -> dict[str, float]:
-    """Largest differences between what the obvious way wrote to its file and what ours ended with."""
+    """Largest differences between the obvious way's result, read from its file, and ours."""
     with np.load(folder / "obvious.npz") as kept:
         theirs = [kept[f"arr_{i}"] for i in range(len(weights))]
         scores = kept["probability"]

@@ -1,8 +1,8 @@
 """Run all benchmarks and write their table: benchmarks/results.json and results.md (about half an hour on 2 cores).
 
 python benchmarks/run.py                     all, into benchmarks/
-python benchmarks/run.py --only stage1 fold  some, printed only; with --output benchmarks their rows are replaced there
-python benchmarks/run.py --quick             tiny sizes, printed only; the figures mean nothing
+python benchmarks/run.py --only stage1 fold  some, only printed; --output benchmarks replaces their rows there
+python benchmarks/run.py --quick             tiny sizes, only printed; the figures mean nothing
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ HERE = Path(__file__).resolve().parent
 
 
 def text(about: dict, rows: list[Row]) -> str:
-    """The table, and where it was measured."""
+    """The table, and the machine of the measurement."""
     versions = ", ".join(f"{name} {number}" for name, number in about["versions"].items())
     where = f"{about['processor']}, {about['cores']} cores (load {about['load']} at the start), {versions}"
     later = f" Measured anew since, on the same machine: {', '.join(about['anew'])}." if about.get("anew") else ""
@@ -48,7 +48,7 @@ def text(about: dict, rows: list[Row]) -> str:
 
 
 def merged(file: Path, about: dict, rows: list[Row], names: list[str]) -> tuple[dict, list[Row]]:
-    """What a file holds, with these rows in place of theirs; only these where it is of another machine or not there."""
+    """Replace these rows in a file's; only these rows if it does not exist or is from another machine."""
     if not file.is_file():
         return about, rows
     found = read_json(file)
@@ -62,7 +62,7 @@ def merged(file: Path, about: dict, rows: list[Row], names: list[str]) -> tuple[
 
 
 def main() -> None:
-    """Run what is asked for, each benchmark in a folder of its own."""
+    """Run the requested benchmarks, each in its own folder."""
     parser, scale = arguments(__doc__)
     parser.add_argument("--only", nargs="+", choices=ALL, help="these benchmarks")
     parser.add_argument("--output", type=Path, help="folder for results.json and results.md")

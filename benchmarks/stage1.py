@@ -1,8 +1,8 @@
 """Stage 1, the published grid of 32 trials: frozen backbone, only the head is trained.
 
-The obvious way builds, compiles and fits a model for each trial, with the backbone in the graph. Here the backbone runs
-once over all images, and trials that differ only in epochs or that share a batch size are trained together. Ours is
-measured whole; the obvious way is extrapolated from its seconds of setup and per image, measured for each batch size.
+The obvious way builds, compiles and fits a model for each trial, with the backbone in the graph. Ours runs the backbone
+once over all images and trains trials together that differ only in epochs or share a batch size. Ours is measured
+completely; the obvious way is extrapolated from seconds of setup and per image, measured for each batch size.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from measuring import SEED, Row, Scale, equality, main, run_part, shown
 
 
 def obvious(folder: Path, scale: Scale) -> dict[str, Any]:
-    """Seconds of the obvious way on a part of the images."""
+    """Seconds of the obvious way, on a part of the images."""
     from material import trials
     from obvious import measure_short, whole_grid
 
@@ -27,7 +27,7 @@ def obvious(folder: Path, scale: Scale) -> dict[str, Any]:
 
 
 def ours(folder: Path, scale: Scale) -> dict[str, Any]:
-    """Seconds of the whole grid from an empty cache, and how a short trial differs from the obvious way's."""
+    """Seconds of the whole grid from an empty cache, and the difference of a short trial from the obvious way's."""
     from material import network, pixels, splits, trials
     from obvious import difference, short_trial
 
@@ -48,7 +48,7 @@ def ours(folder: Path, scale: Scale) -> dict[str, Any]:
 
 
 def measure(folder: Path, scale: Scale) -> list[Row]:
-    """Both ways, each in a process of its own."""
+    """Both ways, each in a separate process."""
     theirs, mine = (run_part(part.__name__, part, folder, scale, alone=not scale.tiny) for part in (obvious, ours))
     how = (
         f"here whole, from an empty cache; the obvious way from {theirs['epochs']} epochs of {scale.short_train} + "

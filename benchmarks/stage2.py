@@ -1,11 +1,11 @@
 """Stage 2, the published grid of 36 trials: the last 20 layers of the backbone and the head are trained.
 
-The obvious way fits a model for each trial, with the frozen trunk in the graph. Here the trunk runs once over all
-images, its tail is trained on what it gave, and trials that differ only in epochs are one run. Both are extrapolated:
+The obvious way fits a model for each trial, with the frozen trunk in the graph. Ours runs the trunk once over all
+images, trains the tail on its outputs, and trains trials that differ only in epochs as one run. Both are extrapolated:
 the obvious way from seconds of setup and per image at each batch size; ours from four whole epochs with each optimizer
-at each batch size, snapshots and the trunk's pass included. Of the epochs after the first, the fastest counts, for
-both. With --full ours is trained whole. Ours is measured in one process and, from another empty cache, with two workers
-(GLAUCOMA_JOBS=2), whose epochs are those that run beside the other worker's.
+at each batch size, including snapshots and the trunk's pass. For both, the fastest epoch after the first counts. With
+--full, ours is trained completely. Ours is measured in one process and, from another empty cache, with two workers
+(GLAUCOMA_JOBS=2), counting epochs during which both are busy.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from typing import Any
 
 from measuring import ROOT, SEED, Row, Scale, equality, main, run_part
 
-MEASURED = 4  # epochs; the first one traces, the last one has a snapshot
-BESIDE = (1, MEASURED, MEASURED + 1)  # epochs with a snapshot where two workers are measured
+MEASURED = 4  # epochs; the first traces, the last has a snapshot
+BESIDE = (1, MEASURED, MEASURED + 1)  # epochs with a snapshot, for two workers
 
 
 def cut_end(whole: Any) -> Any:
-    """Cut a network as the published protocol does."""
+    """Cut a network as in the published protocol."""
     from glaucoma.base.profiles import load_profile
     from glaucoma.model.cut import cut_last
 
     layers = load_profile(ROOT / "profiles/published.yaml").stage2.unfreeze_last
-    return cut_last(whole, min(layers, len(whole.layers) - 8))  # a tiny network has a trunk, too
+    return cut_last(whole, min(layers, len(whole.layers) - 8))  # so that a tiny network has a trunk too
 
 
 def obvious(folder: Path, scale: Scale) -> dict[str, Any]:
-    """Seconds of the obvious way on a part of the images."""
+    """Seconds of the obvious way, on a part of the images."""
     from material import trials
     from obvious import measure_short, whole_grid
 
@@ -98,7 +98,7 @@ def two(folder: Path, scale: Scale) -> dict[str, Any]:
 
 
 def measure(folder: Path, scale: Scale) -> list[Row]:
-    """Both ways, each in a process of its own."""
+    """Both ways, each in a separate process."""
     parts = (obvious, ours, two)
     theirs, mine, pair = (run_part(part.__name__, part, folder, scale, alone=not scale.tiny) for part in parts)
     short = f"{scale.short_train} + {scale.short_test} images"
@@ -119,10 +119,10 @@ def measure(folder: Path, scale: Scale) -> list[Row]:
 
 
 def _chosen(grid: list[Any], scale: Scale) -> list[Any]:
-    """What is trained: the grid, or of each optimizer and batch size one trial of a few epochs."""
+    """The trials to train: the whole grid, or one short trial per optimizer and batch size."""
     from glaucoma.base.params import group
 
-    units = {_unit(run[-1]): run[-1] for run in group(grid)}  # a second learning rate compiles nothing
+    units = {_unit(run[-1]): run[-1] for run in group(grid)}  # a second learning rate compiles nothing new
     return grid if scale.full else [trial.model_copy(update={"epochs": MEASURED}) for trial in units.values()]
 
 
@@ -137,9 +137,9 @@ def _weights(found: dict[Any, Any]) -> str:
 
 
 def _beyond(first: float, later: float, last: float) -> Callable[[list[int]], float]:
-    """What a run with snapshots at `epochs` takes, from seconds at the snapshots that were measured.
+    """Extrapolate a run with snapshots at `epochs` from the measured seconds at snapshots.
 
-    Between the first two are some epochs and a snapshot, between the last two one of each.
+    Between the first two are several epochs and a snapshot, between the last two one of each.
     """
     epoch = ((later - first) - (last - later)) / (BESIDE[1] - BESIDE[0] - 1)
     snapshot = (last - later) - epoch
@@ -147,7 +147,7 @@ def _beyond(first: float, later: float, last: float) -> Callable[[list[int]], fl
 
 
 def _side_by_side(seconds: Iterable[float]) -> float:
-    """How long two workers take for runs that they are given in turn, as each gets free."""
+    """Seconds of two workers for runs that are assigned to the next free worker."""
     free = [0.0, 0.0]
     for one in seconds:
         heapq.heapreplace(free, free[0] + one)
@@ -155,13 +155,13 @@ def _side_by_side(seconds: Iterable[float]) -> float:
 
 
 def _left(runs: list[Any], unit: tuple[str, int], fit: list[dict[str, float]]) -> float:
-    """Seconds that all runs of an optimizer and batch size would take beyond the one that was measured."""
+    """Seconds of the remaining runs of an optimizer and batch size, beyond the measured one."""
     from clock import steady
 
     those = [run for run in runs if _unit(run[-1]) == unit]
     epochs = sum(run[-1].epochs for run in those) - MEASURED
     snapshots = sum(len(run) for run in those) - 1
-    *plain, last = fit  # only the last one has a snapshot
+    *plain, last = fit  # only the last has a snapshot
     epoch = steady(plain) | {"train": steady(fit)["train"]}
     return epochs * sum(epoch.values()) + snapshots * max(0.0, last["rest"] - epoch["rest"])
 

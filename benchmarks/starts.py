@@ -1,7 +1,7 @@
 """From the start of a process to the end of its first training step: every layer, Adam, batches of 16 at 96 px.
 
-The obvious way imports Keras, builds the same network, compiles it with Keras' own Adam and fits. Ours is what a fold's
-stage does: its imports, hashes of what it trains on, and a training whose optimizer updates all variables as one.
+The obvious way imports Keras, builds the same network, compiles it with Keras' Adam and fits. Ours does what a fold's
+stage does: imports, hashes of the training data, and a training whose optimizer updates all variables as one.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ BATCH = 16
 
 
 def obvious(folder: Path, scale: Scale) -> dict[str, Any]:
-    """When the first step ended, the plain way."""
+    """Time at the end of the first step, the obvious way."""
     import keras
     from clock import Clock, clocked
     from material import network, pixels, splits
@@ -33,11 +33,11 @@ def obvious(folder: Path, scale: Scale) -> dict[str, Any]:
 
 
 def ours(folder: Path, scale: Scale) -> dict[str, Any]:
-    """When the first step ended, the way a fold's stage goes."""
+    """Time at the end of the first step, in a fold's stage."""
     from clock import Clock, clocked
     from material import network, pixels, splits
 
-    import glaucoma.train.fold_stage  # noqa: F401 - what the stage imports
+    import glaucoma.train.fold_stage  # noqa: F401 - the stage's imports
     from glaucoma.base.params import Trial
     from glaucoma.model.cut import cut_all
     from glaucoma.train.search import Searcher
@@ -51,7 +51,7 @@ def ours(folder: Path, scale: Scale) -> dict[str, Any]:
 
 
 def measure(folder: Path, scale: Scale) -> list[Row]:
-    """Both, each in a process of its own; one before them has the files read once."""
+    """Both, each in a separate process, after a first one that fills the disk's cache."""
     seconds = {}
     for name, part in (("warm", ours), ("obvious", obvious), ("ours", ours)):
         begin = time.time()

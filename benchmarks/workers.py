@@ -1,7 +1,7 @@
-"""Equal trials of stage 2 on two workers, each with half of the cores, against one worker with the same half.
+"""Equal trials of stage 2 on two workers, each with half of the cores, against one worker with half of the cores.
 
-What one process with all cores takes is shown too: its threads share out each step, as far as a step can be shared out.
-Starting the workers and tracing their first step is part of all three; the trunk's outputs are there before.
+One process with all cores is measured too: its threads split each step as far as possible. All three include starting
+the workers and tracing the first step, but not computing the trunk's outputs.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def half(folder: Path, scale: Scale) -> dict[str, Any]:
     from glaucoma.base.environment import threads
     from glaucoma.train.pool import share
 
-    threads()  # counted before: a worker computes with as many, on fewer cores
+    threads()  # counted first: a worker uses as many threads, on fewer cores
     os.sched_setaffinity(0, share(0, 2, sorted(os.sched_getaffinity(0))))
     return _seconds(folder, scale, 1, "half")
 

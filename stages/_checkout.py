@@ -4,6 +4,7 @@ DVC runs queued experiments in temporary copies of the project, whose code may d
 """
 
 import gc
+import importlib.util
 import os
 import signal
 import sys
@@ -12,6 +13,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 os.chdir(ROOT)
+NEEDED = ("numpy", "pandas", "pydantic", "PIL")
+if not all(map(importlib.util.find_spec, NEEDED)):  # cron, an IDE or `.venv/bin/dvc repro` start another Python
+    there = "activate it: `. .venv/bin/activate`" if (ROOT / ".venv").is_dir() else "make it: `make setup`"
+    sys.stderr.write(
+        f"error: {sys.executable} is not the Python of this project's environment: it lacks its packages\n"
+        f"  → {there}; or put .venv/bin first on the PATH of what starts DVC\n"
+    )
+    sys.exit(1)
 gc.disable()  # until glaucoma.base.stage: collecting while libraries load is a fifth of the wait
 
 

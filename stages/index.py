@@ -7,7 +7,7 @@ from glaucoma.base import paths
 from glaucoma.base.files import write_csv, write_json
 from glaucoma.base.params import Params
 from glaucoma.base.stage import command
-from glaucoma.dataset.folds import folds_table
+from glaucoma.dataset.folds import folds_table, require_folds
 from glaucoma.dataset.intake import build_index
 
 
@@ -25,6 +25,8 @@ def main(params: Params) -> None:
         patients=params.data.patients,
         left_out=paths.LEFT_OUT,
     )
+    # Decides nothing of what is written, so that crossval.folds is no parameter of this stage
+    require_folds(params, sorted(set(index["fold"])), f"of layout {metrics['layout']}")
     write_csv(paths.INDEX, index)
     write_csv(paths.FOLDS, folds_table(index))
     write_json(paths.METRICS / "index.json", metrics)

@@ -11,7 +11,8 @@ from glaucoma.evaluate.controls import control_lines, write_against_controls
 from glaucoma.evaluate.ladder import ladder_lines
 from glaucoma.evaluate.published import write_against_published
 from glaucoma.evaluate.scores import ABNORMAL, confusion
-from glaucoma.evaluate.summary_tables import write_judgement, write_ladder
+from glaucoma.evaluate.subgroups import examples
+from glaucoma.evaluate.summary_tables import write_curves, write_judgement, write_ladder
 from glaucoma.model import symptoms
 
 
@@ -37,6 +38,8 @@ def main(params: Params) -> None:
         write_csv(paths.SUMMARY / f"{name}.csv", counts.reset_index())
     controls = write_against_controls(results, params.seed)
     table = write_judgement(results, params)
+    write_curves(results)
+    write_csv(paths.SUMMARY / "examples.csv", examples(results.pooled("valid")))
     shown = summary.readable(table, results.contamination(*summary.SPLITS))
     print(shown, summary.selection_note(params), sep="\n")
     print(control_lines(controls), *ladder_lines(write_ladder(results, params)), sep="\n")

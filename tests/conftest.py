@@ -1,4 +1,4 @@
-"""A finished project to try DVC on: a copy of this checkout with a tiny configuration, run once per session."""
+"""A finished project for tests with DVC: a copy of this checkout with a tiny configuration, run once per session."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ruamel.yaml import YAML
 from glaucoma.cli import main
 
 ROOT = Path(__file__).resolve().parents[1]
-# A shell that runs tests in the background has them ignore Ctrl-C, and everything they start too
+# Tests in the background of a shell ignore Ctrl-C, and so do the processes they start
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 LINKED = (".dvc/cache", ".git/objects", "models")  # never written in place: copies of a project share them
@@ -34,7 +34,7 @@ TINY = {
     "data.image_size": 32,
     "sample.images": 40,
     "sample.size": 96,
-    # Two optimizers, so that a search has a middle at which it can be stopped
+    # Two optimizers, so that a search can be interrupted between them
     "stage1.grid": {**GRID, "lr": [0.0001, 0.001], "optimizer": ["adam", "sgd"], "epochs": [1, 2]},
     "stage2.grid": GRID,
     "stage2.unfreeze_last": 4,
@@ -44,16 +44,16 @@ TINY = {
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the file that takes longest, so that of two processes neither ends long after the other."""
+    """Run the slowest file first, so that two processes end at about the same time."""
     items.sort(key=lambda item: item.path.stem != "test_pipeline")
 
 
 def run_stage(name: str, root: Path, *words: object, code: int = 0) -> None:
-    """Run a stage script with its arguments in this process and within `root`; `code` is what it has to end with.
+    """Run a stage script with its arguments in this process, in `root`; `code` is the expected exit code.
 
-    It takes a tenth of the time of `Project.script`, which is for claims about processes.
+    It takes a tenth of the time of `Project.script`, which is for tests of processes.
     """
-    sys.modules.setdefault("_checkout", ModuleType("_checkout"))  # makes a process use the checkout that it lies in
+    sys.modules.setdefault("_checkout", ModuleType("_checkout"))  # stages import it to use their own checkout
     before = Path.cwd(), sys.argv, signal.getsignal(signal.SIGINT), gc.get_threshold()
     os.chdir(root)
     sys.argv = [name, *map(str, words)]
@@ -69,18 +69,18 @@ def run_stage(name: str, root: Path, *words: object, code: int = 0) -> None:
 
 
 def run_glaucoma(*words: object) -> int:
-    """Run the command `glaucoma` in this process and working folder; its exit code."""
+    """Run the command `glaucoma` in this process and working folder; return its exit code."""
     with pytest.raises(SystemExit) as left:
         main([str(word) for word in words])
     return left.value.code or 0
 
 
 class Project:
-    """A copy of the repository in a folder of its own, and the commands that its user gives there.
+    """A copy of the repository in its own folder, with the commands of a user.
 
     Attributes:
         root: the folder.
-        repro: what the first `dvc repro` printed, where one was run.
+        repro: the output of the first `dvc repro`, if it was run.
     """
 
     def __init__(self, root: Path, repro: str = ""):
@@ -89,7 +89,7 @@ class Project:
             **{name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "GIT_"))},
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "DVC_NO_ANALYTICS": "1",
-            # Nothing of this machine's settings gets in, and nothing is left behind
+            # Isolated from this machine's settings, and nothing is left behind
             "DVC_SITE_CACHE_DIR": str(root.parent / f".{root.name}-dvc"),
             "DVC_GLOBAL_CONFIG_DIR": str(root.parent / f".{root.name}-dvc" / "global"),
             "DVC_SYSTEM_CONFIG_DIR": str(root.parent / f".{root.name}-dvc" / "system"),
@@ -105,7 +105,7 @@ class Project:
         return self.root / name
 
     def start(self, *command: str, cwd: Path | None = None, **options: Any) -> subprocess.Popen:
-        """Start a command in the project, in a process group of its own; its output is piped as text."""
+        """Start a command in the project, in a new process group; its output is piped as text."""
         pipe = subprocess.PIPE
         return subprocess.Popen(
             command,
@@ -136,11 +136,11 @@ class Project:
         return self.run("dvc", *arguments, **options)
 
     def git(self, *arguments: str) -> str:
-        """Run Git; what it printed."""
+        """Run Git and return its output."""
         return self.run("git", *arguments).stdout
 
     def script(self, name: str, *arguments: str, **options: Any) -> subprocess.CompletedProcess:
-        """Run a stage script of this project, as a user does who leaves DVC out."""
+        """Run a stage script of this project without DVC."""
         return self.run("python", str(self / f"stages/{name}.py"), *arguments, **options)
 
     def set(self, values: Mapping[str, Any], file: str = "params.yaml") -> None:
@@ -158,7 +158,7 @@ class Project:
         yaml.dump(params, self / file)
 
     def metrics(self) -> dict[str, bytes]:
-        """The bytes of all scores, by path; timings are none."""
+        """The bytes of all metrics files except timings, by path."""
         files = sorted((self / "metrics").rglob("*"))
         names = [path.relative_to(self.root).as_posix() for path in files if path.is_file()]
         return {name: (self / name).read_bytes() for name in names if not name.startswith("metrics/timing/")}
@@ -182,7 +182,7 @@ class Project:
 
 
 def make_project(root: Path) -> Project:
-    """A new repository with this checkout's files and the tiny configuration, committed, nothing run."""
+    """A new repository with this checkout's files and the tiny configuration, committed but not run."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True
     )
@@ -201,9 +201,9 @@ def make_project(root: Path) -> Project:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Project:
-    """A project after its first `dvc repro`, committed. Only to look at: what varies it takes a `project`.
+    """A project after its first `dvc repro`, committed. Read-only: tests that change it use `project`.
 
-    Processes that share the tests out share it too: the first that wants it makes it.
+    Test processes share it: the first to need it makes it.
     """
     base = tmp_path_factory.getbasetemp()
     root = (base if worker_id == "master" else base.parent) / "finished" / "glaucoma"
@@ -211,7 +211,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Projec
     printed = root.parent / "repro.txt"
     with FileLock(root.parent / "making.lock"):
         if not printed.is_file():
-            shutil.rmtree(root, ignore_errors=True)  # of another worker that failed to make it
+            shutil.rmtree(root, ignore_errors=True)  # left by another worker that failed
             project = make_project(root)
             ran = project.dvc("repro", timeout=560)
             project.git("add", "-A")
@@ -222,7 +222,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Projec
 
 @pytest.fixture
 def project(finished: Project, tmp_path: Path) -> Iterator[Project]:
-    """A finished project to do anything with."""
+    """A finished project that tests may change."""
     copied = finished.copy(tmp_path / "glaucoma")
     yield copied
     shutil.rmtree(tmp_path, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Pictures that are no photographs of a retina, drawn: what gets into folders of photographs by mistake."""
+"""Drawn pictures that are not photographs of a retina, such as get into folders by mistake."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SKINS = [(236, 188, 150), (198, 134, 98), (120, 78, 52), (250, 214, 190), (224, 
 
 
 def text(rng: np.random.Generator) -> Image.Image:
-    """A page of a letter, dark on light paper or light on a dark screen."""
+    """A page of text, dark on light paper or light on a dark screen."""
     paper, ink = [
         ("white", "black"),
         ((250, 240, 215), (40, 30, 90)),
@@ -27,7 +27,7 @@ def text(rng: np.random.Generator) -> Image.Image:
 
 
 def face(rng: np.random.Generator) -> Image.Image:
-    """A face before a wall, softly shaded."""
+    """A face in front of a wall, softly shaded."""
     image = Image.new("RGB", (SIDE, SIDE), tuple(rng.integers(30, 240, 3).tolist()))
     draw = ImageDraw.Draw(image)
     x, y, w, h = 128 + rng.integers(-15, 15), 130 + rng.integers(-10, 10), rng.integers(60, 85), rng.integers(80, 105)
@@ -46,7 +46,7 @@ def face(rng: np.random.Generator) -> Image.Image:
 
 
 def mask(rng: np.random.Generator) -> Image.Image:
-    """Disc and cup as a grader outlines them, in grey or in colours."""
+    """A grader's segmentation of disc and cup, in grey or in colours."""
     ground, disc, cup = [(0, 128, 255), (255, 128, 0), ((0, 0, 0), (220, 30, 30), (30, 200, 40)), (0, 255, 255)][
         rng.integers(4)
     ]
@@ -60,7 +60,7 @@ def mask(rng: np.random.Generator) -> Image.Image:
 
 
 def oct_slice(rng: np.random.Generator) -> Image.Image:
-    """Bright layers with speckle, in grey or in a map of false colours."""
+    """Bright layers with speckle, in grey or in false colours."""
     y, x = np.mgrid[:SIDE, :SIDE]
     surface = 90 + 20 * np.sin(x / 60 + rng.uniform(0, 6)) + 25 * np.exp(-(((x - 128) / 25) ** 2))
     layers = sum(
@@ -75,7 +75,7 @@ def oct_slice(rng: np.random.Generator) -> Image.Image:
 
 
 def vessel_map(rng: np.random.Generator) -> Image.Image:
-    """Vessels as a segmentation gives them, white on black or black on white."""
+    """A vessel segmentation, white on black or black on white."""
     green = retina(int(rng.integers(8)), SIDE).getchannel("G").filter(ImageFilter.GaussianBlur(1))
     green, around = (np.asarray(one, np.float32) for one in (green, green.filter(ImageFilter.BoxBlur(6))))
     found = (around - green > 4) & (around > 30)
@@ -117,11 +117,11 @@ OTHERS = {one.__name__: one for one in (text, face, mask, oct_slice, vessel_map,
 
 
 def shaded(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """Under a lamp from one side, with a sensor's noise."""
+    """Lit by a lamp from one side, with sensor noise."""
     light = np.linspace(1.1, 0.7, SIDE)[:: rng.choice([-1, 1])]
     return as_image(np.asarray(image) * light[None, :, None] + rng.normal(0, 3, (SIDE, SIDE, 3)))
 
 
 def as_image(pixels: np.ndarray) -> Image.Image:
-    """Numbers of any kind as an RGB picture."""
+    """An array of any number type as an RGB picture."""
     return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))

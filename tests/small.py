@@ -1,4 +1,4 @@
-"""Small networks and images to train on within seconds, and one EfficientNetB0 that all tests share."""
+"""Small networks and images that train within seconds, and an EfficientNetB0 shared by all tests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from glaucoma.model.network import build_network, reseed
 from glaucoma.model.runtime import fresh, keras
 from glaucoma.train.trainer import Follower, Run, Snapshot
 
-fresh(0)  # deterministic kernels, as every stage has them
+fresh(0)  # deterministic kernels, as in every stage
 
 SIZE = 32
 
@@ -32,7 +32,7 @@ def images(count: int = 56, size: int = SIZE, seed: int = 5) -> tuple[np.ndarray
 
 
 def splits(abnormal: np.ndarray, train: int = 38) -> dict[str, Split]:
-    """The first `train` images to learn from, of the rest two thirds to test and one to hold out."""
+    """The first `train` images as `train`, two thirds of the rest as `test` and one third as `valid`."""
     names = [hashlib.sha256(bytes([i])).hexdigest() for i in range(len(abnormal))]
     test = train + (len(abnormal) - train) * 2 // 3
     parts = {"train": range(train), "test": range(train, test), "valid": range(test, len(abnormal))}
@@ -43,7 +43,7 @@ def splits(abnormal: np.ndarray, train: int = 38) -> dict[str, Split]:
 
 
 def tiny_backbone(size: int = SIZE) -> keras.Model:
-    """A backbone of ten layers that has what is hard to freeze: batch statistics, dropped features and a branch."""
+    """A backbone of ten layers with the features that are hard to freeze: batch statistics, dropout and a branch."""
     inputs = keras.Input((size, size, 3))
     x = keras.layers.Rescaling(1 / 255, name="rescale")(inputs)
     x = keras.layers.Conv2D(6, 3, strides=2, name="a_conv")(x)
@@ -65,7 +65,7 @@ def tiny_network(seed: int = 3, dropout: float = 0.2) -> keras.Model:
 
 
 def tiny_head(seed: int = 3) -> keras.Model:
-    """The quickest to train of what has batch statistics and dropout: (batch, 12) → (batch, 2)."""
+    """The fastest model to train with batch statistics and dropout: (batch, 12) → (batch, 2)."""
     keras.utils.set_random_seed(seed)
     inputs = keras.Input((12,))
     x = keras.layers.Dense(8, activation="swish")(inputs)
@@ -77,7 +77,7 @@ def tiny_head(seed: int = 3) -> keras.Model:
 
 
 def features(pixels: np.ndarray) -> np.ndarray:
-    """Twelve numbers of each image: mean grey levels, float32 (images, 12), about 0 to 1."""
+    """Twelve features per image: mean grey levels, float32 (images, 12), about 0 to 1."""
     size = pixels.shape[1] // 2
     return (
         pixels.reshape(len(pixels), 2, size, 2, size, 3).mean(axis=(2, 4)).reshape(len(pixels), 12).astype("f4") / 255
@@ -86,11 +86,11 @@ def features(pixels: np.ndarray) -> np.ndarray:
 
 @cache
 def efficientnet() -> keras.Model:
-    """The whole network on EfficientNetB0 at 32 px; shared, so leave its weights as they are."""
+    """The whole network on EfficientNetB0 at 32 px; shared, so do not change its weights."""
     keras.utils.set_random_seed(1)
     network = build_network(build_backbone("EfficientNetB0", SIZE, "none"), dropout=0.2, seed=1)
     random = np.random.default_rng(1)
-    for layer in network.layers:  # fresh batch statistics would hide a change of mode
+    for layer in network.layers:  # initial batch statistics would hide a change of mode
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.moving_mean.assign(random.normal(0, 0.05, layer.moving_mean.shape))
             layer.moving_variance.assign(random.uniform(0.8, 1.2, layer.moving_variance.shape))
@@ -98,7 +98,7 @@ def efficientnet() -> keras.Model:
 
 
 def run(lr: float, optimizer: str, batch_size: int, epochs: Iterable[int], **options: object) -> Run:
-    """Trials that differ only in epochs, given in ascending order."""
+    """Trials that differ only in epochs, in ascending order."""
     return tuple(Trial(lr=lr, optimizer=optimizer, batch_size=batch_size, epochs=n, **options) for n in epochs)
 
 
@@ -117,7 +117,7 @@ def trained(trainer, runs: Sequence[Run], on: dict[str, Split]) -> tuple[dict[tu
 
 
 def same(one: Snapshot, other: Snapshot) -> None:
-    """Assert that two trainings ended the same, bit for bit, in all but the time they took."""
+    """Assert that two snapshots are equal, bit for bit, except for the time taken."""
     assert one.epochs == other.epochs
     same_arrays(one.weights, other.weights)
     assert one.log_odds.keys() == other.log_odds.keys()
@@ -127,6 +127,6 @@ def same(one: Snapshot, other: Snapshot) -> None:
 
 
 def same_arrays(some: Iterable[np.ndarray], others: Iterable[np.ndarray]) -> None:
-    """Assert that two lists of arrays hold the same bits."""
+    """Assert that two lists of arrays are equal, bit for bit."""
     for one, other in zip(some, others, strict=True):
         np.testing.assert_array_equal(np.asarray(one), np.asarray(other))

@@ -127,7 +127,7 @@ def test_the_cache_keeps_within_its_bytes_what_was_used_last(trunk, tmp_path, mo
     for number in (0, 2, 3):  # 1 was used longest ago
         use(number)
     assert entries(tmp_path) == before
-    monkeypatch.setenv("GLAUCOMA_CACHE_GB", "0")  # no room at all: the one that is used is kept
+    monkeypatch.setenv("GLAUCOMA_CACHE_GB", "0")  # no room at all: the entry in use is kept
     use(4)
     assert len(entries(tmp_path)) == 1
 

@@ -39,11 +39,11 @@ def test_equal_models_are_equal_files_whichever_process_made_them(tmp_path):
     command = [sys.executable, str(script), str(tmp_path / "one.keras")]
     environment = {**os.environ, "PYTHONPATH": path, "PYTHONHASHSEED": "1"}
     other = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True, timeout=200)
-    fresh(0)  # as each stage begins: names count what a process has built
+    fresh(0)  # as at the start of each stage: names count the models built by a process
     network = small.tiny_network()
     save_model(network, tmp_path / "other.keras", {})
     assert (tmp_path / "one.keras").read_bytes() == (tmp_path / "other.keras").read_bytes()
-    # The journal finds what another process has trained, and what was trained before the network was saved
+    # The journal finds trials of other processes, and trials from before the network was saved
     assert other.stdout == hash_model(small.tiny_network())
 
 
@@ -123,7 +123,7 @@ def test_an_archive_with_a_part_missing_or_garbled_is_refused(member, saved, tmp
                     part.writestr(name, whole.read(name))
             if content is not None:
                 part.writestr(member, content)
-        if member == "metadata.json":  # nothing in it decides what the model computes
+        if member == "metadata.json":  # does not affect the model's output
             with contextlib.suppress(WeightsError):
                 load_model(path)
         else:
@@ -207,7 +207,7 @@ def test_a_sidecar_that_was_changed_is_refused(change, said, saved, tmp_path):
 
 
 def rewritten(saved: Path, path: Path, **members: bytes) -> Path:
-    """A copy of an archive with other contents of some members, compressed."""
+    """A compressed copy of an archive with different content in some members."""
     with zipfile.ZipFile(saved) as whole, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as other:
         contents = {name: whole.read(name) for name in whole.namelist()} | members
         for name, content in contents.items():

@@ -22,7 +22,7 @@ SHARED = Path(__file__).parents[2] / "shared" / "weights" / "efficientnetb0_natu
 
 
 def scramble(model: keras.Model) -> None:
-    """Give every variable a value of its own, the statistics of the normalisation included."""
+    """Give every variable a different value, including the normalisation statistics."""
     random = np.random.default_rng(0)
     values = [random.normal(0.5, 0.1, weights.shape) for weights in model.get_weights()]
     model.set_weights([np.abs(each) * 0.2 + 0.01 for each in values])
@@ -34,14 +34,14 @@ def scramble(model: keras.Model) -> None:
 
 @pytest.fixture(autouse=True)
 def small_row(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A row whose backbone is built in no time, for what does not depend on the architecture."""
+    """A table row with a small backbone, for tests that do not depend on the architecture."""
     monkeypatch.setattr(keras.applications, "Tiny", lambda **_: small.tiny_backbone(), raising=False)
     monkeypatch.setitem(BACKBONES, "Tiny", BACKBONES[NAME])
 
 
 @pytest.fixture(scope="module")
 def plain() -> keras.Model:
-    """A backbone of the small row of the table, with weights that no initializer gives."""
+    """A backbone of the small row, with weights that no initializer produces."""
     backbone = small.tiny_backbone()
     scramble(backbone)
     return backbone
@@ -49,7 +49,7 @@ def plain() -> keras.Model:
 
 @pytest.fixture(scope="module")
 def imagenet(tmp_path_factory: pytest.TempPathFactory) -> tuple[keras.Model, Path]:
-    """Keras' own graph for its own weights, which has a further Rescaling; and KERAS_HOME with its legacy file."""
+    """Keras' own graph for its own weights, with an extra Rescaling; and KERAS_HOME with its legacy file."""
     efficientnet = pytest.MonkeyPatch()
     home = tmp_path_factory.mktemp("keras")
     file = home / "models" / "efficientnetb0_notop.h5"
@@ -67,7 +67,7 @@ def imagenet(tmp_path_factory: pytest.TempPathFactory) -> tuple[keras.Model, Pat
 
 
 def legacy(model: keras.Model, file: Path) -> None:
-    """Write weights as Keras 2 did, which is the form that keras.applications offers for download."""
+    """Write weights in the format of Keras 2, which keras.applications offers for download."""
     whole = file.with_name("keras3.h5")
     model.save(whole)
     with h5py.File(whole) as saved, h5py.File(file, "w") as written:
@@ -81,7 +81,7 @@ def legacy(model: keras.Model, file: Path) -> None:
 
 
 def accept(patch: pytest.MonkeyPatch, home: Path, file: Path) -> None:
-    """Let Keras and the project take the file in the cache for the published one."""
+    """Make Keras and the project accept the file in the cache as the published one."""
     import keras.src.applications.efficientnet as module
     import keras.src.backend.config as config
 
@@ -115,7 +115,7 @@ MODULES = {
 
 
 def rows(*quick: str) -> list:
-    """All rows; those that are not quick are left to `make test-slow`."""
+    """All rows; those that are not quick run only with `make test-slow`."""
     return [pytest.param(name, marks=[] if name in quick else pytest.mark.slow) for name in BACKBONES]
 
 
@@ -126,7 +126,7 @@ def keras_own(*quick: str) -> list:
 
 @pytest.mark.parametrize("name", keras_own("MobileNetV3Small", "ResNet50V2"))
 def test_a_row_says_what_keras_own_builder_does(name, monkeypatch):
-    """The file it asks for, the smallest image it takes, the blocks it builds."""
+    """The file it downloads, the smallest image it accepts, the blocks it builds."""
     row, build = BACKBONES[name], getattr(keras.applications, name)
     asked = []
 
@@ -294,7 +294,7 @@ def refused(path: Path | str, *words: str, name: str = "Tiny") -> None:
 def test_weights_that_are_not_there_are_named(tmp_path, monkeypatch):
     refused(tmp_path / "weights.h5", "does not exist")
     refused(tmp_path, "is a folder")
-    refused("imagnet", "does not exist")  # a slip of the pen is taken for a path
+    refused("imagnet", "does not exist")  # a typo counts as a path
     monkeypatch.setenv("HOME", str(tmp_path))
     with pytest.raises(WeightsError, match=str(tmp_path / "weights.h5")):
         build_backbone("Tiny", 32, "~/weights.h5")

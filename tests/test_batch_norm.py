@@ -36,7 +36,7 @@ def in_one_kernel(model: keras.Model) -> list[np.ndarray]:
 
 
 def operations(model: keras.Model) -> list[str]:
-    """What a training step of the layer consists of."""
+    """The operations of a training step of the layer."""
     tf = tensorflow()
     step = tf.function(lambda batch: model.get_layer("norm")(batch, training=True))
     return [each.type for each in step.get_concrete_function(tf.TensorSpec((None, 5, 5, 6))).graph.get_operations()]

@@ -11,7 +11,7 @@ PIXELS = np.arange(100, dtype="uint8")[:, None, None, None] * np.ones((1, 2, 2, 
 
 
 def epoch(batches: Batches) -> list[int]:
-    """The rows of an epoch as they come, read from the images themselves."""
+    """The rows of an epoch in order, read from the images themselves."""
     rows = [int(value) for i in range(len(batches)) for value in batches[i][0][:, 0, 0, 0]]
     batches.on_epoch_end()
     return rows
@@ -66,7 +66,7 @@ def test_several_inputs_are_rows_of_the_same_images():
 
 def test_of_a_memory_mapped_array_only_a_batch_is_read(tmp_path):
     path = tmp_path / "sparse.npy"
-    images = np.lib.format.open_memmap(path, "w+", "uint8", (10_000, 1024, 1024, 3))  # 31 GB that are not there
+    images = np.lib.format.open_memmap(path, "w+", "uint8", (10_000, 1024, 1024, 3))  # 31 GB, sparse
     images[9_999] = 7
     images = np.load(path, mmap_mode="r")
     batches = Batches([images], np.array([0, 9_999]), None, batch_size=2)

@@ -1,4 +1,4 @@
-"""Benchmarks run, and compare what is equal; how fast it is they say only at full size, on a quiet machine."""
+"""Benchmarks run and compare equal results; their speeds mean something only at full size, on a quiet machine."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from glaucoma.base.files import write_json
 from glaucoma.base.params import Trial
 
 FOLDER = ROOT / "benchmarks"
-sys.path.append(str(FOLDER))  # they are scripts, whose folder is no package
+sys.path.append(str(FOLDER))  # the scripts' folder is not a package
 
 from clock import steady  # noqa: E402
 from measuring import Row, Scale  # noqa: E402
 from obvious import whole_grid  # noqa: E402
 from run import merged  # noqa: E402
 
-searches = pytest.mark.slow  # whole ones, twice each
+searches = pytest.mark.slow  # whole searches, twice each
 
 
 def python(*arguments: str) -> str:
@@ -33,7 +33,7 @@ def python(*arguments: str) -> str:
 
 @pytest.fixture(scope="module")
 def quick(tmp_path_factory) -> Path:
-    """What a quick run of all benchmarks has written."""
+    """The output folder of a quick run of all benchmarks."""
     folder = tmp_path_factory.mktemp("benchmarks")
     python(str(FOLDER / "run.py"), "--quick", "--output", str(folder))
     return folder
@@ -68,7 +68,7 @@ def test_every_planted_fault_is_found_and_no_false_duplicate(quick):
 @searches
 def test_every_figure_is_positive_and_its_ratio_follows_from_it(quick):
     found = rows(quick)
-    assert len(found) == 21  # what is compared, and in which unit
+    assert len(found) == 21  # subjects with their units
     for row in found.values():
         assert row["ours"] > 0
         if row["obvious"] is not None:
@@ -84,6 +84,13 @@ def test_the_table_has_a_line_for_each_row_and_says_where_it_was_measured(quick)
     assert len(lines) == 2 + len(found["rows"])
     assert f"{found['machine']['cores']} cores" in text
     assert f"tensorflow {found['machine']['versions']['tensorflow']}" in text
+
+
+@searches
+def test_a_server_under_load_answers_with_nothing_but_200_and_503():
+    table = python(str(FOLDER / "serve.py"), "--quick")
+    assert "| nothing but 200 and 503 |" in table
+    assert len(table.splitlines()) == 2 + 3 + 2
 
 
 def test_a_grid_is_extrapolated_trial_by_trial_and_an_aim_counts_only_when_all_of_it_is_met():
@@ -125,3 +132,13 @@ def test_a_benchmark_run_alone_replaces_its_rows_and_no_others(tmp_path):
     assert merged(file, here, new, ["x"]) == (here | {"anew": ["x"]}, [new[0], *old[1:], new[1]])
     elsewhere = here | {"processor": "b"}
     assert merged(file, elsewhere, new, ["x"]) == (elsewhere, new)
+
+
+@searches
+def test_coverage_tells_of_every_printed_interval(tmp_path):
+    python(str(FOLDER / "coverage.py"), "--quick", "--jobs", "1", "--output", str(tmp_path))
+    found = json.loads((tmp_path / "coverage.json").read_bytes())
+    printed = {row["score"] for row in found["intervals"] if row["printed"]}
+    assert {"auroc", "sensitivity", "brier"} <= printed
+    assert not printed & {"ece", "partial_auroc"}
+    assert "| score | auroc | newcombe | held out |" in (tmp_path / "coverage.md").read_text()

@@ -1,4 +1,4 @@
-"""Trees of the shape that published collections have, with photographs of our own."""
+"""Trees laid out like published collections, with our own photographs."""
 
 import json
 import os
@@ -20,7 +20,7 @@ OPTIONS = {"layout": "auto", "classes": CLASSES, "n_folds": 3, "held_out": 0.15,
 
 
 def put(root, *names):
-    """Write a photograph of its own under each name, in the format of its suffix."""
+    """Write a different photograph under each name, in the format of its suffix."""
     for name in names:
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -106,7 +106,7 @@ def smdg(root):
     return root
 
 
-SHAPES = {  # images by class and how many are left out; the sources
+SHAPES = {  # images by class, number left out; sources
     acrima: ((2, 2, 0), {"ACRIMA"}),
     rim_one: ((1, 1, 0), {"RIM-ONE DL r1", "RIM-ONE DL r3"}),
     refuge: ((2, 2, 1), {"REFUGE"}),
@@ -217,7 +217,7 @@ def test_folders_of_several_sources_merge_into_one_index(tmp_path):
 
 
 def test_a_collection_does_not_swallow_the_smaller_source_beside_it(tmp_path):
-    """Not even one whose images are named alike, which would get the collection's labels."""
+    """Not even if its images have similar names, which would get the collection's labels."""
     put(tmp_path / "a/ACRIMA", *(f"Im{number:03}{'_g' * (number % 2)}_ACRIMA.jpg" for number in range(20)))
     class_tree(tmp_path / "a/our clinic", images=4)
     assert set(scan(tmp_path / "a", "auto", CLASSES).table["source"]) == {"ACRIMA", "our clinic"}

@@ -1,8 +1,11 @@
 """`glaucoma compare`: runs by file, workspace and Git revision."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from conftest import run_glaucoma as glaucoma
+from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from glaucoma.base import paths
@@ -26,7 +29,14 @@ def test_a_better_run_is_called_better_and_an_equal_one_is_not(tmp_path, monkeyp
     write_csv("poor.csv", predictions(0.5))
     write_csv("good.csv", predictions(0.1))
     write_csv(paths.SUMMARY / "predictions_valid.csv", predictions(0.5).iloc[10:])
-    assert glaucoma("compare", "poor.csv", "good.csv", "--csv", "all.csv") == 0
+    for name in ("all.png", "again.png"):
+        assert glaucoma("compare", "poor.csv", "good.csv", "--csv", "all.csv", "--png", name) == 0
+    assert Path("all.png").read_bytes() == Path("again.png").read_bytes()
+    with Image.open("all.png") as drawn:
+        assert drawn.width > 1500
+        assert len(drawn.convert("RGB").getcolors(1 << 20)) > 50
+    capsys.readouterr()
+    assert glaucoma("compare", "poor.csv", "good.csv") == 0
     said = capsys.readouterr().out
     assert "the second is better in sensitivity, specificity, auroc" in said
     assert "< 0.001 DeLong" in said
@@ -56,7 +66,7 @@ def test_the_markdown_of_a_comment_has_the_verdict_the_table_and_nothing_that_a_
 
 
 def folds(*, offset: float, gain: float, seed: int, number: int = 6, images: int = 40):
-    """Two runs on the same images of the same folds, in which the second's log-odds have an offset of its own."""
+    """Two runs on the same images and folds; the second run's log-odds have their own offset per fold."""
     import pandas as pd
 
     random = np.random.default_rng(seed)
@@ -71,7 +81,7 @@ def folds(*, offset: float, gain: float, seed: int, number: int = 6, images: int
 
 def test_runs_that_are_equal_within_folds_are_told_apart_no_more_often_than_chance_does_and_better_ones_are():
     def rejected(offset: float, gain: float) -> tuple[int, int]:
-        """By the interval of the mean over folds, and by DeLong's test of pooled predictions, of 60."""
+        """Rejections out of 60: by the interval of the mean over folds, and by DeLong's test of pooled predictions."""
         counts = [0, 0]
         for seed in range(60):
             one, two = folds(offset=offset, gain=gain, seed=seed)
@@ -81,7 +91,7 @@ def test_runs_that_are_equal_within_folds_are_told_apart_no_more_often_than_chan
             counts = [counts[0] + (row["low"] > 0 or row["high"] < 0), counts[1] + (p < 0.05)]
         return tuple(counts)
 
-    # Over 1200 further draws (of 6 × 60, 6 × 40 and 10 × 20 images) the interval leaves 0 out in 46, 3.8 %
+    # In 1200 further draws (of 6 × 60, 6 × 40 and 10 × 20 images), the interval excludes 0 in 46, 3.8 %
     by_folds, pooled = rejected(offset=4, gain=0)
     assert by_folds <= 5
     assert pooled >= 50
@@ -145,7 +155,7 @@ def test_what_is_not_there_is_named(tmp_path, monkeypatch, capsys):
     (tmp_path / "b.csv").write_text("x\n1\n")
     assert glaucoma("compare", "a.csv", "b.csv") == 3
     assert "is not a table of predictions" in capsys.readouterr().err
-    write_csv("b.csv", predictions(0.1).rename(columns={"log_odds": "probability"}))  # as of an older release
+    write_csv("b.csv", predictions(0.1).rename(columns={"log_odds": "probability"}))  # as in an older release
     assert glaucoma("compare", "a.csv", "b.csv") == 3
     said = capsys.readouterr().err
     assert "it has no column log_odds; predictions of an older release" in said

@@ -1,4 +1,4 @@
-"""What the starting weights of a fold have seen of the images that it is scored on."""
+"""Contamination: the share of a fold's scored images that its initial weights were trained on."""
 
 import numpy as np
 
@@ -13,7 +13,7 @@ def test_images_near_duplicates_and_patients_are_each_counted_once():
     seen = split("abc", ("ann", "bob", ""))
     scored = split("adefgh", ("ann", "bob", "eve", "ann", "", ""))
     clusters = {"b": "1", "d": "1", "g": "2", "h": "2"}
-    # a was seen; d nearly equals b (bob's, too); f is ann's; e is nobody's who was seen; g, h have no known patient
+    # a was seen; d is a near duplicate of b (also bob's); f is ann's; e's patient was not seen; g, h have no patient
     assert contamination(scored, seen, clusters) == {
         "contamination": 1 / 6,
         "contaminated_images": 1,

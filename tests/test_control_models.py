@@ -18,6 +18,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from glaucoma.audit.shortcuts import MODELS
 from glaucoma.base import paths
 from glaucoma.base.files import read_csv, read_json, write_csv, write_json
 from glaucoma.base.params import Params, load_params
@@ -32,12 +33,12 @@ from glaucoma.train.control_stage import pooled_features, write_controls
 from glaucoma.train.search_stage import dataset
 
 FOLDS = [0, 1]
-IMAGES, EYES = 60, 16  # of which so many lie in `eyes`
+IMAGES, EYES = 60, 16  # in total, and in `eyes`
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project of two folds whose controls have been run, on a tiny backbone; its photographs lie in `eyes`."""
+    """A project of two folds after its controls, on a tiny backbone; its photographs are in `eyes`."""
     root = tmp_path_factory.mktemp("regression")
     shutil.copy(ROOT / "params.yaml", root)
     pixels, abnormal = small.images(IMAGES)
@@ -54,6 +55,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         file.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(one).save(file)
     write_csv(root / COPIES, pd.DataFrame(columns=["first", "second", "cluster"]))
+    trait = pd.DataFrame({"image": [f"{i:064d}" for i in range(IMAGES - 1)], "probe": "width", "model": "tree"})
+    trait["0"] = np.where(abnormal[:-1] ^ (np.arange(IMAGES - 1) % 4 == 0), 400, 300)
+    write_csv(root / paths.SHORTCUT, trait)
     save_model(small.tiny_backbone(), root / paths.BACKBONE, {})
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
@@ -73,7 +77,7 @@ def params() -> Params:
 
 
 def kept(fold: int) -> pd.DataFrame:
-    """What controls/predictions.csv holds of a fold's regression, by image."""
+    """The predictions of a fold's regression in controls/predictions.csv, by image."""
     table = read_csv(paths.CONTROLS / "predictions.csv", dtype={"image": str})
     return table[(table["control"] == paths.REGRESSION) & (table["fold"] == fold)].set_index("image")
 
@@ -138,16 +142,17 @@ def test_all_folds_are_an_ensemble_by_name_and_each_is_one_model(capsys):
 
 
 def test_thresholds_by_name_and_what_they_do_on_valid_are_those_of_the_regression(capsys):
-    both = pd.concat([kept(fold) for fold in FOLDS])
+    both = pd.concat([kept(fold) for fold in FOLDS]).reset_index()
     write_json(paths.DECISIONS["controls"], decisions(both, 1.0))
-    pooled = read_json(paths.DECISIONS["controls"])["pooled"]
-    limit = pooled["thresholds"]["youden"]
-    assert run("predict", "controls", "eyes", "--threshold", "youden", "--no-quality", "--format", "csv") == 0
+    entry = read_json(paths.DECISIONS["controls"])["folds"]["0"]
+    limit = entry["thresholds"]["youden"]
+    assert run("predict", "controls/fold0", "eyes", "--threshold", "youden", "--no-quality", "--format", "csv") == 0
     table = pd.read_csv(io.StringIO(capsys.readouterr().out))
-    assert set(table["threshold"]) == {pooled["probabilities"]["youden"]}
-    valid = both[both["split"] == "valid"]
-    sick = valid[valid["label"] == "abnormal"]
+    assert set(table["threshold"]) == {entry["probabilities"]["youden"]}
+    sick = both[(both["split"] == "valid") & (both["fold"] == 0) & (both["label"] == "abnormal")]
     assert table["valid_sensitivity"].iat[0] == pytest.approx((sick["log_odds"] >= limit).mean())
+    assert run("predict", "controls", "eyes", "--threshold", "youden") == 2  # too few predicted by both
+    assert "photographs that two or more of the models have not trained on" in capsys.readouterr().err
     shutil.copy("models/controls/fold0.keras", "alone.keras")
     assert run("predict", "alone.keras", "eyes", "--threshold", "youden") == 2
     assert "a model in models/crossval and models/controls" in capsys.readouterr().err
@@ -177,6 +182,27 @@ def test_it_is_judged_on_another_collection(tmp_path, capsys):
     shutil.move(tmp_path / "index.csv", paths.INDEX)
     told = read_json(tmp_path / "told" / "scores.json")
     assert (told["models"], told["n"]) == (2, EYES)
+
+
+def test_the_audits_best_trait_is_a_control_on_the_folds_own_splits():
+    told = read_csv(paths.CONTROLS / "predictions.csv", dtype={"image": str})
+    told = told[(told["control"] == "shortcut") & (told["fold"] == 0)]
+    assert set(told["split"]) == {"test", "valid"}
+    assert np.isfinite(told["log_odds"]).all()
+    assert read_json(paths.CONTROLS_METRICS)["shortcut"] | {"test_auroc": 0} == {
+        "test_auroc": 0,
+        "probe": "width",
+        "model": "tree",
+    }
+    data = dataset()
+    train, valid = data.fold(0)["train"], data.fold(0)["valid"]
+    wide = pd.read_csv(paths.SHORTCUT)["0"].reindex(range(IMAGES)).pipe(lambda t: t.fillna(t.mean())).to_numpy()
+    tree = MODELS["tree"].fit(wide[train.rows][:, None], train.abnormal)
+    expected = tree.predict_proba(wide[valid.rows][:, None])[:, 1]
+    held_out = told[told["split"] == "valid"]
+    assert held_out["image"].astype(int).tolist() == [int(image) for image in valid.images]
+    found = held_out["probability"]
+    np.testing.assert_allclose(found, expected, atol=0.02)
 
 
 def test_a_repeat_writes_the_same_bytes_but_for_its_timings():

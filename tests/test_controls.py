@@ -1,4 +1,4 @@
-"""Controls: a regression that finds what there is, and permuted labels that find nothing unless something leaks."""
+"""Controls: a regression that finds the signal, and permuted labels that score at chance unless there is a leak."""
 
 import numpy as np
 import pandas as pd
@@ -12,6 +12,7 @@ from glaucoma.dataset.splits import Dataset
 from glaucoma.evaluate.controls import control_lines, write_against_controls
 from glaucoma.evaluate.summary import FoldResults
 from glaucoma.train.control_stage import PERMUTATIONS, chance_check, control_scores
+from glaucoma.train.near_copies import near_copies
 
 IMAGES = 240
 
@@ -21,7 +22,7 @@ VALID = ((4, 7), (5, 6), (6, 9))  # of each fold, modulo 12: one image of either
 
 
 def dataset(leaking: int = 0) -> Dataset:
-    """Three folds of 240 images, half of them abnormal; `leaking` images of each test split stand in train, too."""
+    """Three folds of 240 images, half of them abnormal; `leaking` images of each test split are in train too."""
     rows = []
     for fold in range(3):
         split = ["test" if i % 3 == fold else "valid" if i % 12 in VALID[fold] else "train" for i in range(IMAGES)]
@@ -71,9 +72,33 @@ def test_the_check_fails_where_copies_of_test_images_are_trained_on():
     assert "shuffled labels score" in chance_check(found.scores)[2]
 
 
+def test_unlisted_copies_across_splits_are_found_and_nothing_is_where_there_are_none():
+    alarms = 0
+    for seed in range(20):
+        values = np.random.default_rng(seed).normal(size=(IMAGES, 12))
+        found = near_copies(values, dataset().table, [0, 1, 2])
+        alarms += len(found.pairs)
+        assert found.dimension == pytest.approx(12, rel=0.3)
+    assert alarms <= 4  # one is expected
+    copies = values.copy()
+    copies[1::2] = copies[::2] + 0.1 * np.random.default_rng(0).normal(size=(IMAGES // 2, 12))  # of every image one
+    found = near_copies(copies, dataset().table, [0, 1, 2])
+    pairs = {(one, two) for one, two in zip(found.pairs["first"], found.pairs["second"], strict=True)}
+    true = {(f"{i:03}", f"{i + 1:03}") for i in range(0, IMAGES, 2)}
+    assert len({tuple(sorted(pair)) for pair in pairs} & true) > 0.95 * len(true)
+    assert len(pairs) <= len(true) + 1
+    assert (found.pairs["folds"] >= 1).all()
+    # permuted labels see nothing of it
+    assert chance_check(control_scores({"regression_average": copies}, dataset(), [0, 1, 2], 0).scores)[2] == ""
+    listed = {f"{i:03}": f"{i // 2 * 2:03}" for i in range(IMAGES)}
+    assert near_copies(copies, dataset().table, [0, 1, 2], listed).pairs.empty
+    few = near_copies(values[:20], dataset().table[dataset().table["row"] < 20], [0, 1, 2])
+    assert (few.images, few.alarm_below, len(few.pairs)) == (20, None, 0)
+
+
 @pytest.fixture(scope="module")
 def predictions() -> pd.DataFrame:
-    """What the controls predict where there is a signal."""
+    """The controls' predictions if there is a signal."""
     return control_scores(features(1.0), dataset(), [0, 1, 2], seed=0).predictions
 
 
@@ -116,11 +141,14 @@ def test_the_command_fails_where_labels_without_meaning_taught_something(judged,
     judged(0.3)
     for at_chance, code, said in ((True, 0, "permutation check passed"), (False, 6, "test contains images of train")):
         found = {"test_auroc": 0.5 if at_chance else 0.7, "standard_error": 0.01, "at_chance": at_chance}
-        write_json(paths.CONTROLS_METRICS, {"permuted_average": found})
+        copies = {"pairs": 2, "images": 240, "alarm_below": 0.6, "dimension": 20.0}
+        write_json(paths.CONTROLS_METRICS, {"permuted_average": {**found, "alarm_from": 0.55}, "near_copies": copies})
         assert run_glaucoma("controls") == code
         shown = capsys.readouterr()
         assert said in shown.out + shown.err
         assert "regression_max: AUROC" in shown.out
+        assert "alarm from 0.550 on" in shown.out
+        assert "2 pairs of photographs may be such" in shown.out
     paths.CONTROLS_METRICS.unlink()
     assert run_glaucoma("controls") == 3
     assert "dvc repro" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The part of a photograph that the network sees."""
+"""Cropping photographs for the network."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from glaucoma.synthetic.anatomy import draw_eyes
 from glaucoma.synthetic.render import render_eye
 from glaucoma.synthetic.truth import truth
 
-SEED = 20260  # not the one that the finder was tuned on
+SEED = 20260  # not the seed that the finder was tuned on
 
 
 def test_the_disc_of_the_sample_is_found_within_a_quarter_of_its_diameter():

@@ -1,4 +1,4 @@
-"""`glaucoma crossval`: folds side by side, then one `dvc repro` that has nothing left to train."""
+"""`glaucoma crossval`: folds in parallel, then one `dvc repro` with nothing left to train."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from conftest import Project
 
-pytestmark = pytest.mark.slow  # folds are trained, and DVC is started a dozen times
+pytestmark = pytest.mark.slow  # trains folds and starts DVC a dozen times
 
 ANOTHER = {"lr": 0.0005, "epochs": 2}
 
@@ -25,7 +25,7 @@ def test_folds_side_by_side_end_as_one_after_the_other_and_dvc_trains_nothing_mo
     ran = project.run("glaucoma", "crossval", "--jobs", "2")
 
     assert "2/2 folds" in ran.stderr
-    for fold in (0, 1):  # by a worker; had DVC's stage trained it too, there would be two
+    for fold in (0, 1):  # by a worker; if DVC's stage had trained it too, there would be two
         assert len(re.findall(rf"^fold {fold}, training: 2/2 epochs", ran.stderr, re.MULTILINE)) == 1
         assert len(re.findall(rf"^fold {fold}, warm start, stage2: ", ran.stderr, re.MULTILINE)) == 1
     assert "up to date" in project.dvc("status").stdout

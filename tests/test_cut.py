@@ -95,7 +95,7 @@ def test_the_cut_is_found_from_the_graph_of_any_backbone():
     )
     network = build_network(backbone, dropout=0.2, seed=2)
     cut = cut_last(network, 12)
-    assert len(cut.trunk.outputs) > 1  # within a block that has a shortcut
+    assert len(cut.trunk.outputs) > 1  # within a block with a shortcut
     np.testing.assert_array_equal(in_two_steps(cut), network.predict(EIGHT, verbose=0))
 
 
@@ -148,7 +148,7 @@ def test_training_the_end_of_efficientnet_from_pixels_or_from_stored_activations
         pixels = Trainer(through_trunk(cut), cut.tail.variables, [PIXELS], 7)
         from_pixels, _ = small.trained(pixels, [run], SPLITS)
         one, other = from_stored[run, 1], from_pixels[run, 1]
-        # At 1 × 1 features, sums of a convolution depend on how many images are in the batch; up to rounding they agree
+        # At 1 × 1 features, a convolution's sums depend on the batch size; they agree up to rounding
         for some, others in zip(one.weights, other.weights, strict=True):
             np.testing.assert_allclose(some, others, rtol=1e-4, atol=1e-5)
         for name, log_odds in one.log_odds.items():

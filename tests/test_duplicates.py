@@ -36,7 +36,7 @@ FRAMES = {
     "padded": lambda image: encoded(ImageOps.expand(image, (60, 20, 10, 40)), quality=90),
     "cut to its field's square": lambda image: encoded(ImageOps.crop(image, round(0.15 * image.width)), quality=90),
 }
-# What was done to the copy, and what is to be done to undo it
+# The transform of the copy, and its inverse
 FLIPS = {
     Image.Transpose.FLIP_LEFT_RIGHT: (True, 0),
     Image.Transpose.FLIP_TOP_BOTTOM: (True, 180),
@@ -173,7 +173,7 @@ def faults(image):
 
 
 def hazy(image, seed):
-    """Seen through haze that is bluish white and thickest at the rim."""
+    """Add bluish-white haze, densest at the rim."""
     size = image.width
     y, x = (np.mgrid[:size, :size] + 0.5) / size - 0.5
     haze = (0.35 + 2.2 * np.hypot(x, y)[..., None] ** 2).clip(0, 0.95) * (np.hypot(x, y) < 0.495)[..., None]
@@ -210,7 +210,7 @@ def test_a_good_photograph_has_no_complaint_and_a_small_one_is_tiny():
 
 
 def whole_retina(seed: int) -> Image.Image:
-    """A round field in a black frame, with vessels of its own; the light falls off towards the rim in all alike."""
+    """A round field in a black frame, with different vessels per seed but the same fall-off of light to the rim."""
     random = np.random.default_rng(seed)
     y, x = np.mgrid[:512, :512]
     away = np.hypot(x - 256, y - 256)

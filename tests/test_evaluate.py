@@ -1,4 +1,4 @@
-"""`glaucoma evaluate`: scores on another collection, without the images that the project was developed with."""
+"""`glaucoma evaluate`: scores on another collection, without the images of the project's own data."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from glaucoma.photos.content import content_ids
 
 @pytest.fixture(scope="module")
 def developed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project with an ensemble of two, and another clinic's 14 photographs, 2 of which the project's index lists.
+    """A project with an ensemble of two, and another clinic's 14 photographs, 2 of which are in the project's index.
 
-    One more is damaged, one is there twice, one is there under both labels.
+    One more is damaged, one occurs twice, one occurs under both labels.
     """
     root = tmp_path_factory.mktemp("evaluate")
     shutil.copy(ROOT / "params.yaml", root)

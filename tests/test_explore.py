@@ -12,7 +12,6 @@ from PIL import Image
 from trees import params_for, probes
 
 from glaucoma.base import paths
-from glaucoma.base.errors import shown
 from glaucoma.base.files import read_csv, write_csv
 from glaucoma.base.index import read_index
 from glaucoma.report import explore as counts
@@ -34,7 +33,7 @@ def photograph(path: Path, seed: int, size: tuple[int, int] = (48, 40)) -> str:
 
 
 def fold_tree(root: Path, images: int = 6, folds: int = 2) -> pd.DataFrame:
-    """Every image once in each fold under a name of its own, as the report's tree has it; returns the index."""
+    """Write every image once per fold under a different name, as in the report's tree; return the index."""
     rows = []
     for k in range(images):
         condition = "abnormal" if k % 3 == 0 else "normal"
@@ -172,7 +171,7 @@ def test_the_stage_writes_the_same_bytes_each_time(tmp_path, capsys):
 def test_several_sources_a_crop_probes_and_what_the_audit_found_are_drawn_and_go_with_what_they_show(
     tmp_path, monkeypatch
 ):
-    """Findings that are there are drawn, named as the audit names files; what no longer applies is removed."""
+    """Current findings are drawn, with the audit's file names; outdated figures are removed."""
     index = fold_tree(tmp_path / "photographs").assign(source=lambda rows: [f"s{i // 2 % 2}" for i in range(len(rows))])
     folder, params = tmp_path / "reports/explore", params_for(tmp_path / "photographs", crop="disc")
     odd = "Fold0/train/normal/\u202enew\nline.jpg"
@@ -180,7 +179,7 @@ def test_several_sources_a_crop_probes_and_what_the_audit_found_are_drawn_and_go
     index.loc[len(index)] = [odd, 0, "train", "normal", "f" * 64, 48, 40, "s0"]
     paths_of = index["path"].tolist()
     messages = ["blank: it shows nothing", "over-exposed: 90% of its pixels are saturated", "cut short"]
-    wheres = [shown(odd), paths_of[1], paths_of[2]]
+    wheres = [odd, paths_of[1], paths_of[2]]
     found = {"finding": ["poor_photograph", "poor_photograph", "unreadable"], "where": wheres, "message": messages}
     poor = offenders(pd.DataFrame(found), index)
     assert poor["path"].tolist() == [odd, paths_of[1], paths_of[2]]

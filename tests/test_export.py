@@ -1,4 +1,4 @@
-"""`glaucoma export`: what another format predicts is what Keras predicts, and TensorFlow is not needed to hear it."""
+"""`glaucoma export`: exported files predict the same as Keras, and run without TensorFlow."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import pandas as pd
 import pytest
 import small
 from conftest import run_glaucoma as run
-from PIL import Image
+from PIL import Image, ImageOps
+from trees import picture
 
 from glaucoma.base.errors import WeightsError
 from glaucoma.base.files import read_json, sha256_file
@@ -25,6 +26,7 @@ from glaucoma.model.portable import Portable
 from glaucoma.model.runtime import keras
 from glaucoma.predict import conversion as export
 from glaucoma.predict.conversion import export_model
+from glaucoma.predict.inference import predict_files
 
 ALONE = """
 import sys
@@ -43,7 +45,7 @@ main()
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model whose preprocessing has constants of its own, its export, and photographs."""
+    """A model whose preprocessing has constants, its export, and photographs."""
     top = tmp_path_factory.mktemp("export")
     inputs = keras.Input((small.SIZE, small.SIZE, 3))
     x = keras.layers.Normalization(mean=[90.0, 80.0, 70.0], variance=[900.0, 800.0, 700.0])(inputs)
@@ -66,6 +68,50 @@ def test_the_graph_takes_raw_pixels_alone_and_says_what_its_outputs_mean(folder)
     assert card["classes"] == ["normal", "abnormal"]
     assert (card["positive"], card["threshold"]) == ("abnormal", 0.3)
     assert card["input"] == {"size": small.SIZE, "crop": "retina", "channels": "RGB", "range": [0, 255]}
+
+
+def test_a_program_that_keeps_to_the_sidecar_gets_the_same_answers(tmp_path, capsys):
+    """From files, with Pillow alone: turned by Exif, squashed, antialiased. Other filters give other pixels."""
+    save_model(small.tiny_network(), tmp_path / "one.keras", {"input": {"size": small.SIZE, "crop": "none"}})
+    (tmp_path / "eyes").mkdir()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for seed in range(4):
+        image = picture(seed, 400).resize((410, 300))
+        image.save(tmp_path / "eyes" / f"{seed}.png", **({"exif": exif} if seed % 2 else {}))
+    assert run("export", tmp_path / "one.keras", "--check", tmp_path / "eyes") == 0
+    assert "prepared from the files as its sidecar says: within" in capsys.readouterr().out
+    card = read_json(tmp_path / "one.onnx.json")
+    steps = " ".join(card["preparation"])
+    assert [word in steps for word in ("Exif", "whatever its aspect ratio", "Lanczos", "antialiased")] == [True] * 4
+    assert Portable(tmp_path / "one.onnx").card["preparation"] == card["preparation"]
+    files = sorted((tmp_path / "eyes").iterdir())
+
+    def predicted(how: Image.Resampling) -> np.ndarray:
+        upright = [ImageOps.exif_transpose(Image.open(file)).convert("RGB") for file in files]
+        pixels = np.stack([np.asarray(image.resize((small.SIZE, small.SIZE), how)) for image in upright])
+        return Portable(tmp_path / "one.onnx").log_odds(pixels, card["classes"])
+
+    expected = predict_files([tmp_path / "one.onnx"], files).log_odds
+    np.testing.assert_allclose(predicted(Image.Resampling.LANCZOS), expected, atol=1e-4)
+    assert abs(predicted(Image.Resampling.NEAREST) - expected).max() > 1e-2
+
+
+@pytest.mark.parametrize("size", [(410, 300), (31, 90), (32, 32)])
+def test_a_graph_that_resizes_takes_photographs_of_any_size(tmp_path, capsys, size):
+    save_model(small.tiny_network(), tmp_path / "one.keras", {"input": {"size": small.SIZE, "crop": "none"}})
+    (tmp_path / "eyes").mkdir()
+    for seed in range(4):
+        picture(seed, 400).resize([max(side, 32) for side in size]).save(tmp_path / "eyes" / f"{seed}.png")
+    assert run("export", tmp_path / "one.keras", "--check", tmp_path / "eyes", "--resize") == 0
+    assert "the graph squashes it" in " ".join(read_json(tmp_path / "one.onnx.json")["preparation"])
+    files = sorted((tmp_path / "eyes").iterdir())
+    graph = Portable(tmp_path / "one.onnx")
+    alone = [graph.log_odds(np.asarray(Image.open(file))[None], ("normal", "abnormal"))[0] for file in files]
+    for model in ("one.keras", "one.onnx"):
+        np.testing.assert_allclose(alone, predict_files([tmp_path / model], files).log_odds, atol=3e-3)
+    assert run("export", tmp_path / "one.keras", "--resize", "--format", "tflite") == 2
+    assert "TFLite takes pictures of one size" in capsys.readouterr().err
 
 
 def test_it_predicts_what_keras_predicts_where_tensorflow_is_absent(folder, capsys):
@@ -130,7 +176,7 @@ def test_a_damaged_or_foreign_onnx_file_is_refused_in_a_sentence(folder, tmp_pat
 @pytest.mark.parametrize("form", ["saved_model", "tflite"])
 def test_tensorflows_formats_predict_what_keras_predicts_and_say_what_they_are(folder, tmp_path, form, capsys):
     out = tmp_path / f"tiny.{form}"
-    for _ in range(2):  # the second takes the first one's place
+    for _ in range(2):  # the second replaces the first
         assert run("export", folder / "tiny.keras", "--format", form, "--out", out, "--check", folder / "eyes") == 0
     assert "6 images" in capsys.readouterr().out
     card = read_json(out / "glaucoma.json" if out.is_dir() else tmp_path / "tiny.tflite.json")

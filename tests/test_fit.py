@@ -1,4 +1,4 @@
-"""Class weights, label smoothing, early stopping and schedules: what each changes, and what it leaves."""
+"""Class weights, label smoothing, early stopping and schedules: what each changes and what it does not."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_a_learning_rate_rises_and_falls_as_it_is_asked_to():
     def rates(**fit: object) -> list[float]:
         return [learning_rate(*small.run(1.0, "sgd", 8, (6,), **fit), epoch, 0.25) for epoch in range(6)]
 
-    assert rates(warmup=3) == [0.25, 0.5, 0.75, 1.0, 0.25, 0.25]  # then it stays what it is now
+    assert rates(warmup=3) == [0.25, 0.5, 0.75, 1.0, 0.25, 0.25]  # then it stays at its current value
     assert rates(schedule="cosine") == pytest.approx([(1 + np.cos(np.pi * e / 6)) / 2 for e in range(6)], abs=1e-6)
     falling = rates(schedule="cosine", warmup=2)
     assert falling[:3] == pytest.approx([1 / 3, 2 / 3, 1])
@@ -119,7 +119,7 @@ def test_training_that_stops_early_ends_with_the_weights_of_its_best_epoch(preci
     short = small.run(0.3, "adam", 8, (best + 1,), precise_bn=precise)
     there = small.trained(trainer(), [short], SPLITS)[0][short, best + 1]
     floats = [[w for w in snapshot.weights if w.dtype.kind == "f"] for snapshot in (found, there)]
-    small.same_arrays(*floats)  # generators of dropout went on to the last epoch
+    small.same_arrays(*floats)  # dropout's generators advanced to the last epoch
     for name, log_odds in found.log_odds.items():
         np.testing.assert_array_equal(log_odds, there.log_odds[name])
 

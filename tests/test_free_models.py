@@ -1,4 +1,4 @@
-"""Models 4 and 5: run in a small project by their own commands, left out by `dvc repro`, and named by a fold."""
+"""Models 4 and 5: run by their own commands in a small project, skipped by `dvc repro`, selectable for folds."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 SMALL = {
     "model4.grid": {**GRID, "lr": [0.001, 0.0001]},
     "model5.grid": GRID,
-    "model5.backbone": {"name": "MobileNetV3Small", "weights": "none"},  # its own is minutes of tracing
+    "model5.backbone": {"name": "MobileNetV3Small", "weights": "none"},  # the default takes minutes to trace
     "crossval.warm_start": "none",
     "crossval.model": "model4",
 }
@@ -19,7 +19,7 @@ SMALL = {
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A project with pixels, and small grids for the two models."""
+    """A project with pixels and small grids for both models."""
     project = make_project(tmp_path_factory.mktemp("free") / "glaucoma")
     project.set(SMALL)
     for stage in ("sample", "index", "audit", "pixels"):
@@ -49,7 +49,7 @@ def test_a_fold_takes_the_backbone_and_the_head_of_the_model_that_is_named(prepa
     prepared.script("crossval", "--fold", "0")
     card = json.loads((prepared / "models/crossval/fold0.json").read_bytes())
     assert (card["model"], card["head"]["blocks"]) == ("model4", 3)
-    assert card["configuration"]["lr"] == 0.001  # the final configuration's, as for every fold
+    assert card["configuration"]["lr"] == 0.001  # from the final configuration, as in every fold
 
 
 def test_dvc_runs_neither_and_misses_neither_unless_it_is_asked_to(bare: Project):

@@ -1,4 +1,4 @@
-"""Grad-CAM: the paper's equations, and the sanity checks that tell an explanation from a pretty picture."""
+"""Grad-CAM: the paper's equations, and sanity checks of the explanations."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from glaucoma.model.runtime import keras
 from glaucoma.predict.inference import Classifier
 from glaucoma.report.explain import disc_mask, explainers, heat_overlay, heat_share, run_explain
 
-SPOT = 8  # pixels a side of the planted patch
+SPOT = 8  # side of the planted patch, pixels
 
 
 def planted(count: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Noise, with a bright spot anywhere where abnormal: pixels, abnormal, and the spot's mask."""
+    """Noise with a bright spot in abnormal images: pixels, abnormal, and the spot's mask."""
     random = np.random.default_rng(seed)
     pixels = random.integers(0, 160, (count, small.SIZE, small.SIZE, 3)).astype("uint8")
     abnormal, spots = np.arange(count) % 2 == 0, np.zeros((count, small.SIZE, small.SIZE), bool)
@@ -48,7 +48,7 @@ def convolutions() -> keras.Model:
 
 @pytest.fixture(scope="module")
 def learnt() -> keras.Model:
-    """A small network that has learnt to find the spot."""
+    """A small network trained to find the spot."""
     keras.utils.set_random_seed(1)
     network = build_network(convolutions(), dropout=0.1, seed=1)
     network.get_layer(HEAD[1]).momentum = 0.9
@@ -96,7 +96,7 @@ def test_weights_are_the_gradient_of_the_log_odds():
             found = network.predict(moved, verbose=0)[0].astype("float64")
             return np.log(found[CLASSES.index("abnormal")] / found[CLASSES.index("normal")])
 
-        # All places moved together: the sum over places of the gradient, which equation 1 takes the mean of
+        # A common shift of all cells gives the sum of the gradient over cells; equation 1 takes the mean
         step = 0.01
         slopes = [
             (log_odds(maps + step * unit) - log_odds(maps - step * unit)) / (2 * step) for unit in np.eye(6, dtype="f4")
@@ -137,7 +137,7 @@ def test_deleting_the_hottest_pixels_lowers_the_probability_more_than_random_one
 
 @pytest.mark.parametrize("layers", ["head_softmax", "all"])
 def test_other_weights_give_another_map(learnt, layers):
-    """Adebayo et al., "Sanity checks for saliency maps", NeurIPS 2018: a map that stays is no explanation."""
+    """Adebayo et al., "Sanity checks for saliency maps", NeurIPS 2018: a map that does not change explains nothing."""
     pixels, abnormal, _ = planted(40, 6)
     _, heat = gradcam(learnt)(pixels[abnormal])
     other, alike = keras.models.clone_model(learnt), []
@@ -214,7 +214,9 @@ def test_an_overlay_has_the_photographs_size_and_is_brightest_where_it_is_hottes
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_the_stage_explains_the_worst_errors_and_measures_where_the_disc_is_known(learnt, tmp_path, monkeypatch, known):
+def test_the_stage_explains_errors_and_examples_and_measures_where_the_disc_is_known(
+    learnt, tmp_path, monkeypatch, known
+):
     monkeypatch.chdir(tmp_path)
     pixels, abnormal, spots = planted(12, 8)
     images = [f"{i:x}" * 64 for i in range(12)]
@@ -226,8 +228,9 @@ def test_the_stage_explains_the_worst_errors_and_measures_where_the_disc_is_know
     save_model(learnt, paths.fold_files(0)["model"], {})
     worst = pd.DataFrame({"error": "false negative", "rank": [1, 2], "fold": 0, "image": images[:2]})
     write_csv(paths.SUMMARY / "worst.csv", worst)
+    write_csv(paths.SUMMARY / "examples.csv", pd.DataFrame({"fold": 0, "image": images[1:3]}))
     params = params_for(tmp_path / "photographs")
-    if known:  # of the abnormal ones; photographs are twice as large as what the network sees
+    if known:  # of abnormal ones; photographs are twice the network's input size
         y, x = (2 * np.array([spot.nonzero()[axis].mean() + 0.5 for spot in spots[abnormal]]) for axis in (0, 1))
         truth = {"image": np.array(images)[abnormal], "condition": "abnormal", "eye": "left", "disc_x": x, "disc_y": y}
         radii = {"disc_radius_x": SPOT * 1.5, "disc_radius_y": SPOT * 1.5, "disc_tilt": 0.0}
@@ -238,7 +241,7 @@ def test_the_stage_explains_the_worst_errors_and_measures_where_the_disc_is_know
         files = [paths.METRICS / "explain.json", *sorted(paths.EXPLAIN.iterdir())]
         written.append({file.name: file.read_bytes() for file in files})
     assert written[0] == written[1]
-    assert len([name for name in written[0] if name.endswith(".png")]) == 2
+    assert len([name for name in written[0] if name.endswith(".png")]) == 3
     if known:
         assert metrics["images"] == 6
         assert metrics["heat_on_disc"] > 2 * metrics["disc_area"]

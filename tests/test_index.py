@@ -23,7 +23,7 @@ def index_of(root, **options):
 
 
 def drawn(count, *, seed=0, patient=None, copies=0):
-    """A drawn listing of `count` images, the first `copies` of which are the same one."""
+    """A listing of `count` images with drawn folds; the first `copies` are the same image."""
     rows = range(count)
     table = pd.DataFrame({"path": [f"{row:03}.jpg" for row in rows], "image": [str(max(row, copies)) for row in rows]})
     table["condition"] = np.where((table["image"].astype(int) // 3) % 2, "abnormal", "normal")

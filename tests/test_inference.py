@@ -1,4 +1,4 @@
-"""Classifiers by name, and what they say of files: the same as in training, one by one, whatever lies beside."""
+"""Classifiers by name, and their predictions for files: as in training, and independent of the other files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from glaucoma.predict.inference import find_models, load_classifier, predict_fil
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project's models and six photographs, the third of which is damaged."""
+    """A project's models and six photographs, the third damaged."""
     root = tmp_path_factory.mktemp("inference")
     for name in ("stage2", "crossval/fold0", "crossval/fold10", "crossval/fold2"):
         save_model(tiny_network(seed=len(name)), root / "models" / f"{name}.keras", {"classes": list(CLASSES)})

@@ -1,4 +1,4 @@
-"""Ctrl-C waits for a safe place while a backend works, and no longer than that."""
+"""Ctrl-C waits for a safe point while a backend is working, and no longer."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_a_held_interrupt_waits_for_the_next_step(capsys: pytest.CaptureFixture)
 def test_the_end_of_the_held_work_is_a_step():
     with pytest.raises(KeyboardInterrupt), interrupts.held():
         press()
-    interrupts.check()  # is told once
+    interrupts.check()  # is raised once
 
 
 def test_a_second_interrupt_stops_at_once():

@@ -13,7 +13,14 @@ from sklearn import metrics
 
 from glaucoma.base.confidence import auroc_interval, proportion_interval
 from glaucoma.base.errors import DataError
-from glaucoma.evaluate.calibration import apply_isotonic, apply_temperature, fit_isotonic, fit_temperature, reliability
+from glaucoma.evaluate.calibration import (
+    apply_platt,
+    apply_temperature,
+    at_bound,
+    fit_platt,
+    fit_temperature,
+    reliability,
+)
 from glaucoma.evaluate.comparison import compare, delong, mcnemar, paired
 from glaucoma.evaluate.decisions import (
     RULES,
@@ -21,12 +28,13 @@ from glaucoma.evaluate.decisions import (
     choose_threshold,
     decision_curve,
     decisions,
+    out_of_fold,
     rules,
     thresholds_table,
 )
-from glaucoma.evaluate.intervals import intervals, weighted_scores
+from glaucoma.evaluate.intervals import WITHOUT, intervals, weighted_scores
 from glaucoma.evaluate.over_folds import fold_intervals, mean_differences, mean_intervals
-from glaucoma.evaluate.scores import SCORES, probabilistic, scores
+from glaucoma.evaluate.scores import SCORES, scores
 from glaucoma.evaluate.subgroups import qualities, subgroup_scores, worst_errors
 from glaucoma.model.log_odds import ALL, Threshold, averaged, averaged_by
 
@@ -67,7 +75,8 @@ def test_a_weighted_score_is_the_score_of_as_many_copies(rows):
 def test_an_interval_holds_its_score_and_is_the_same_each_time():
     found = intervals(draw(150, 1), seed=0)
     assert (found["resamples"] == 2000).all()
-    inside = found[found["score"] != "ece"]  # its estimate grows with noise, so resamples lie above it
+    inside = found[~found["score"].isin(WITHOUT)]
+    assert found[found["score"].isin(WITHOUT)][["low", "high"]].isna().all(axis=None)
     assert ((inside["low"] <= inside["value"]) & (inside["value"] <= inside["high"])).all()
     pd.testing.assert_frame_equal(found, intervals(draw(150, 1), seed=0))
 
@@ -112,7 +121,8 @@ def test_a_score_at_the_end_of_its_range_is_not_known_for_certain():
     assert found.loc["auroc", "method"] == "newcombe"
     assert 0.7 < found.loc["auroc", "low"] < 1
     assert (found.loc[["sensitivity", "specificity", "accuracy", "auroc"], "high"] == 1).all()
-    assert found.loc["f1_macro", ["low", "high"]].isna().all()
+    assert found.loc["f1_macro", "low"] < found.loc["f1_macro", "high"] == 1
+    assert found.loc["ece", ["low", "high"]].isna().all()
     patients = intervals(rows.assign(patient=[f"p{k // 2}" for k in range(40)]), seed=0).set_index("score")
     assert patients.loc["sensitivity", "low"] == pytest.approx(5 / (5 + square))
 
@@ -172,7 +182,7 @@ def test_two_models_are_compared_in_the_mean_of_their_folds_and_on_the_same_draw
     aurocs = [metrics.roc_auc_score(p["label"] == "abnormal", p["log_odds"]) for _, p in one.groupby("fold")]
     assert found.loc["auroc", "first"] == pytest.approx(np.mean(aurocs))
     assert 0 < found.loc["auroc", "low"] < found.loc["auroc", "difference"] < found.loc["auroc", "high"]
-    # a model and itself differ in no resample, which they would if each had draws of its own
+    # a model compared with itself differs in no resample, as it would with separate draws
     itself = mean_differences(one, one, seed=0)
     assert (itself["difference"] == 0).all()
     assert itself[["low", "high"]].isna().all(axis=None)
@@ -340,7 +350,7 @@ def test_thresholds_are_those_worked_out_by_hand():
     assert chosen("specificity_60") == between(0.3, 0.6)
     assert chosen("specificity_80") == between(0.6, 0.7)  # 0.6 is tied, 0.7 left
     assert choose_threshold("youden", np.ones(3, bool), log_odds=LOG_ODDS[:3]) is None
-    # at the ends all or nothing is called abnormal, whatever comes, and JSON can hold them
+    # at the ends, all or no images are called abnormal, and JSON can store the thresholds
     assert choose_threshold("sensitivity_95", ABNORMAL, log_odds=-LOG_ODDS) in (-ALL, *(-LOG_ODDS - 1e-9))
     assert choose_threshold("specificity_95", ABNORMAL[:5], log_odds=np.array([0.0, 0, 0, 0, 1])) == ALL
     assert [Threshold.of(p).log_odds for p in (0, 0.5, 1)] == [-ALL, 0, ALL]
@@ -354,7 +364,7 @@ def test_a_mean_of_probabilities_keeps_the_ranks_that_they_have_lost():
     for sure in (40.0, -40.0, 700.0):
         ranks = averaged(sure + np.linspace(0, 1, 40) + np.zeros((5, 1)))
         np.testing.assert_allclose(ranks, sure + np.linspace(0, 1, 40))
-    # one of ten that is wildly sure counts for a tenth
+    # one extremely confident model of ten counts for a tenth
     assert expit(averaged(np.array([-40.0] + [2.0] * 9))) == pytest.approx(0.9 * expit(2))
 
 
@@ -366,10 +376,22 @@ def test_calibration_finds_the_temperature_that_was_put_in():
     temperature = fit_temperature(abnormal, log_odds=6 * x)
     assert temperature == pytest.approx(3, rel=0.1)
     assert np.abs(apply_temperature(6 * x, temperature) - true).max() < 0.05
-    calibrated = apply_isotonic(6 * x, fit_isotonic(abnormal, log_odds=6 * x))
-    assert probabilistic(abnormal, calibrated)["brier"] < scores(abnormal, log_odds=6 * x)["brier"]
+    platt = fit_platt(abnormal, log_odds=6 * x + 30)
+    assert platt == {"slope": pytest.approx(1 / 3, rel=0.1), "intercept": pytest.approx(-10, rel=0.1)}
+    assert np.abs(apply_platt(6 * x + 30, platt) - true).max() < 0.05
+    assert not at_bound(platt["slope"])
     assert fit_temperature(np.ones(3, bool), log_odds=x[:3]) is None
-    assert fit_isotonic(np.ones(3, bool), log_odds=x[:3]) is None
+    assert fit_platt(np.ones(3, bool), log_odds=x[:3]) is None
+
+
+def test_calibrations_whose_images_ask_for_more_than_their_range_say_so():
+    abnormal = np.arange(20) < 10
+    parted = np.where(abnormal, 1.0, -1.0)
+    assert at_bound(fit_temperature(abnormal, log_odds=parted))
+    assert 0.9 < apply_platt(1.0, fit_platt(abnormal, log_odds=parted)) < 0.95  # 11 of 12, by Platt's labels
+    assert at_bound(fit_platt(abnormal, log_odds=-parted)["slope"])  # worse than chance: ranks are not turned round
+    constant = fit_platt(abnormal[:15], log_odds=np.full(15, 3.0))
+    assert apply_platt(3.0, constant) == pytest.approx((10 * 11 / 12 + 5 / 7) / 15)
 
 
 def test_the_reliability_table_is_what_the_calibration_error_sums():
@@ -392,6 +414,7 @@ def test_thresholds_and_calibration_of_a_fold_are_fitted_on_test_and_applied_unt
         for seed, (fold, split) in enumerate([(0, "test"), (0, "valid"), (1, "test"), (1, "valid")])
     ]
     predictions = pd.concat(parts, ignore_index=True)
+    predictions["image"] = [f"i{k}" for k in range(160)]
     assert "sensitivity_80" in decisions(predictions, 5, rules(sensitivity=0.8))["folds"]["1"]["thresholds"]
     found = decisions(predictions, miss=5)
     changed = predictions.copy()
@@ -401,8 +424,50 @@ def test_thresholds_and_calibration_of_a_fold_are_fitted_on_test_and_applied_unt
     assert rows.loc[("sensitivity_95", "test"), "sensitivity"] >= 0.95
     assert rows.loc[("fixed", "valid"), "n"] == 80
     judged, valid = calibration_table(predictions, found)
-    assert judged["method"].tolist() == ["none", "temperature", "isotonic"]
+    assert judged["method"].tolist() == ["none", "temperature", "platt"]
+    assert judged["fitted_on"].tolist()[1:] == [80, 80]  # the test images of both folds
+    assert judged["folds_at_bound"].tolist() == [0, 0, 0]
     assert len(valid) == 80
+
+
+def test_no_calibration_of_a_fold_has_seen_the_labels_that_it_is_judged_on():
+    folds = np.arange(60) % 3
+    rows = [
+        draw(60, 7 + fold).assign(fold=fold, split=np.where(folds == fold, "test", "valid"))[
+            lambda t: t.index // 20 < 2
+        ]
+        for fold in range(3)
+    ]
+    predictions = pd.concat(rows, ignore_index=True)
+    predictions["label"] = draw(60, 1)["label"].reindex([int(i[1:]) for i in predictions["image"]]).to_numpy()
+    found = decisions(predictions, miss=1)
+    # each image is tested in one fold and held out in both others, so that a fold's own test images are left to it
+    assert {one["calibrated_on"] for one in found["folds"].values()} <= {13, 14}
+    turned = predictions.copy()
+    of_valid = turned["image"].isin(turned.loc[(turned["fold"] == 0) & (turned["split"] == "valid"), "image"])
+    turned.loc[of_valid, "label"] = turned.loc[of_valid, "label"].map({"normal": "abnormal", "abnormal": "normal"})
+    assert decisions(turned, miss=1)["folds"]["0"]["platt"] == found["folds"]["0"]["platt"]
+
+
+def test_the_ensembles_threshold_and_calibration_are_of_means_of_models_that_have_not_trained_on_an_image():
+    folds = np.arange(90) % 3
+    whole = [draw(90, 9).assign(fold=fold, split=np.where(folds == fold, "test", "valid")) for fold in range(3)]
+    for fold, rows in enumerate(whole):
+        rows["log_odds"] += np.random.default_rng(fold).normal(size=90)
+    predictions = pd.concat([rows[folds != (fold + 1) % 3] for fold, rows in enumerate(whole)])  # two of three each
+    several = out_of_fold(predictions.reset_index(drop=True))
+    assert several["models"].tolist() == [2] * 90
+    for image, part in predictions.groupby("image"):
+        mean = several.set_index("image").at[image, "log_odds"]
+        assert expit(mean) == pytest.approx(expit(part["log_odds"]).mean())
+    found = decisions(predictions, miss=1)
+    abnormal = (several["label"] == "abnormal").to_numpy()
+    by_hand = choose_threshold("youden", abnormal, log_odds=several["log_odds"].to_numpy())
+    assert found["ensemble"]["thresholds"]["youden"] == by_hand
+    assert found["ensemble"]["platt"] == fit_platt(abnormal, log_odds=several["log_odds"].to_numpy())
+    few = decisions(predictions[predictions["fold"] < 2], miss=1)
+    assert few["ensemble"] is None
+    assert "there are only 30 photographs that two or more" in few["ensemble_of"]
 
 
 def test_scores_are_told_by_group_and_the_surest_errors_come_first():

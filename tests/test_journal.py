@@ -66,10 +66,10 @@ def test_a_garbled_record_counts_as_not_there(text, tmp_path):
 
 
 def test_weights_without_their_record_count_as_not_there(tmp_path):
-    """The record is written last: a process killed before it leaves weights alone."""
+    """The record is written last: a process killed before leaves only weights."""
     kept = Journal(tmp_path)
     unwritable = snapshot()
-    unwritable.history["loss"] = [0.7, float("nan")]  # fails where the record is written
+    unwritable.history["loss"] = [0.7, float("nan")]  # writing the record fails
     with pytest.raises(ValueError, match="JSON"):
         kept.write("one", unwritable)
     assert [path.name for path in (tmp_path / "one").iterdir()] == ["weights.npz"]
@@ -197,7 +197,7 @@ def test_a_network_that_was_saved_and_loaded_has_the_hash_of_the_one_that_was_bu
         whole, tail = hash_model(cut(network).network), hash_model(cut(network).tail)
         assert [hash_model(cut(loaded).network), hash_model(cut(loaded).tail)] == [whole, tail]
         hashes |= {whole, tail}
-    assert len(hashes) == 5  # where all is trained, the tail is the network
+    assert len(hashes) == 5  # if every layer is trained, the tail is the network
 
 
 def test_a_models_hash_does_not_count_the_models_that_were_built_before():

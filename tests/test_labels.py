@@ -1,4 +1,4 @@
-"""Classes by any usual spelling, label tables of any name and shape, and what is left out."""
+"""Common spellings of classes, label tables of any name and shape, and files left out."""
 
 import unicodedata
 
@@ -37,7 +37,7 @@ def test_what_data_classes_says_counts_before_any_spelling():
 
 
 def images(root, suffix=".jpg"):
-    """Six images, the odd ones abnormal, and no table."""
+    """Six images, the odd ones abnormal, without a table."""
     return labels_tree(root, [{**row, "image": f"images/{n}{suffix}"} for n, row in enumerate(labelled(6))])
 
 
@@ -154,14 +154,30 @@ def test_a_mask_is_told_from_a_photograph_by_its_look(tmp_path):
     assert mask_looks(paths) == set(masks)
 
 
-def test_a_table_in_windows_code_page_is_read_names_header_and_labels(tmp_path):
-    rows = [{"image": f"niño {number}.jpg", "label": str(number % 2)} for number in range(8)]
-    labels_tree(tmp_path, rows)
-    lines = ["Imagen;Diagnóstico;Paciente"]
-    lines += [
-        f"{row['image']};{'sano' if row['label'] == '0' else 'glaucoma'};Peña {n // 2}" for n, row in enumerate(rows)
-    ]
-    (tmp_path / "labels.csv").write_bytes("\r\n".join(lines).encode("cp1252"))
-    table = scan(tmp_path, "auto", CLASSES).table
-    assert sorted(table["condition"]) == ["abnormal"] * 4 + ["normal"] * 4
-    assert table["patient"].tolist() == [f"Peña {number // 2}" for number in range(8)]
+def test_a_row_that_names_no_file_is_told_with_the_file_that_nearly_has_its_name(tmp_path):
+    root = labels_tree(tmp_path, [{"image": f"images/Ojo_{n}.jpg", "label": "normal"} for n in range(3)])
+    names = ("images/ojo_0.png", "fotos/Ojo_1.jpeg", "'Ojo_2.jpg'", "Müller_3.jpg")
+    rows = "".join(f"{name},{label}\n" for name, label in zip(names, EXPECTED, strict=False))
+    (root / "labels.csv").write_bytes(f"image,label\n{rows}".encode("cp1252"))
+    with pytest.raises(DataError) as caught:
+        scan(root, "labels", CLASSES)
+    for n, name in enumerate(names[:3]):
+        assert f"{name} (there is images/Ojo_{n}.jpg)" in str(caught.value)
+    assert r"M\xfcller_3.jpg\n" in str(caught.value).replace("\n", r"\n")
+    assert 'save it as "CSV UTF-8"' in str(caught.value)
+
+
+def test_pictures_that_are_not_read_are_told_by_suffix_and_class(tmp_path, capsys):
+    root = class_tree(tmp_path, images=24)
+    for n, path in enumerate(sorted((root / "abnormal").iterdir())[:5]):
+        path.rename(path.with_suffix(".jp2" if n else ".gif"))
+    (root / "readme.txt").write_text("no picture")
+    scan(root, "auto", CLASSES)
+    said = capsys.readouterr().err
+    assert "pictures are left out for their suffix: 4 .jp2, 1 .gif of abnormal (read are .bmp" in said
+    for path in (root / "abnormal").glob("*.jpg"):
+        path.rename(path.with_suffix(".jp2"))
+    with pytest.raises(
+        DataError, match=r"no images of a class(.|\n)*not read for their suffix: 11 .jp2, 1 .gif(.|\n)*PNG"
+    ):
+        scan(root, "classes", CLASSES)

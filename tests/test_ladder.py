@@ -1,4 +1,4 @@
-"""Cost beside quality: which rung is named, with which interval, and what is refused."""
+"""Cost and quality: the recommended rung, its interval, and invalid input."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from test_summary import fold
 from glaucoma.base import paths
 from glaucoma.base.errors import DataError
 from glaucoma.base.files import read_csv, write_csv, write_json
-from glaucoma.evaluate.ladder import RUNGS, cheapest, cost_quality, ladder_lines, read_costs, read_ladder
+from glaucoma.evaluate.ladder import RUNGS, cheapest, cost_quality, final_rung, ladder_lines, read_costs, read_ladder
 from glaucoma.evaluate.over_folds import mean_differences
 from glaucoma.evaluate.summary import read_folds
 from glaucoma.report.score_figures import ladder_figure
@@ -22,7 +22,7 @@ COSTS = {"thumbnail": 0.1, "regression": 2.0, "stage1": 5.0, "stage2": 20.0, "fi
 
 
 def predictions(signal: dict[str, float], folds: int = 3, images: int = 60, noise: int = 0) -> pd.DataFrame:
-    """Rungs that see the label so well; all have the same noise but for `noise` of them, counted from the first."""
+    """Rungs with the given signal strength; all share the same noise except the first `noise` rungs."""
     tables = []
     for number in range(folds):
         draw = np.random.default_rng(number)
@@ -72,6 +72,20 @@ def test_the_cheapest_rung_that_is_shown_not_to_be_worse_is_named_and_the_regres
     assert cheapest(slower)["rung"] == "stage1"
     untimed = judged(predictions({"regression": 2.0, "stage1": 2.0}), {"stage1": 3.0})
     assert cheapest(untimed)["rung"] == "regression"
+
+
+def test_a_regression_that_the_folds_have_is_not_called_a_network():
+    table = judged(
+        predictions({"regression": 2.0, "folds_regression": 2.0}), {"regression": 2.0, "folds_regression": 5.0}
+    )
+    assert cheapest(table)["rung"] == "regression"
+    assert "C and flips of the folds' own regression gain 0.01 at most" in ladder_lines(table)[1]
+    table = judged(
+        predictions({"regression": 1.0, "folds_regression": 3.0}), {"regression": 2.0, "folds_regression": 5.0}
+    )
+    assert "glaucoma predict crossval" in ladder_lines(table)[1]
+    assert "network" not in ladder_lines(table)[0]
+    assert [final_rung(model) for model in ("final", "regression", "model4")] == ["final", "folds_regression", "model4"]
 
 
 def test_what_the_images_leave_open_is_said_and_not_chosen():
@@ -131,7 +145,7 @@ def test_the_figure_is_the_same_for_the_same_table(tmp_path):
 
 @pytest.fixture
 def run(tmp_path, monkeypatch) -> pd.DataFrame:
-    """A run of two folds with controls and stages; what the final networks predict."""
+    """Write a run of two folds with controls and stages; return the final networks' predictions."""
     monkeypatch.chdir(tmp_path)
     tables = []
     for number in range(2):
@@ -167,8 +181,11 @@ def test_every_rung_that_the_run_has_is_read_with_its_costs(run):
     write_json(paths.cost_file("model4"), {"seconds": 70.0, "images_per_second": 10.0})
     assert "model4" in set(read_ladder(read_folds([0, 1]))["rung"])
     assert read_costs([0, 1]).set_index("rung").loc["model4", "seconds"] == 70.0
-    named = read_ladder(read_folds([0, 1]), "model4")  # its folds are the final networks, its search is left out
+    named = read_ladder(read_folds([0, 1]), "model4")  # its folds are the final networks; its search is left out
     assert "final" not in set(named["rung"])
+    of_regressions = set(read_ladder(read_folds([0, 1]), "folds_regression")["rung"])
+    assert {"regression", "folds_regression"} < of_regressions
+    assert "final" not in of_regressions
     assert (named["rung"] == "model4").sum() == (run["split"] == "valid").sum()
 
 

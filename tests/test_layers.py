@@ -1,4 +1,4 @@
-"""How the code hangs together: imports point down, heavy ones stand where they belong, DVC knows what stages use."""
+"""The structure of the code: imports point down, heavy imports are local, dvc.yaml lists the code of its stages."""
 
 from __future__ import annotations
 
@@ -16,10 +16,13 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src/glaucoma"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 SCRIPTS = sorted((ROOT / "stages").glob("*.py"))
-# Top to bottom: a folder imports from itself and from those after it; `synthetic` stands on `base`
-LAYERS = ("cli", "report", "predict", "train", "evaluate", "model", "audit", "dataset", "photos", "synthetic", "base")
+# Top to bottom: a folder imports from itself and from later ones; `synthetic` stands on `base`
+LAYERS = (
+    *("cli", "serve", "report", "predict", "train", "evaluate", "model", "audit"),
+    *("dataset", "photos", "synthetic", "base"),
+)
 PIPELINES = ("dvc.yaml", "data/dvc.yaml", "extra/dvc.yaml", "pretrain/dvc.yaml")
-STAGE_USES = {"params", "paths", "errors", "interrupts"}  # `stage` runs any work it is given and knows none
+STAGE_USES = {"params", "paths", "errors", "interrupts"}  # `stage` runs any function and imports none of them
 
 
 def name(file: Path) -> str:
@@ -27,13 +30,13 @@ def name(file: Path) -> str:
 
 
 def layer(module: str) -> int:
-    """How far down a module of ours stands, by its dotted name; the package itself is the ground."""
+    """The layer of one of our modules, by its dotted name; the package itself is the lowest."""
     parts = module.split(".")
     return LAYERS.index(parts[1]) if len(parts) > 1 and parts[1] in LAYERS else len(LAYERS)
 
 
 def imports(file: Path) -> set[str]:
-    """Dotted names of everything that a file imports, anywhere in it, packages' submodules spelled out."""
+    """Dotted names of everything that a file imports, at any level, with submodules of packages in full."""
     found = set()
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
@@ -98,7 +101,7 @@ def test_one_module_alone_uses_private_names_of_keras():
 
 
 def test_what_needs_no_network_loads_without_tensorflow_and_the_intake_without_matplotlib():
-    light = {part: [] for part in ("base", "synthetic", "photos", "dataset", "audit", "evaluate", "report", "cli")}
+    light = {part: [] for part in reversed(LAYERS) if part not in ("model", "train", "predict")}
     for module in map(dotted, MODULES):
         if module != "glaucoma.report.explain":  # it runs the networks
             light.get(module.split(".")[1], []).append(module.removesuffix(".__init__"))
@@ -122,7 +125,7 @@ def test_a_stage_script_is_short_and_imports_no_other(file: Path):
 def test_a_module_says_what_it_gives(file: Path):
     tree = ast.parse(file.read_text())
     assert ast.get_docstring(tree)
-    if file.name == "paths.py":  # every name of it is meant for others
+    if file.name == "paths.py":  # all of its names are public
         return
     (given,) = [
         ast.literal_eval(node.value)
@@ -135,7 +138,7 @@ def test_a_module_says_what_it_gives(file: Path):
 
 
 def _names(node: ast.AST) -> set[str]:
-    """What a statement defines or imports."""
+    """The names that a statement defines or imports."""
     if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
         return {node.name}
     if isinstance(node, (ast.Import, ast.ImportFrom)):
@@ -146,7 +149,7 @@ def _names(node: ast.AST) -> set[str]:
 
 
 def used(script: Path) -> set[Path]:
-    """Every module of ours that a script imports, directly or not."""
+    """Every one of our modules that a script imports, directly or indirectly."""
     found: set[Path] = set()
     waiting = [script]
     while waiting:
@@ -206,7 +209,7 @@ def test_paths_and_dvc_name_the_same_files():
     known |= {path.as_posix().replace("fold7", "fold${item.fold}") for path in paths.fold_files(7).values()}
     assert known <= outputs
 
-    # The rest lies in the folders that paths names, beside those
+    # The other files are in the folders of paths, beside those
     folders = {paths.METRICS, paths.TIMING, paths.MODELS, paths.MODELS / "crossval", paths.MODELS / "pretrained"}
     assert {Path(out).parent for out in outputs - known} <= folders
 

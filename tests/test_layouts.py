@@ -166,7 +166,7 @@ def test_a_layout_is_found_below_folders_that_an_archive_brings(tmp_path):
     fold_tree(tmp_path / "a/archive")
     listing = scan(tmp_path / "a", "auto", CLASSES)
     assert (listing.layout, len(listing.table)) == ("folds", 36)
-    for part in ("train", "test"):  # a folder twice, as archives have it
+    for part in ("train", "test"):  # a folder nested in one of the same name, as in some archives
         class_tree(tmp_path / "b/archive/Dataset" / part / part, images=8, names=("Non Glaucoma", "1_glaucoma"))
     (tmp_path / "b/readme.txt").write_text("x")
     listing = scan(tmp_path / "b", "auto", CLASSES)

@@ -1,4 +1,4 @@
-"""A network that is sure of everything keeps its ranks: through files, scores, thresholds, ensembles and ONNX."""
+"""An overconfident network keeps its ranks: in files, scores, thresholds, ensembles and ONNX."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PIXELS, ABNORMAL = small.images(40)
 
 
 def sure(seed: int = 3, around: float = 40.0, spread: float = 2.0) -> keras.Model:
-    """A network whose log-odds lie within `spread` of `around`, for every image."""
+    """A network whose log-odds are within `spread` of `around` for every image."""
     network = small.tiny_network(seed)
     top = network.get_layer("head_softmax")
     found = log_odds(scorer(network).predict(PIXELS, verbose=0))
@@ -47,7 +47,7 @@ def sure(seed: int = 3, around: float = 40.0, spread: float = 2.0) -> keras.Mode
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Sure networks, and photographs of the size that they take."""
+    """Overconfident networks, and photographs of their input size."""
     root = tmp_path_factory.mktemp("sure")
     for fold, around in enumerate((40.0, 41.0)):
         save_model(sure(fold, around), root / "models" / f"fold{fold}.keras", {})
@@ -70,7 +70,7 @@ def test_log_odds_tell_apart_what_the_softmax_has_made_equal(around):
     assert found.dtype == np.float64
     assert abs(found - around).max() <= 2.001
     assert len(np.unique(found)) > len(PIXELS) - 3
-    # the rank of each image is that of the network before it was made sure
+    # ranks equal those of the network before it was made overconfident
     before = log_odds(scorer(small.tiny_network()).predict(PIXELS, verbose=0))
     assert np.corrcoef(rankdata(before), rankdata(found))[0, 1] > 0.999
 
@@ -126,7 +126,7 @@ def test_training_keeps_the_ranks_of_a_sure_network_in_snapshot_and_journal(tmp_
 
 @pytest.fixture
 def judged(tmp_path, monkeypatch) -> pd.DataFrame:
-    """The predictions of a fold whose network is sure of every image, and right about their order."""
+    """The predictions of a fold whose network is overconfident on every image but ranks them correctly."""
     monkeypatch.chdir(tmp_path)
     parts = small.splits(ABNORMAL, train=10)
     order = np.where(ABNORMAL, 41.0, 39.0) + np.linspace(-0.9, 0.9, len(ABNORMAL))
@@ -150,11 +150,11 @@ def test_files_scores_and_thresholds_keep_the_ranks(judged):
     found = read_json(paths.fold_files(0)["metrics"])["test"]
     assert (found["auroc"], found["specificity"]) == (1, 0)
     entry = decisions(judged, 1.0)
-    assert 39 < entry["pooled"]["thresholds"]["youden"] < 41
-    assert entry["pooled"]["probabilities"]["youden"] == 1
+    assert 39 < entry["folds"]["0"]["thresholds"]["youden"] < 41
+    assert entry["folds"]["0"]["probabilities"]["youden"] == 1
     rows = thresholds_table(judged, entry).set_index(["rule", "split"])
     assert (rows.loc[("youden", "valid"), ["sensitivity", "specificity"]] == 1).all()
-    assert entry["pooled"]["temperature"] > 20  # it was far too sure
+    assert entry["folds"]["0"]["temperature"] > 20  # it was far too confident
 
 
 def predicted(capsys, *words: object) -> pd.DataFrame:
@@ -187,14 +187,14 @@ def test_onnx_ranks_as_keras_does_and_decides_by_log_odds(folder, tmp_path, caps
     assert np.corrcoef(rankdata(found["log_odds"]), rankdata(expected))[0, 1] > 0.999
     assert (found["decision"] == "abnormal").all()
 
-    # a threshold between sure and surer is kept by the exported file, too
+    # the exported file also keeps a threshold between very high log-odds
     entry = {"thresholds": {"youden": 40.0}, "probabilities": {"youden": 1.0}}
-    entry |= {"temperature": None, "isotonic": None}
+    entry |= {"temperature": None, "platt": None, "at_bound": []}
     (tmp_path / "models/crossval").mkdir(parents=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path)
         save_model(load_model(model), paths.fold_files(0)["model"], {})
-        write_json(paths.SUMMARY / "decision.json", {"pooled": entry, "folds": {"0": entry}})
+        write_json(paths.SUMMARY / "decision.json", {"ensemble": None, "ensemble_of": "", "folds": {"0": entry}})
         kept = predicted(capsys, "crossval/fold0", *files(folder), "--threshold", "youden")
         assert set(kept["decision"]) == {"abnormal", "normal"}
         with pytest.raises(SystemExit):

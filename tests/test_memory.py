@@ -12,7 +12,7 @@ from glaucoma.train.trainer import Trainer
 
 @pytest.fixture(autouse=True)
 def _without_a_gpu(monkeypatch):
-    """This machine may have one, whose memory is left to its backend."""
+    """This machine may have a GPU, whose memory is not checked."""
     monkeypatch.setattr(memory, "_has_gpu", lambda: False)
 
 
@@ -45,7 +45,7 @@ def test_trials_too_large_for_memory_fail_one_by_one_before_they_start():
     inputs = keras.Input((2,))
     wide = keras.layers.Dense(10**6, use_bias=False)(inputs)
     network = keras.Model(inputs, keras.layers.Dense(2, activation="softmax")(wide))
-    count = int(memory_there() / 1e6)  # images, each with a million floats of which half are counted
+    count = int(memory_there() / 1e6)  # images of a million floats each, half of which count
     features = np.broadcast_to(np.float32(0.5), (count, 2))
     few = np.arange(4)
     split = Split(("",) * count, np.arange(count), np.arange(count) % 2 == 0)

@@ -45,7 +45,7 @@ def test_a_train_split_that_cannot_be_parted_is_a_sentence():
 
 @pytest.fixture
 def trainer(tmp_path, monkeypatch):
-    """Makes a trainer of one fold in an empty project, given the labels of all images."""
+    """A function that makes a trainer of one fold in an empty project, given the labels of all images."""
     params = load_params("params.yaml").model_dump()
     params["search"]["nested"] = True
     params["stage1"]["grid"] = params["stage2"]["grid"] = GRID

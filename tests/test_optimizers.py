@@ -21,7 +21,7 @@ def variables(seed: int = 0) -> list[keras.Variable]:
 
 
 def steps(optimizer: keras.optimizers.Optimizer, weights: list[keras.Variable], seed: int = 1) -> list[np.ndarray]:
-    """The weights after some steps along random gradients."""
+    """The weights after several steps along random gradients."""
     random = np.random.default_rng(seed)
     for _ in range(STEPS):
         gradients = [random.normal(size=v.shape).astype("float32") for v in weights]

@@ -1,4 +1,4 @@
-"""params.yaml: what does not fit is refused by name, with what was found and what fits."""
+"""params.yaml: invalid values are rejected by name, with the value found and the valid ones."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SHIPPED = (ROOT / "params.yaml").read_text()
 
 @pytest.fixture
 def edited(tmp_path: Path):
-    """Write params.yaml with one value changed (None: the key left out), and load it."""
+    """Write params.yaml with one value changed (None removes the key) and load it."""
 
     def load(key: str, value: object):
         yaml = YAML(typ="safe", pure=True)
@@ -46,7 +46,7 @@ def test_the_shipped_parameters_are_valid_and_each_key_is_explained():
     assert load_params(ROOT / "params.yaml").crossval.folds == list(range(10))
     known = {*load_params(ROOT / "params.yaml").data.classes, "lr", "optimizer", "batch_size", "epochs"}
     named = [line.strip().split(":", 1) for line in SHIPPED.splitlines() if ":" in line.split("#")[0]]
-    # Headings, the user's own names of classes, and a grid's keys, which stand explained above, need no words
+    # Headings, the user's class names, and a grid's keys, explained above, need no comment
     assert not [key for key, rest in named if rest.strip() and "#" not in rest and key.strip('"') not in known]
 
 

@@ -1,4 +1,4 @@
-"""People: from the columns of label tables, and from names of files, where these tell them."""
+"""People: recognised from the columns of label tables and from file names."""
 
 import pandas as pd
 import pytest
@@ -18,7 +18,7 @@ def told(*paths, **columns):
 
 
 def pairs(pattern, people=6):
-    """Both eyes of some people, in the way of a pattern with the places n and eye, half of them in each class."""
+    """Both eyes of several people, named by a pattern with fields n and eye, half of them in each class."""
     for number in range(people):
         for eye in ("L", "R"):
             word, code = {"L": ("left", "OS"), "R": ("right", "OD")}[eye]
@@ -46,7 +46,7 @@ def test_a_word_for_a_person_in_a_name_or_a_folder_tells_the_person(pattern):
     ["IMG_{n}", "Im{n}_g_ACRIMA", "EyePACS-TRAIN-RG-{n}", "g00{n}", "drishtiGS_0{n}", "{n}_g", "r1_Im0{n}", "{n}_left"],
 )
 def test_names_of_images_tell_no_people(pattern):
-    """Also those that mark the same eye in all names: there is no pair."""
+    """Nor do names that all mark the same eye: there is no pair."""
     paths = [f"{'normal' if number % 2 else 'abnormal'}/{pattern.format(n=number)}.jpg" for number in range(10, 40)]
     table, people, _ = told(*paths)
     assert people == 0
@@ -94,11 +94,11 @@ def test_a_column_of_patients_is_known_by_its_usual_names(tmp_path, column):
 
 
 def test_columns_that_are_not_used_are_named_and_one_can_be_chosen(tmp_path, capsys):
-    root = labels_tree(tmp_path, labelled(8, age=lambda number: 50, dossier=lambda number: number // 2))
+    root = labels_tree(tmp_path, labelled(8, visit=lambda number: 50, dossier=lambda number: number // 2))
     assert "patient" not in scan(root, "auto", CLASSES).table
-    assert "labels.csv: columns that are not used: age, dossier" in capsys.readouterr().err
+    assert "labels.csv: columns that are not used: visit, dossier" in capsys.readouterr().err
     assert scan(root, "auto", CLASSES, "dossier").table["patient"].nunique() == 4
-    with pytest.raises(DataError, match=r"data\.patients' column, file.*age, dossier"):
+    with pytest.raises(DataError, match=r"data\.patients' column, file.*visit, dossier"):
         scan(root, "auto", CLASSES, "file")
     with pytest.raises(DataError, match=r"data\.patients' column"):
         scan(class_tree(tmp_path / "classes"), "auto", CLASSES, "dossier")

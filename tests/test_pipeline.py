@@ -1,4 +1,4 @@
-"""The workflow as its users have it: `dvc repro`, experiments, queues, and what a stopped or killed search leaves."""
+"""The user's workflow: `dvc repro`, experiments, queues, and resuming a stopped or killed search."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ def rows(file: Path) -> list[dict[str, str]]:
 
 
 def trials(project: Project) -> set[Path]:
-    """The trials that the journal holds."""
+    """The trials in the journal."""
     return set((project / ".state/trials").glob("*/record.json"))
 
 
 def wait_for_a_trial(project: Project, process: subprocess.Popen) -> None:
-    """Return as soon as a search that is running has finished its first trial."""
+    """Return as soon as a running search has finished its first trial."""
     end = time.monotonic() + PATIENCE
     while not trials(project):
         assert process.poll() is None, process.communicate()
@@ -51,7 +51,7 @@ def wait_for_a_trial(project: Project, process: subprocess.Popen) -> None:
 
 
 def enlarge(project: Project) -> int:
-    """Give the first search so many batch sizes that it can't end while a test stops it; the trials it has then."""
+    """Give the first search so many batch sizes that a test can interrupt it; return its number of trials."""
     grid = TINY["stage1.grid"] | {"batch_size": [16, 8, 4, 2]}
     project.set({"stage1.grid": grid})
     return math.prod(map(len, grid.values()))
@@ -85,7 +85,7 @@ def test_forced_stages_write_the_same_bytes_again(project: Project):
     again = project.dvc("repro", "--force", "--single-item", *PREPARATION, "summary")
 
     assert sorted(ran(again.stdout)) == sorted([*PREPARATION, "summary"])
-    # dvc.lock holds the hash of every output, tables and pictures too
+    # dvc.lock has the hash of every output, including tables and pictures
     assert project.git("status", "--porcelain") == ""
 
 
@@ -212,7 +212,7 @@ def test_ctrl_c_during_a_search_is_a_sentence_and_the_last_results_can_be_had_ba
 
     assert process.returncode != 0
     assert "stopped by Ctrl-C" in err
-    assert re.search(r"stage1.py, exited with (130|-2)", err)  # -2: a shell between that dies of Ctrl-C itself, as dash
+    assert re.search(r"stage1.py, exited with (130|-2)", err)  # -2: a shell in between, like dash, dies of Ctrl-C
     assert "Traceback" not in out + err
     assert 0 < len(trials(project)) < planned
 

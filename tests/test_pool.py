@@ -1,4 +1,4 @@
-"""Trials side by side, in processes and on a real Ray cluster: equal results, whoever dies or presses Ctrl-C."""
+"""Parallel trials in processes and on a real Ray cluster: equal results despite dead workers and Ctrl-C."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from glaucoma.train.pool import Cluster, Processes, choose, cpu_count, share
 from glaucoma.train.search import Searcher, pack, unpack
 from glaucoma.train.trainer import Follower
 
-# Twice as many runs as workers: when the first one is finished, every worker is in the middle of another
+# Twice as many runs as workers: when the first finishes, every worker is in the middle of another
 PRECISE = {1e-1: False, 1e-2: True, 1e-3: False, 1e-4: True}  # by learning rate
 TRIALS = [
     Trial(lr=lr, optimizer="adam", batch_size=8, epochs=epochs, precise_bn=precise)
@@ -33,7 +33,7 @@ needs_proc = pytest.mark.skipif(not Path("/proc").is_dir(), reason="this system 
 
 
 def search(state: Path, pool, cut=cut_all, trials=TRIALS) -> Searcher:
-    """A search on the tiny network; what it finished with is among its attributes."""
+    """A search on the tiny network; its results are among its attributes."""
     pixels, abnormal = images()
     searcher = Searcher(cut(tiny_network()), pixels, splits(abnormal), seed=4, state=state, pool=pool)
     searcher.found = searcher.train(trials)
@@ -54,7 +54,7 @@ def same_as_alone(searcher: Searcher, alone: Searcher) -> None:
 
 
 def once_a_trial_is_finished(state: Path, happens: Callable[[], object]) -> None:
-    """Have something happen as soon as the journal holds a trial, while a search goes on in this thread."""
+    """Call `happens` as soon as the journal has a trial, while a search runs in this thread."""
 
     def wait() -> None:
         while not list(state.glob("trials/*/record.json")):
@@ -65,7 +65,7 @@ def once_a_trial_is_finished(state: Path, happens: Callable[[], object]) -> None
 
 
 def workers_of(parent: int) -> list[int]:
-    """Processes that work for another one, oldest first."""
+    """Child processes of a process, oldest first."""
     found = []
     for status in Path("/proc").glob("[0-9]*/status"):
         try:
@@ -79,7 +79,7 @@ def workers_of(parent: int) -> list[int]:
 
 
 def is_running(pid: int) -> bool:
-    """Whether a process exists and is no zombie, which nobody has asked yet how it ended."""
+    """Whether a process exists and is not a zombie."""
     try:
         return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
     except OSError:
@@ -160,7 +160,7 @@ def test_things_are_shared_out_without_overlap_as_long_as_there_are_enough():
 
 def test_a_worker_that_has_grown_stays():
     def grow(task: int) -> int:
-        time.sleep(1.5)  # loky looks once a second
+        time.sleep(1.5)  # loky checks once a second
         os.held = [*getattr(os, "held", []), np.ones(50_000_000)]  # 400 MB, for as long as the process lives
         return os.getpid()
 
@@ -271,11 +271,11 @@ def test_ray_that_is_not_installed_is_an_error_with_its_remedy(monkeypatch):
 
 @pytest.fixture(scope="module")
 def nodes() -> Iterator:
-    """A head and a second node on this machine, of a CPU each."""
+    """A head and a second node on this machine, with one CPU each."""
     ray = pytest.importorskip("ray", reason="Ray is not installed (pip install -e '.[ray]')")
     from ray.cluster_utils import Cluster as Nodes
 
-    os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - Ray's own; else its workers wait for all other processes
+    os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - Ray's name; else its workers wait for all other processes
     node = {"num_cpus": 1, "object_store_memory": 100 * 2**20}
     cluster = Nodes(initialize_head=True, head_node_args={**node, "include_dashboard": False})
     cluster.second = cluster.add_node(**node)

@@ -1,4 +1,4 @@
-"""Batch statistics computed anew: what they are, whose they are, and that training knows nothing of them."""
+"""Recomputed batch statistics: their values, their layers, and that they do not affect training."""
 
 from __future__ import annotations
 
@@ -49,15 +49,15 @@ def searcher(state, cut=cut_all, **options) -> Searcher:
 
 @pytest.fixture(scope="module")
 def undisturbed() -> dict:
-    """The snapshots of `RUN` by a trainer that trained nothing before it."""
+    """The snapshots of `RUN` by a new trainer."""
     return small.trained(head_trainer(), [RUN], SPLITS)[0]
 
 
-# What they are
+# Values
 
 
 def on_maps_and_vectors() -> keras.Model:
-    """Batch normalisation of maps and of a vector, with what a pass must leave out between them."""
+    """Batch normalisation of maps and of a vector, with layers in between that must be inactive in the pass."""
     keras.utils.set_random_seed(3)
     inputs = keras.Input((5, 4, 3))
     x = keras.layers.Conv2D(6, 1, use_bias=False, name="conv")(inputs)
@@ -130,7 +130,7 @@ def test_they_come_from_train_alone_from_half_of_it_or_all_and_from_2000_images_
     assert statistics_rows(few, 8, whole=True).tolist() != whole.tolist()
 
 
-# What trials end with
+# Final states of trials
 
 
 @pytest.mark.parametrize(
@@ -226,7 +226,7 @@ def test_a_run_that_diverges_is_still_told_with_its_reason(undisturbed):
 
 
 def test_a_network_that_ten_steps_leave_with_the_statistics_of_its_start_is_mended(tmp_path):
-    """It has learnt to tell the classes apart, and with moving averages answers the same for every image."""
+    """It separates the classes, but with moving averages it gives the same answer for every image."""
     trials = [
         Trial(lr=0.03, optimizer="adam", batch_size=8, epochs=2),
         Trial(lr=0.03, optimizer="adam", batch_size=8, epochs=2, **PRECISE),

@@ -1,4 +1,4 @@
-"""Pretraining on rendered eyes: what is measured in them, a stop that costs an epoch at most, and the small file."""
+"""Pretraining on rendered eyes: their measures, resuming with the loss of at most one epoch, and the small file."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_the_box_holds_the_disc_which_is_brighter_than_what_lies_around_it():
         left, top, right, bottom = (round(size * box[f"disc_{side}"]) for side in ("left", "top", "right", "bottom"))
         assert 0 < left < right < size
         assert 0 < top < bottom < size
-        # light falls unevenly, so that each disc is held against its own surroundings
+        # illumination is uneven, so each disc is compared with its surroundings
         around = picture[max(top - 8, 0) : bottom + 8, max(left - 8, 0) : right + 8]
         inside = picture[top:bottom, left:right]
         assert inside.mean() > (around.sum() - inside.sum()) / (around.size - inside.size)
@@ -113,7 +113,7 @@ def test_dvc_pretrains_only_the_backbones_that_are_named(bare: Project):
     assert "pretrain.py --backbone MobileNetV3Small" in bare.dvc("repro", "--dry", "pretrain/dvc.yaml").stdout
 
 
-@pytest.mark.slow  # trains thrice
+@pytest.mark.slow  # trains three times
 def test_a_pretraining_that_is_killed_goes_on_at_its_epoch_and_ends_the_same(bare: Project, tmp_path: Path):
     bare.set(TINY)
     undisturbed = bare.copy(tmp_path / "undisturbed")

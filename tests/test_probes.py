@@ -1,4 +1,4 @@
-"""Shortcut probes find what tells the label, and only that; what is skipped says why."""
+"""Shortcut probes find traits that predict the label, and only those; skipped probes give the reason."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ QUALITY = Quality(0.4, 0.1, 0.0, 0.001, 0.1, 0.8, 0.5, 1.0, 0.05, 0.05)
 
 
 def listing(count=200, *, seed=0, **columns):
-    """An index of `count` images and looks at them, in which nothing tells the label; columns replace its own."""
+    """An index of `count` images and their measurements, unrelated to the label; `columns` replace its own."""
     rng = np.random.default_rng(seed)
     images = [f"{i:064x}" for i in range(count)]
     index = pd.DataFrame(
@@ -63,7 +63,7 @@ def shortcuts(index, seen):
 
 
 def test_a_range_is_told_though_no_slope_tells_it_and_its_counts_are_given():
-    # abnormal images lie on both sides of the normal ones
+    # values of abnormal images are on both sides of the normal ones
     index, seen = listing()
     abnormal = (index["condition"] == "abnormal").to_numpy()
     index["width"] = np.where(abnormal, np.where(np.arange(200) % 2, 200, 400), 300)
@@ -72,7 +72,7 @@ def test_a_range_is_told_though_no_slope_tells_it_and_its_counts_are_given():
     (one,) = (one for one in shortcuts(index, seen) if one.message.startswith("image width"))
     assert one.severity == "warning"
     assert f"{(~abnormal).sum()} of {(~abnormal).sum()} normal are 300 px wide, no abnormal is" in one.message
-    assert "; so do" in one.message  # its kin, in the same finding
+    assert "; so do" in one.message  # related traits, in the same finding
 
 
 def test_a_format_that_half_of_one_class_has_is_told_in_words():
@@ -118,7 +118,7 @@ def test_a_table_has_the_same_rows_for_any_data():
 
 
 def test_copies_and_images_of_a_patient_count_as_one_and_are_never_on_both_sides():
-    # Ten images of each patient have their patient's colours and label, which tell nothing of another's
+    # A patient's ten images share colours and label, which do not generalise to other patients
     rng = np.random.default_rng(1)
     patients = np.repeat(np.arange(60), 10)
     index, seen = listing(600, patient=[f"p{number}" for number in patients])
@@ -164,13 +164,13 @@ def test_the_source_is_told_from_the_pixels_and_the_label_from_the_source():
     }
     found = probed(index, seen)
     assert found.loc[("label", "source"), "auroc"] == 1
-    # The source between the two others is not told by one threshold, but its rest is
+    # No single threshold separates the middle source, but one separates each of the others
     assert found.loc[("source", "thumbnail"), "auroc"] > 0.7
 
 
 @pytest.fixture(scope="module")
 def told_by_width(tmp_path_factory):
-    """A folder in which the abnormal photographs are larger; its index."""
+    """A folder with larger abnormal photographs, and its index."""
     root = class_tree(tmp_path_factory.mktemp("told") / "photos", images=60)
     for number, path in enumerate(sorted((root / "abnormal").iterdir())):
         path.write_bytes(jpeg(10_000 + number, size=64, condition="abnormal"))
@@ -210,7 +210,7 @@ def test_what_was_seen_once_is_not_decoded_again_and_says_the_same(told_by_width
         np.testing.assert_array_equal(one.print, other.print)
         np.testing.assert_array_equal(one.thumbnail, other.thumbnail)
 
-    look_at(index, root, "look", max_megapixels=99, kept=kept)  # what is readable depends on it
+    look_at(index, root, "look", max_megapixels=99, kept=kept)  # it determines which images are readable
     assert len(decoded) == 60
     kept.write_bytes(b"no archive")
     assert look_at(index, root, "look", max_megapixels=100, kept=kept).keys() == first.keys()

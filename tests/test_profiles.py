@@ -65,7 +65,7 @@ def test_mappings_merge_key_by_key_and_lists_replace():
         {},
         {"lr": 1e-05},
         {"stage1.grid.epochs": [1], "stage2.grid.epochs": [1, 2, 3], "stage3.grid.lr": [0.1, 1e-05]},
-        {"stage1.grid.schedule": ["cosine"], "stage3.grid.warmup": [0, 2]},  # keys that the shipped grids leave out
+        {"stage1.grid.schedule": ["cosine"], "stage3.grid.warmup": [0, 2]},  # keys that are not in the shipped grids
         {"free_models": ["model4"], "audit.waive": ["tiny", "no"], "pretrain.backbones": []},
         {"data.root": "/photographs of: a clinic # 1", "backbone.weights": "0.5"},
         {"data.classes": {"0": "abnormal", "1": "normal", "it's": "normal"}},
@@ -124,7 +124,7 @@ def test_auto_is_taken_out_where_there_is_a_rule_and_refused_elsewhere():
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with the shipped parameters and profiles, to be in."""
+    """Work in a folder with the shipped parameters and profiles."""
     root = tmp_path / "project"
     (root / "profiles").mkdir(parents=True)
     (root / "params.yaml").write_text(shipped())
@@ -136,7 +136,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def profile(project: Path, capsys: pytest.CaptureFixture):
-    """Run `glaucoma profile`; what it printed, or what it said when it failed with the code that is expected."""
+    """Run `glaucoma profile`; return its output, or its error if it fails with the expected code."""
 
     def run(*arguments: str, code: int = 0) -> str:
         ended = run_glaucoma("profile", *arguments)
@@ -178,7 +178,7 @@ def test_a_profile_changes_the_shipped_parameters_and_keeps_what_is_said_of_the_
     expected = load_profile(project / "profiles/published.yaml").model_dump()
     expected["data"] |= {"root": "/elsewhere", "unreadable": "drop"}
     expected["data"]["classes"]["sick"] = "abnormal"
-    assert check_params(found, "params.yaml").model_dump() == expected  # findings of other photographs are not waived
+    assert check_params(found, "params.yaml").model_dump() == expected  # waivers for other photographs are dropped
     assert {*comments(shipped())} == {*comments((project / "params.yaml").read_text())}
     assert (project / "profiles/previous.yaml").read_text() == edited
 

@@ -6,7 +6,7 @@ from glaucoma.base.errors import DataError
 from glaucoma.base.params import Trial
 from glaucoma.dataset.splits import Split
 from glaucoma.evaluate.scores import SCORES
-from glaucoma.train.ranking import rank, timings
+from glaucoma.train.ranking import best_of, rank, tied, timings
 from glaucoma.train.trainer import Snapshot
 
 ABNORMAL = np.array([True, True, True, False, False, False, False, False])
@@ -14,7 +14,7 @@ TEST = Split(tuple("abcdefgh"), np.arange(8), ABNORMAL)
 
 
 def snapshot(wrong: list[int], epochs: int = 1, seconds: float = 1.0) -> Snapshot:
-    """A trial that is wrong about some images."""
+    """A trial with wrong predictions for some images."""
     log_odds = np.where(np.isin(np.arange(8), wrong) ^ ABNORMAL, 2.0, -2.0)
     return Snapshot(epochs, [], {"test": log_odds}, pd.DataFrame(), seconds)
 
@@ -58,11 +58,17 @@ def test_the_metric_decides(metric, best):
     assert rank([A, C], finished, {}, TEST, metric, miss=5)[1] == best
 
 
-def test_ties_go_to_the_higher_accuracy():
-    finished = {A: snapshot([3, 4]), B: snapshot([3]), C: snapshot([5, 6])}  # sensitivity 1 all
+def test_ties_share_a_rank_and_go_to_the_lower_log_loss():
+    finished = {A: snapshot([3, 4]), B: snapshot([3]), C: snapshot([0])}  # sensitivity 1, 1 and 2/3
     table, best = rank([A, B, C], finished, {}, TEST, "sensitivity")
     assert best == B
     assert table["param_lr"].tolist() == [0.2, 0.1, 0.3]
+    assert table["rank_test_sensitivity"].tolist() == [1, 1, 3]
+    assert tied(table) == 2
+    assert best_of(table) == "lowest log loss of the 2 of 3 trials that tie at sensitivity 1.000"
+    table, _ = rank([A, B, C], finished, {}, TEST, "log_loss")
+    assert best_of(table) == "fewest epochs of the 2 of 3 trials that tie at log loss 0.377"
+    assert best_of(rank([A, B], finished, {}, TEST, "accuracy")[0]) == "best of 2 trials"
 
 
 def test_further_ties_go_to_fewer_epochs_and_then_to_the_grids_order():
@@ -71,6 +77,7 @@ def test_further_ties_go_to_fewer_epochs_and_then_to_the_grids_order():
     table, best = rank([long, short, last], finished, {}, TEST, "f1_macro")
     assert best == short
     assert table["param_lr"].tolist() == [0.2, 0.3, 0.1]
+    assert tied(table) == 3
 
 
 def test_failed_trials_come_last_with_their_error():

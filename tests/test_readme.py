@@ -1,4 +1,4 @@
-"""README.md and docs/ name only what there is: paths, links, commands with their options, parameters, variables."""
+"""README.md and docs/ mention only existing paths, links, commands with their options, parameters and variables."""
 
 from __future__ import annotations
 
@@ -18,32 +18,35 @@ from dvc.utils.hydra import apply_overrides
 from pydantic import BaseModel
 
 from glaucoma import cli
+from glaucoma.base.errors import GlaucomaError
 from glaucoma.base.params import Params, load_params
 from glaucoma.base.paths import FREE
+from glaucoma.base.stage import CANNOT_WRITE, INTERRUPTED, PIPE_CLOSED
 from glaucoma.base.yaml12 import read_yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 PIPELINES = ("dvc.yaml", "data/dvc.yaml", "extra/dvc.yaml", "pretrain/dvc.yaml")
 SUFFIXES = {".csv", ".json", ".keras", ".lock", ".md", ".npy", ".png", ".py", ".toml", ".yaml"}
-THEIRS = {"labels.csv", "index.json", "OrigaList.csv", "metadata - standardized.csv"}  # what photographs come with
-COMMANDS = {"models/stage3.onnx", "stage3.onnx.json", "reports/external/NAME/"}  # written by commands, named by user
+THEIRS = {"labels.csv", "index.json", "OrigaList.csv", "metadata - standardized.csv"}  # come with photographs
+# written by commands, named by users
+COMMANDS = {"difference.png", "models/stage3.onnx", "stage3.onnx.json", "reports/external/NAME/"}
 
 
 def in_code(text: str) -> list[str]:
-    """What stands between backticks, and the lines of blocks of code without comments and pictures."""
+    """Text between backticks, and the lines of code blocks without comments and pictures."""
     blocks = re.findall(r"^```(\w*)\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
     lines = [line.partition(" #")[0].strip() for kind, block in blocks if kind == "sh" for line in block.splitlines()]
     return lines + re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL))
 
 
 def everywhere() -> list[tuple[str, str]]:
-    """Every piece of code, with the name of the file that it stands in."""
+    """Every piece of code, with the name of its file."""
     return [(file.name, piece) for file in TEXTS for piece in in_code(file.read_text(encoding="utf-8"))]
 
 
 def commands(program: str) -> list[list[str]]:
-    """The arguments of each call of a program, variables before it and what is piped into it left out."""
+    """The arguments of each call of a program, without variables or pipes before it."""
     called = []
     for _, piece in everywhere():
         for part in re.split(r" && | \| ", piece):
@@ -66,7 +69,7 @@ def tracked() -> set[str]:
 
 @cache
 def made() -> set[str]:
-    """What the stages write, with `*` where a matrix has a fold or a backbone."""
+    """The outputs of the stages, with `*` for a fold or a backbone of a matrix."""
     found = set()
     for file in PIPELINES:
         for stage in read_yaml(ROOT / file)["stages"].values():
@@ -79,7 +82,7 @@ def made() -> set[str]:
 
 @cache
 def strings() -> set[str]:
-    """Every string that stands in the library: the names of files among them."""
+    """Every string in the library, including file names."""
     trees = [ast.parse(file.read_text(encoding="utf-8")) for file in (ROOT / "src").rglob("*.py")]
     texts = {node.value for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Constant)}
     return {text for text in texts if isinstance(text, str)}
@@ -91,12 +94,12 @@ def form(path: str) -> re.Pattern:
 
 
 def alike(one: str, other: str) -> bool:
-    """Whether two paths are the same, `*` in either standing for any part of a name."""
+    """Whether two paths match; `*` in either stands for any part of a name."""
     return bool(form(one).fullmatch(other) or form(other).fullmatch(one))
 
 
 def is_known(path: str) -> bool:
-    """Whether a path is tracked, written by a stage, or above that; or in a stage's folder and named in the library."""
+    """Whether a path is tracked, an output or its parent, or in an output folder and named in the library."""
     pattern = re.sub(r"…|\bNAME\b", "*", path.rstrip("/"))
     outputs = {part.as_posix() for out in made() for part in (Path(out), *Path(out).parents[:-1])}
     if any(alike(one, pattern) for one in tracked() | outputs):
@@ -153,7 +156,7 @@ def test_every_glaucoma_command_takes_the_arguments_that_are_shown(words):
     parser = cli.parser()
     (known,) = [action.choices for action in parser._actions if isinstance(action.choices, dict)]
     assert words[0] in known
-    if len(words) > 1:  # alone, it is named, not called
+    if len(words) > 1:  # alone, it is a mention, not a call
         parser.parse_args(words)
 
 
@@ -215,3 +218,13 @@ def test_every_extra_that_is_to_be_installed_is_in_pyproject_toml():
     named = {name for words in commands("pip") for word in words for name in re.findall(r"\[(\w+)\]$", word)}
     assert named
     assert named <= set(extras)
+
+
+def test_every_exit_code_is_in_the_table_and_no_other():
+    section = (ROOT / "README.md").read_text("utf-8").partition("## Exit codes")[2].partition("\n## ")[0]
+    told = [int(code) for code in re.findall(r"^\| (\d+) \|", section, flags=re.MULTILINE)]
+    kinds = [GlaucomaError]
+    for kind in kinds:
+        kinds += kind.__subclasses__()
+    codes = {kind.exit_code for kind in kinds} | {CANNOT_WRITE, INTERRUPTED, PIPE_CLOSED}
+    assert told == sorted({0, *codes})

@@ -1,4 +1,4 @@
-"""What a folder of photographs recommends: disc crops told from whole retinas, and the choices that follow."""
+"""Recommendations for a folder of photographs: telling disc crops from whole retinas, and the resulting choices."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_one_disc_that_is_taken_for_its_cup_changes_nothing():
     assert disc_crops([CROP, CROP, replace(CROP, disc=0.1)]) == [True] * 3
 
 
-# What follows
+# Choices
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_one_disc_that_is_taken_for_its_cup_changes_nothing():
         ([CROP] * 3 + [WHOLE] * 7, DISC_FOUND, "7 of 7 whole retinas (the other 3 are disc crops)"),
         ([NOTHING] * 10, "retina", "was found in 0 of 10 whole retinas only; the camera's black border"),
         ([replace(NOTHING, field=False)] * 10, "none", "no black border"),
-        ([replace(WHOLE, disc=0.37)] * 10, "retina", "was found in 0 of 10"),  # as large as the picture: no disc
+        ([replace(WHOLE, disc=0.37)] * 10, "retina", "was found in 0 of 10"),  # as large as the picture, so not a disc
     ],
 )
 def test_the_crop_follows_what_most_photographs_show(looks: list[Photograph], crop: str, reason: str):
@@ -117,7 +117,7 @@ def test_the_crop_follows_what_most_photographs_show(looks: list[Photograph], cr
         (replace(CROP, side=150), 160),
         (replace(CROP, side=160), 160),
         (replace(CROP, side=40), 96),
-        (replace(WHOLE, side=200, retina=150), 160),  # the retina, of which the disc is a part
+        (replace(WHOLE, side=200, retina=150), 160),  # the retina contains the disc
         (WHOLE, 224),
         (replace(NOTHING, retina=170), 192),
     ],
@@ -150,7 +150,7 @@ def test_every_choice_has_a_reason():
 
 
 def write(root: Path, names: list[str]) -> None:
-    """Photographs too dark to be searched for a disc, which is a matter of its own and would take the time."""
+    """Write photographs that are too dark for the slow search for a disc, which other tests cover."""
     rng = np.random.default_rng(1)
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Every number of a finished run follows from its predictions, as scikit-learn computes it."""
+"""Every number of a finished run is recomputed from its predictions with scikit-learn."""
 
 import numpy as np
 import pandas as pd
@@ -11,10 +11,10 @@ COLUMNS = ["image", "patient", "source", "split", "label", "predicted", "probabi
 
 
 def recomputed(table: pd.DataFrame) -> dict[str, float]:
-    """All scores of a table of predictions, by scikit-learn; the calibration error, which it lacks, by definition."""
+    """All scores of a table of predictions, by scikit-learn; the calibration error by its definition."""
     y, p = (table["label"] == "abnormal").to_numpy(), table["probability"].to_numpy()
     x = table["log_odds"].to_numpy()
-    inside = np.abs(x) < 10  # beyond, a probability has too few digits left
+    inside = np.abs(x) < 10  # beyond, probabilities have too few digits left
     np.testing.assert_allclose(np.log(p / (1 - p))[inside], x[inside], rtol=1e-9, atol=1e-10)
     called = x >= 0
     tn, fp, fn, tp = metrics.confusion_matrix(y, called, labels=[False, True]).ravel()
@@ -59,7 +59,7 @@ def test_the_pooled_scores_and_their_intervals_are_of_the_pooled_predictions(fin
     found = finished.json("metrics/intervals.json")["pooled_over_folds"][split]
     for name, told in found.items():
         assert told["value"] == pytest.approx(expected[name], abs=1e-12), name
-        if told["low"] is not None and name != "ece":  # its estimate grows with noise, so resamples lie above it
+        if told["low"] is not None and name != "ece":  # noise raises the estimate, so resamples are above it
             assert told["low"] - 1e-12 <= told["value"] <= told["high"] + 1e-12, name
     assert np.isfinite(list(found["auroc"].values())).all()
 

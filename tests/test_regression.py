@@ -1,4 +1,4 @@
-"""The regression on frozen features as a network: what it predicts, what it is saved as, and where it looks."""
+"""The regression on frozen features as a network: its predictions, saved files and Grad-CAM."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ def split(rows) -> Split:
 
 @pytest.fixture(scope="module")
 def pixels() -> np.ndarray:
-    """Two views side by side; of class abnormal, the left one is brighter in a corner."""
+    """Two views side by side; in abnormal images, the left one is brighter in a corner."""
     drawn = np.random.default_rng(0).integers(60, 160, (36, SIZE, 2 * SIZE, 3), dtype=np.uint8)
     drawn[::2, : SIZE // 4, : SIZE // 4] += 60
     return drawn

@@ -1,4 +1,4 @@
-"""What a stage saves predicts, once it is loaded, exactly what it did: after each stage, for each kind of weights."""
+"""Saved networks predict exactly the same after loading: after each stage, for each kind of weights."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def predicted(network: keras.Model) -> np.ndarray:
 
 
 def kept(network: keras.Model, path: Path) -> keras.Model:
-    """The network after it was saved and loaded, which it must not tell."""
+    """The network after saving and loading."""
     save_model(network, path, {})
     loaded = load_model(path)
     np.testing.assert_array_equal(predicted(loaded), predicted(network))
@@ -56,7 +56,7 @@ def test_a_network_with_each_kind_of_weights_predicts_the_same_once_it_is_loaded
 
 def test_after_each_stage_a_network_predicts_the_same_once_it_is_loaded(tmp_path: Path):
     pixels, abnormal = small.images()
-    network = build_network(small.tiny_backbone(), dropout=0.2, seed=1, blocks=3)  # the first of which is the report's
+    network = build_network(small.tiny_backbone(), dropout=0.2, seed=1, blocks=3)  # the first is the report's head
     for stage, cut in STAGES.items():
         before = predicted(network)
         parts = small.splits(abnormal)

@@ -1,4 +1,4 @@
-"""Models of earlier commits, tags and experiments, through DVC, in a project of one stage that writes them."""
+"""Models of earlier commits, tags and experiments, via DVC, in a project with one stage that writes them."""
 
 from __future__ import annotations
 

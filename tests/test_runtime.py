@@ -1,4 +1,4 @@
-"""Prediction is traced once for all batch sizes, and predicts what Keras alone would; no data set of ours is tuned."""
+"""Prediction is traced once for all batch sizes and equals Keras' own; TensorFlow does not tune our data sets."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ SIZES = (5, 38, 16)  # images to predict, in batches of 16: smaller, full and a 
 
 
 def calls(model: keras.Model) -> list:
-    """Grows whenever the model's first convolution is called from Python: once for each trace."""
+    """A list that grows at each Python call of the model's first convolution: once per trace."""
     layer, found = next(layer for layer in model.layers if "conv" in layer.name), []
     inner = layer.call
     layer.call = lambda *given, **options: found.append(1) or inner(*given, **options)
@@ -23,7 +23,7 @@ def calls(model: keras.Model) -> list:
 
 @pytest.fixture(params=["one input", "two inputs"])
 def models_and_arrays(request):
-    """The same model twice, built apart, and what it takes."""
+    """The same model built twice, and its inputs."""
     cuts = [cut_last(small.tiny_network(), 4) for _ in range(2)]
     if request.param == "one input":
         return [cut.network for cut in cuts], [PIXELS]

@@ -1,4 +1,4 @@
-"""The embedded sample: its tree, its truth, and that nothing but the disc tells the disease."""
+"""The synthetic sample: its tree, its ground truth, and that only the disc shows the disease."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ IMAGES, SIZE = SHIPPED.sample.images, 96
 
 @pytest.fixture(scope="module")
 def sample(tmp_path_factory) -> Path:
-    """The sample that params.yaml ships, but smaller pictures."""
+    """The sample of the shipped params.yaml, with smaller pictures."""
     root = tmp_path_factory.mktemp("data") / "sample"
     make_sample(root, images=IMAGES, size=SIZE, seed=SHIPPED.seed)
     return root
@@ -52,7 +52,7 @@ def sample(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory) -> Path:
-    """The least sample that params allow: 40 images of 96 px, seed 0."""
+    """The smallest sample that params allow: 40 images of 96 px, seed 0."""
     root = tmp_path_factory.mktemp("small") / "sample"
     make_sample(root, images=40, size=96, seed=0)
     return root
@@ -72,7 +72,7 @@ def facts(sample) -> pd.DataFrame:
 
 
 def features(files: list[bytes]) -> dict[str, np.ndarray]:
-    """What a lazy classifier could look at instead of the disc."""
+    """Features that a classifier could use as a shortcut instead of the disc."""
     images = [Image.open(io.BytesIO(data)).convert("RGB") for data in files]
     colour = [np.asarray(image.resize((7, 7), Image.Resampling.BOX), float).ravel() for image in images]
     grey = [np.asarray(image.convert("L").resize((7, 7), Image.Resampling.BOX), float).ravel() for image in images]
@@ -98,7 +98,7 @@ def assert_nothing_told(files: list[bytes], abnormal: np.ndarray) -> None:
     for name, x in features(files).items():
         bound = 0.75 if "thumbnail" in name else 0.60
         assert cross_validated_auroc(x, abnormal) <= bound, name
-        if x.shape[1] == 1:  # a ranking by the number itself, in either direction
+        if x.shape[1] == 1:  # rank by the feature itself, in either direction
             assert abs(roc_auc_score(abnormal, x[:, 0]) - 0.5) <= 0.10, name
 
 
@@ -211,7 +211,7 @@ def test_the_photograph_shows_what_the_truth_says(condition):
 
         cup, disc = within("cup", 0.8), within("disc", 0.95)
         rim, retina = disc & ~within("cup", 1.2), within("disc", 1.8) & ~within("disc", 1.5)
-        # the upper quartile, as vessels cross each of the three
+        # the upper quartile, because vessels cross all three
         inside.append([np.percentile(green[part], 75) for part in (cup, rim, retina)])
     assert len(inside) >= 5
     cup, rim, retina = np.array(inside).T
@@ -224,7 +224,7 @@ def test_no_shortcut_tells_the_classes_of_the_default_sample(listing):
     assert_nothing_told([path.read_bytes() for path in first.path], (first.condition == "abnormal").to_numpy())
 
 
-@pytest.mark.slow  # renders all of it at its full size
+@pytest.mark.slow  # renders the whole sample at full size
 def test_the_shipped_sample_has_no_shortcut_either_and_takes_50_megabytes_even_where_links_become_copies(tmp_path):
     files, abnormal = drawn(SHIPPED.seed, SHIPPED.sample.size)
     assert 10 * sum(map(len, files)) < 50e6
@@ -236,12 +236,12 @@ def test_the_shipped_sample_has_no_shortcut_either_and_takes_50_megabytes_even_w
 @pytest.mark.slow  # renders eight hundred eyes
 @pytest.mark.parametrize("seed", [1, 2])
 def test_no_shortcut_tells_the_classes_whatever_the_seed(seed):
-    # more eyes than are shipped: what is drawn independently differs between two small groups by chance
+    # more eyes than are shipped: in small groups, independent traits differ by chance
     assert_nothing_told(*drawn(seed, 64, images=400))
 
 
 def drawn(seed: int, size: int, images: int = IMAGES) -> tuple[list[bytes], np.ndarray]:
-    """The files of a sample, without a tree, and which are abnormal."""
+    """The files of a sample, without a tree, and their labels."""
     counts = dict(zip(CONDITIONS, (images - round(0.45 * images), round(0.45 * images)), strict=True))
     eyes = [
         eye
@@ -253,7 +253,7 @@ def drawn(seed: int, size: int, images: int = IMAGES) -> tuple[list[bytes], np.n
 
 
 def probed(files: list[bytes], abnormal: np.ndarray, root: Path) -> pd.DataFrame:
-    """What the audit's shortcut probes tell of these photographs, but for those that cannot be tried."""
+    """Results of the audit's shortcut probes for these photographs, without skipped probes."""
     for number, (data, sick) in enumerate(zip(files, abnormal, strict=True)):
         path = root / ("abnormal" if sick else "normal") / f"{number}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -277,12 +277,12 @@ def test_no_shortcut_probe_is_better_than_chance_on_the_default_sample(listing, 
 def test_shortcut_probes_are_at_chance_whatever_the_seed(tmp_path):
     found = pd.concat([probed(*drawn(seed, 96), tmp_path / str(seed)) for seed in range(1, 9)])
     assert (found.groupby("probe").auroc.mean() - 0.5).abs().max() < 0.07, found.to_string()
-    # out-of-fold scores vary more than the interval allows for, so that more than one in twenty miss
+    # out-of-fold scores vary more than the interval assumes, so more than one in twenty miss
     assert ((found.low <= 0.5) & (found.high >= 0.5)).mean() >= 0.7, found.to_string()
 
 
 def traits(eyes: list[Eye]) -> pd.DataFrame:
-    """The nuisances of some eyes, each as the share of its range at which it lies."""
+    """The nuisances of eyes, each scaled to 0–1 over its range."""
     names = [name for name in NUISANCES if name != "left"]
     rows = [[getattr(eye.camera if hasattr(eye.camera, name) else eye, name) for name in names] for eye in eyes]
     low, high = np.array([NUISANCES[name] for name in names]).T
@@ -298,15 +298,15 @@ def test_every_nuisance_is_drawn_alike_for_both_classes_and_on_its_own():
 
 
 def test_no_nuisance_is_balanced_within_a_class():
-    # means of few eyes vary as those of independent draws do; evenly spread, they would hardly vary, and what is
-    # common in a train split would be rare in its test split
+    # means of few eyes vary like those of independent draws; with balanced traits they would hardly vary, and a trait
+    # that is common in a train split would be rare in its test split
     rng = np.random.default_rng(4)
     means = np.array([traits(draw_eyes(rng, "abnormal", 40)).mean() for _ in range(100)])
     assert means.std(axis=0).mean() == pytest.approx(np.sqrt(1 / 12 / 40), rel=0.05)
 
 
 def contents(root: Path) -> dict[str, str]:
-    """What each file of a tree holds."""
+    """The hash of each file of a tree."""
     return {str(path.relative_to(root)): sha256_file(path) for path in root.rglob("*") if path.is_file()}
 
 

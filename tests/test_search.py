@@ -27,7 +27,7 @@ def searcher(state, network=None, cut=cut_head, **options) -> Searcher:
 
 
 def records(state) -> dict[str, int]:
-    """The journal's records with the moment each was written."""
+    """The journal's records with their times of writing."""
     return {path.parent.name: path.stat().st_mtime_ns for path in state.glob("trials/*/record.json")}
 
 
@@ -39,7 +39,7 @@ def all_same(found: dict, expected: dict) -> None:
 
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory):
-    """A search over the head that was never disturbed, and where it keeps its state."""
+    """An uninterrupted search over the head, and its state folder."""
     state = tmp_path_factory.mktemp("state")
     return searcher(state).train(TRIALS), state
 
@@ -100,7 +100,7 @@ def test_a_fold_finds_what_the_search_trained_on_the_network_before_it_was_saved
 
 
 def test_the_next_stage_finds_its_trials_whether_the_winner_was_taken_or_loaded(searched, tmp_path):
-    """The warm start of a fold goes on in memory, the search stages through a file."""
+    """The warm start of a fold continues in memory, the search stages via a file."""
     finished, state = searched
     network = small.tiny_network()
     first = searcher(state, network=network)
@@ -147,7 +147,7 @@ def test_a_search_of_which_no_trial_survives_is_an_error_that_says_why(tmp_path)
 
 
 def test_what_came_before_the_divergence_is_kept(tmp_path):
-    """Weights overflow in the second epoch or later; the trial that ends before is whole."""
+    """Weights overflow in the second epoch or later; the trial that ends before is complete."""
     trials = [Trial(lr=3e18, optimizer="sgd", batch_size=38, epochs=epochs) for epochs in (1, 30)]
     search = searcher(tmp_path)
     finished = search.train(trials)

@@ -1,4 +1,4 @@
-"""Stage scripts as commands: what each says and returns when it is given what it cannot use, or no room to write."""
+"""Stage scripts as commands: messages and exit codes for invalid input and full disks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STAGES = sorted(file.stem for file in (ROOT / "stages").glob("[!_]*.py"))
 
 @pytest.fixture(scope="session")
 def indexed(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A project whose sample is made and indexed by the scripts alone, without DVC. Only to look at."""
+    """A project whose sample was made and indexed by the scripts alone, without DVC. Read-only."""
     project = make_project(tmp_path_factory.mktemp("indexed") / "glaucoma")
     for stage in ("sample", "index"):
         project.script(stage)
@@ -29,7 +29,7 @@ def indexed(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 @pytest.fixture
 def scripts(indexed: Project, tmp_path: Path) -> Project:
-    """Such a project to do anything with."""
+    """Such a project that tests may change."""
     return indexed.copy(tmp_path / "glaucoma")
 
 
@@ -39,14 +39,14 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 def complaint(said: str) -> str:
-    """What a failed command said on stderr, which is sentences with a remedy."""
+    """A failed command's message on stderr, after checking that it consists of sentences with a remedy."""
     assert "Traceback" not in said
     assert "error: " in said
     assert "→ " in said
     return said
 
 
-# What they are told
+# Flags
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -174,7 +174,7 @@ def small_disk(scripts: Project) -> Iterator[Callable[[str, str], Path]]:
 @pytest.mark.parametrize(
     ("stage", "folder", "size"),
     [
-        ("explore", "reports/explore", "60k"),  # room for its tables, not for its pictures
+        ("explore", "reports/explore", "60k"),  # enough for its tables, not for its pictures
         ("backbone", "models", "2m"),
         ("pixels", "data", "40k"),
     ],
@@ -201,7 +201,7 @@ def test_a_full_disk_is_a_sentence_and_leaves_no_half_written_file(
     assert not [name for name in left if name.rsplit("/", 1)[-1].startswith(".")]
     assert "pixels.npy" not in left
     assert "backbone.keras" not in left
-    for name, content in left.items():  # what is there, is whole
+    for name, content in left.items():  # existing files are complete
         if name.endswith(".csv"):
             assert content.endswith(b"\n")
         if name.endswith(".png"):

@@ -1,4 +1,4 @@
-"""All folds together, and the comparison with the published figures."""
+"""The summary of all folds, and the comparison with the published figures."""
 
 import shutil
 from pathlib import Path
@@ -13,10 +13,12 @@ from glaucoma.base.errors import DataError
 from glaucoma.base.files import read_csv, read_json, write_csv, write_json
 from glaucoma.base.params import Params, load_params
 from glaucoma.base.profiles import load_profile
+from glaucoma.evaluate.over_folds import mean_roc
 from glaucoma.evaluate.published import comparable, comparison_table, protocol_table, published, readings_table
 from glaucoma.evaluate.scores import predictions_table, scores
+from glaucoma.evaluate.subgroups import examples
 from glaucoma.evaluate.summary import SCORES, describe, headline, read_folds, read_selection, readable, selection_note
-from glaucoma.evaluate.summary_tables import write_judgement
+from glaucoma.evaluate.summary_tables import write_judgement, write_ladder
 from glaucoma.model.symptoms import FILE, Symptom, symptoms_table
 
 CONSTANT = Symptom("same_answer", 0.01, "answers the same", "too little was learnt", "raise lr")
@@ -26,14 +28,14 @@ STATISTICS = ["mean", "std", "min", "25%", "50%", "75%", "max"]
 def fold(
     number: int, root: Path = Path(), contamination: float = 0.0, seconds: float | None = 5.0, constant: bool = False
 ) -> None:
-    """Write what training fold `number` leaves; 8 test images that no other fold tests, 6 valid ones."""
+    """Write the results of fold `number`: 8 test images that are in no other fold's test, 6 valid ones."""
     draw = np.random.default_rng(number)
     found, tables = {"fold": number}, []
     for split, size in (("test", 8), ("valid", 6)):
         abnormal = np.arange(size) % 2 == 0
         log_odds = 5 * (0.4 * abnormal - 0.2 + draw.normal(0, 0.25, size))
         found[split] = scores(abnormal, log_odds=log_odds) | {"contamination": contamination}
-        # content ids may consist of digits alone
+        # content ids may consist of digits only
         table = predictions_table([f"{number:032d}{k:032d}" for k in range(size)], abnormal, log_odds=log_odds)
         tables.append(table.assign(split=split, patient="", source=""))
     files = paths.fold_files(number)
@@ -235,7 +237,7 @@ def test_weights_from_a_file_are_compared_and_named_but_random_ones_are_not():
 
 def test_the_published_confusions_are_read_both_ways():
     table = readings_table().set_index(["search", "reading"])
-    # stage 1: 74 of 82 abnormal and 70 of 92 normal images are called right; the report prints the names swapped
+    # stage 1: 74 of 82 abnormal and 70 of 92 normal images are correct; the report swaps the class names
     assert table.loc[("stage1", "corrected"), ["tp", "fn", "tn", "fp"]].tolist() == [74, 8, 70, 22]
     assert table.loc[("stage1", "as printed"), ["tp", "fn", "tn", "fp"]].tolist() == [70, 22, 74, 8]
     right, printed = table.xs("corrected", level=1), table.xs("as printed", level=1)
@@ -305,7 +307,9 @@ def test_the_stage_writes_everything_twice_the_same_and_names_what_it_left_aside
         *["reliability.csv", "decision_curve.csv", "worst.csv"],
         *["subgroups.csv", "predictions_valid.csv", "report_test.csv", "report_valid.csv"],
         *["published_searches.csv", "selection.csv", "controls.csv", "warnings.csv"],
-        "cost_quality.csv",
+        *["agreement.csv", "calibration_curve.csv", "probabilities.csv", "net_benefit.csv"],
+        *["operating_points.csv", "predictive_values.csv", "precision.csv", "cost_quality.csv", "label_issues.csv"],
+        "slices.csv",
     } == set(written[0])
     told = read_json(tmp_path / paths.INTERVALS)
     assert set(told) == {"mean_over_folds", "pooled_over_folds"}
@@ -341,3 +345,39 @@ def test_the_configurations_of_all_folds_stand_in_one_table(tmp_path, monkeypatc
     assert "within its own train split" in selection_note(load("fold", nested=True))
     assert "on fold 0 for all folds" in selection_note(load("fold"))
     assert "the final configuration" in selection_note(load("none"))
+
+
+def test_the_area_below_the_mean_roc_curve_is_the_mean_of_the_folds_aurocs():
+    draw = np.random.default_rng(3)
+    tables = []
+    for number, images in enumerate((13, 40, 7)):
+        abnormal = np.arange(images) % 3 == 0
+        log_odds = (abnormal + draw.normal(0, 1, images)).round(1) + 5 * number  # with ties, and folds of other scale
+        names = [f"{number}-{k}" for k in range(images)]
+        tables.append(predictions_table(names, abnormal, log_odds=log_odds).assign(fold=number))
+    found = mean_roc(pd.concat(tables))
+    aurocs = [scores((part["label"] == "abnormal").to_numpy(), log_odds=part["log_odds"])["auroc"] for part in tables]
+    assert np.trapezoid(found["sensitivity"], found["false_alarms"]) == pytest.approx(np.mean(aurocs), abs=1e-9)
+    assert found.iloc[0].tolist()[0] == 0
+    assert found.iloc[-1].tolist() == [1, 1]
+    assert (found.diff().dropna() >= 0).all(axis=None)
+    one_class = tables[0][tables[0]["label"] == "normal"]
+    assert mean_roc(one_class).empty
+    assert mean_roc(pd.concat([one_class, tables[1].assign(fold=7)])).equals(mean_roc(tables[1]))
+
+
+def test_examples_are_the_surest_a_typical_and_the_wrong_one_of_each_class():
+    abnormal, log_odds = np.array([1, 1, 1, 1, 0, 0, 0], bool), np.array([5.0, 3, 1, -2, -4, -3, -0.5])
+    table = predictions_table(list("abcdefg"), abnormal, log_odds=log_odds).assign(fold=0)
+    found = examples(table)
+    assert found["image"].tolist() == ["a", "b", "d", "e", "f", "g"]
+    kinds = ["surest right", "typical right", "surest wrong", "surest right", "typical right", "least sure right"]
+    assert found["example"].tolist() == kinds
+    assert examples(table.iloc[:1])["image"].tolist() == ["a"]
+    assert examples(table.iloc[:0]).empty
+
+
+def test_a_run_whose_folds_have_a_regression_has_no_network_on_its_ladder(folds):
+    shipped = load_params(ROOT / "params.yaml")
+    params = shipped.model_copy(update={"crossval": shipped.crossval.model_copy(update={"model": "regression"})})
+    assert write_ladder(read_folds([0, 1, 2]), params)["rung"].tolist() == ["folds_regression"]

@@ -1,4 +1,4 @@
-"""A network that answers the same for everything is called that, and one that is saved worse than it was trained."""
+"""Networks that give the same answer for every image, or are worse as saved than in training, are reported."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def says(log_odds: np.ndarray, abnormal: np.ndarray = ABNORMAL, **more) -> list[
 def test_a_classifier_that_works_is_not_complained_of():
     log_odds = np.where(ABNORMAL, 1.0, -1.0) + np.random.default_rng(0).normal(0, 1, 40)
     assert not says(log_odds, train=(ABNORMAL, log_odds), history=HISTORY)
-    # nor one that has learnt nothing, whose answers vary: that is for the scores to say
+    # nor one that has learnt nothing but whose answers vary: the scores show that
     assert not says(np.random.default_rng(1).normal(0, 1, 40))
 
 
 def test_the_shipped_runs_of_before_are_named_by_their_probabilities():
-    p = np.random.default_rng(0).uniform(0.43, 0.46, 40)  # all that the ten networks said, for any image
+    p = np.random.default_rng(0).uniform(0.43, 0.46, 40)  # the range of the ten networks' predictions, for any image
     (found,) = says(np.log(p / (1 - p)), history=pd.DataFrame({"epoch": [1], "loss": [0.8], "accuracy": [0.5]}))
     assert found.warning == "same_answer"
     assert found.value == pytest.approx(0.036, abs=0.01)
@@ -51,7 +51,7 @@ def test_the_shipped_runs_of_before_are_named_by_their_probabilities():
 def test_the_limit_of_the_spread_is_that_of_a_calibrated_classifier_hardly_above_chance():
     random = np.random.default_rng(0)
     abnormal = np.arange(20_000) % 2 == 0
-    for spread, named in ((0.09, True), (0.11, False)):  # log-odds of two normal distributions that mean what they say
+    for spread, named in ((0.09, True), (0.11, False)):  # calibrated log-odds of two normal distributions
         log_odds = random.normal(np.where(abnormal, 1, -1) * spread**2 / 2, spread)
         above = np.mean(random.permutation(log_odds[abnormal]) > random.permutation(log_odds[~abnormal]))
         assert 0.5 < above < 0.56
@@ -80,7 +80,7 @@ def test_train_images_that_are_scored_far_worse_as_saved_are_a_sign_of_batch_sta
     assert found.warning == "worse_as_saved"
     assert found.value == pytest.approx(0.2)
     assert "fit.precise_bn" in found.remedy
-    # early stopping takes an epoch's weights that is not the last
+    # early stopping uses the weights of an earlier epoch
     assert not says(told, train=(ABNORMAL, saved), history=HISTORY, epoch=1)
 
 
@@ -110,7 +110,7 @@ def test_trainings_that_come_to_nothing_say_so_at_once_and_one_that_comes_to_som
     assert not capsys.readouterr().err
     assert symptoms_table({}).columns.tolist() == pd.read_csv(tmp_path / "well" / FILE).columns.tolist()
 
-    # Keras' momentum leaves batch statistics where they started: the network is good, what is saved is not
+    # Keras' momentum leaves batch statistics near their start: the network is good, the saved one is not
     found = trained(pixels, 6, 0.03, tmp_path / "statistics", momentum=0.999)
     assert "worse_as_saved" in names(found)
     assert re.search(r"WARNING: fold 7, tried: .*fit\.precise_bn", capsys.readouterr().err)

@@ -1,4 +1,4 @@
-"""A team: two clones, a folder as DVC remote, a bare Git repository; nothing trained twice, nothing named lost."""
+"""A team: two clones, a folder as DVC remote, a bare Git repository; nothing is trained twice, no named result lost."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def share(project: Project, folder: Path) -> None:
 
 
 def clone(folder: Path, name: str) -> Project:
-    """Another member's clone of what was shared."""
+    """Another member's clone."""
     project = Project(folder / name / "glaucoma")
     project.root.parent.mkdir()
     project.run("git", "clone", "-q", str(folder / "origin.git"), str(project.root), cwd=folder)
@@ -52,7 +52,7 @@ def commit(project: Project, message: str) -> None:
 
 @pytest.fixture(scope="module")
 def shared(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A finished project in a folder of its own, shared. Only to look at."""
+    """A shared finished project in its own folder. Read-only."""
     folder = tmp_path_factory.mktemp("shared")
     project = finished.copy(folder / "first" / "glaucoma")
     share(project, folder)
@@ -61,7 +61,7 @@ def shared(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Proje
 
 @pytest.fixture
 def team(shared: Project, tmp_path: Path) -> tuple[Project, Project]:
-    """Two members' clones, with remotes of their own: the first has all results, the second has pulled nothing."""
+    """Two members' clones with their own remotes: the first has all results, the second has pulled nothing."""
     folder = tmp_path / "team"
     first = shared.copy(folder / "first" / "glaucoma")
     for name in ("store", "origin.git"):
@@ -76,7 +76,7 @@ def team(shared: Project, tmp_path: Path) -> tuple[Project, Project]:
 @pytest.mark.slow
 def test_a_colleague_pulls_every_result_and_nothing_is_trained(team, finished):
     _, second = team
-    assert ran(second.dvc("repro", "--dry", "--allow-missing").stdout) == []  # as CI asks, before anything is there
+    assert ran(second.dvc("repro", "--dry", "--allow-missing").stdout) == []  # as in CI, before anything is pulled
     second.dvc("pull")
     assert ran(second.dvc("repro").stdout) == []
     assert second.metrics() == finished.metrics()
@@ -91,7 +91,7 @@ def test_an_experiment_goes_from_one_to_the_other_and_what_both_changed_comes_to
     first, second = team
     second.dvc("pull")
 
-    # a colleague tries another rate, and hands the experiment over
+    # a colleague tries another learning rate and shares the experiment
     tried = second.dvc("exp", "run", "-n", "slower", "-S", "lr=0.0005", timeout=560)
     assert {"crossval@0", "crossval@1"} <= set(ran(tried.stdout)) <= set(LAST)
     second.dvc("exp", "push", "origin", "slower")
@@ -139,7 +139,7 @@ def test_cleaning_up_loses_nothing_that_has_a_name(team):
     first.dvc("exp", "save", "-n", "kept")
     of_kept = sha256_file(first / "models/crossval/fold0.keras")
     first.set({"lr": 0.0007})
-    first.dvc("repro", timeout=560)  # a run that nobody names
+    first.dvc("repro", timeout=560)  # an unnamed run
     unnamed = sha256_file(first / "models/crossval/fold0.keras")
     first.dvc("push", "--run-cache")
     first.git("checkout", "-q", "params.yaml", "dvc.lock", "metrics")
@@ -187,7 +187,7 @@ def test_a_version_is_registered_promoted_and_fetched_from_a_bare_repository(tea
         expected = sha256_file(first / f"models/crossval/{name}")
         assert sha256_file(here / f"one/{name}") == sha256_file(here / f"other/{name}") == expected
 
-    # and whoever wants that version's project pulls its models alone
+    # and pulls only the models of that version
     third = clone(first.root.parents[1], "third")
     third.git("checkout", "-q", "folds@v1.0.0")
     third.dvc("pull", "crossval")
@@ -294,7 +294,7 @@ def test_the_workflow_uses_official_actions_alone_each_pinned_by_its_hash():
     used = [step["uses"] for step in steps() if "uses" in step]
     assert used
     assert all(re.fullmatch(r"actions/[a-z-]+@[0-9a-f]{40}", one) for one in used)
-    # what a pull request brings reaches a shell as a variable, never as its text
+    # pull request content reaches a shell only as a variable, never as script text
     assert not any("${{" in step.get("run", "") for step in steps())
 
 

@@ -1,4 +1,4 @@
-"""Files of PyTorch's old format are read without PyTorch, and nothing in them is run."""
+"""Files in PyTorch's old format are read without PyTorch and without running their code."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STEPS = np.array([350_000], "<i8")
 
 
 class Global:
-    """Pickled as a name alone, as PyTorch's classes are."""
+    """Pickled as a name only, like PyTorch's classes."""
 
     def __init__(self, module: str, name: str):
         self.module, self.name = module, name
@@ -38,7 +38,7 @@ class Storage(tuple):
     """Pickled as a persistent id."""
 
 
-class Pickler(pickle._Pickler):  # the one in Python: that in C wants to import what it names
+class Pickler(pickle._Pickler):  # the Python version: the C version imports every name
     def persistent_id(self, obj: Any) -> Any:
         return tuple(obj) if type(obj) is Storage else None
 
@@ -72,7 +72,7 @@ def pickled(value: Any) -> bytes:
 
 
 def written(named: Any, keys: Any, *values: np.ndarray, head: tuple = (MAGIC, VERSION, SYSTEM)) -> bytes:
-    """A file as PyTorch writes it."""
+    """A file in PyTorch's format."""
     data = b"".join(struct.pack("<q", array.size) + array.tobytes() for array in values)
     return b"".join(pickled(each) for each in (*head, named, keys)) + data
 
@@ -196,7 +196,7 @@ def test_a_file_cut_short_anywhere_is_refused():
 
 @pytest.mark.filterwarnings("ignore:invalid escape sequence:DeprecationWarning")
 def test_a_file_with_a_changed_byte_is_refused_or_gives_tensors_of_its_own_bytes():
-    """Whatever a byte is changed to: no other error, no more memory than the file has."""
+    """For any change of a byte: no other error, and no more memory than the file's size."""
     random = np.random.default_rng(0)
     for place in range(len(GOOD)):
         for value in (*random.integers(256, size=2).tolist(), 0, 255, ord("."), ord("R"), ord("b"), ord("r")):

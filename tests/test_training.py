@@ -18,7 +18,7 @@ EXPLODING = small.run(1e38, "sgd", 16, (2, 3))
 
 
 def trainer() -> Trainer:
-    """A new network in a trainer of its own."""
+    """A new network in a new trainer."""
     network = small.tiny_head()
     return Trainer(network, network.variables, [FEATURES], seed=7)
 
@@ -31,7 +31,7 @@ def alone(run: tuple):
 
 @pytest.fixture(scope="module")
 def fresh() -> dict:
-    """What each run ends with when nothing was trained before it."""
+    """The final state of each run when nothing was trained before it."""
     return {(run, n): snapshot for run in (ADAM, SLOW, LARGE, SGD) for n, snapshot in alone(run).items()}
 
 

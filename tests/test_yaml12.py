@@ -1,4 +1,4 @@
-"""params.yaml is read as YAML 1.2, in every form in which DVC and people write values."""
+"""params.yaml is read as YAML 1.2, in every form that DVC and users write."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ values = st.recursive(
 
 
 def same(one: Any, other: Any) -> bool:
-    """Whether two values are equal in type, too; nan is nan."""
+    """Whether two values are equal, including their types; NaN equals NaN."""
     if isinstance(one, dict) and isinstance(other, dict):
         return list(one) == list(other) and all(same(one[key], other[key]) for key in one)
     if isinstance(one, list) and isinstance(other, list):

@@ -1,15 +1,16 @@
-"""Small real folders of photographs, laid out in each of the ways the project reads."""
+"""Small real folders of photographs, in every layout that the project reads."""
 
 from __future__ import annotations
 
 import csv
 import io
+import json
 import os
 import random
 import string
 import struct
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -18,7 +19,9 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from glaucoma.base.files import sha256_file
 from glaucoma.base.params import Params, load_params
+from glaucoma.model.sidecar import sidecar_of, write_sidecar
 from glaucoma.synthetic.anatomy import draw_eyes
 from glaucoma.synthetic.render import render_eye
 
@@ -28,12 +31,12 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def photograph(seed: int, *, size: int = 48, condition: str = "normal") -> Image.Image:
-    """An RGB picture with a bright disc, whose pale cup is large where abnormal; no two seeds give the same."""
+    """An RGB picture with a bright disc and a pale cup, large if abnormal; different for each seed."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:size, :size] / size - 0.5 - rng.uniform(-0.05, 0.05, (2, 1, 1))
     distance = np.hypot(x, y)
     cup = 0.24 if condition == "abnormal" else 0.12
-    # What tells one eye from another, as vessels do; without it, all would be copies of one photograph
+    # Individual structure, like vessels; otherwise all would count as copies of one photograph
     texture = Image.fromarray(rng.normal(0, 25, (10, 10)).astype(np.float32)).resize((size, size))
     grey = 50 + 60 * (distance < 0.35) + 60 * (distance < cup) + rng.normal(0, 6, (size, size)) + np.asarray(texture)
     pixels = grey[..., None] * np.array([1.0, 0.6, 0.35])
@@ -41,7 +44,7 @@ def photograph(seed: int, *, size: int = 48, condition: str = "normal") -> Image
 
 
 def picture(seed: int, size: int = 256) -> Image.Image:
-    """Structure at all scales, like vessels on a retina; no two seeds give the same."""
+    """Structure at all scales, like vessels on a retina; different for each seed."""
     rng = np.random.default_rng(seed)
     grey = sum(
         np.asarray(Image.fromarray(rng.normal(0, 30, (cells, cells)).astype(np.float32)).resize((size, size)))
@@ -52,7 +55,7 @@ def picture(seed: int, size: int = 256) -> Image.Image:
 
 @cache
 def retina(seed: int, size: int = 200) -> Image.Image:
-    """A rendered whole retina: a round field on black, its disc at one side; no two seeds show the same eye."""
+    """A rendered whole retina: a round field on black, its disc at one side; a different eye for each seed."""
     rng = np.random.default_rng(seed)
     (eye,) = draw_eyes(rng, "normal", 1)
     aside, height = rng.uniform(0.18, 0.26), rng.uniform(0.42, 0.58)
@@ -108,7 +111,7 @@ def fold_tree(root: Path, *, images: int = 12, folds: int = 3, size: int = 48, s
 
 
 def class_tree(root: Path, *, images: int = 24, names: Iterable[str] = CONDITIONS, size: int = 48) -> Path:
-    """A folder per class, half of the images in each; the second is of abnormal ones."""
+    """A folder per class with half of the images each; the second has the abnormal ones."""
     for start, (name, condition) in enumerate(zip(names, CONDITIONS, strict=True)):
         (root / name).mkdir(parents=True)
         for member in range(images // 2):
@@ -118,7 +121,7 @@ def class_tree(root: Path, *, images: int = 24, names: Iterable[str] = CONDITION
 
 
 def labels_tree(root: Path, rows: Iterable[Mapping[str, str]], *, delimiter: str = ",", size: int = 48) -> Path:
-    """Images with labels.csv: a row's `image` is written to disk, its other cells beside it."""
+    """Write the images of the rows, and labels.csv with their cells."""
     rows = list(rows)
     root.mkdir(parents=True, exist_ok=True)
     for number, row in enumerate(rows):
@@ -130,7 +133,7 @@ def labels_tree(root: Path, rows: Iterable[Mapping[str, str]], *, delimiter: str
 
 
 def write_labels(root: Path, rows: Iterable[Mapping[str, str]], *, delimiter: str = ",") -> None:
-    """Write labels.csv alone, its columns in the order of the first row."""
+    """Write only labels.csv, its columns in the order of the first row."""
     rows = list(rows)
     with (root / "labels.csv").open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         writer = csv.DictWriter(file, list(rows[0]), delimiter=delimiter)
@@ -139,7 +142,7 @@ def write_labels(root: Path, rows: Iterable[Mapping[str, str]], *, delimiter: st
 
 
 def labelled(count: int = 24, **columns: object) -> list[dict[str, str]]:
-    """Rows for `labels_tree`: `count` images, every second abnormal; further columns are functions of the number."""
+    """Rows for `labels_tree`: `count` images, every second abnormal; other columns are functions of the number."""
     return [
         {
             "image": f"images/eye {number:03}.jpg",
@@ -151,7 +154,7 @@ def labelled(count: int = 24, **columns: object) -> list[dict[str, str]]:
 
 
 def params_for(root: Path, *, waive: Iterable[str] = (), **data: object) -> Params:
-    """The shipped parameters with another data.root, and what else differs in `data`."""
+    """The shipped parameters with another data.root and the changes in `data`."""
     params = load_params(ROOT / "params.yaml")
     changed = params.data.model_copy(update={"root": str(root), "image_size": 32, "crop": "none", **data})
     audit = params.audit.model_copy(update={"waive": list(waive)})
@@ -159,7 +162,7 @@ def params_for(root: Path, *, waive: Iterable[str] = (), **data: object) -> Para
 
 
 def probes() -> pd.DataFrame:
-    """reports/probes.csv of a small audit: two targets, and one probe that was skipped."""
+    """reports/probes.csv of a small audit: two targets, and a skipped probe."""
     rows = [
         ("condition", "width", 1, 24, 24, 0.87, 0.84, 0.9, ""),
         ("condition", "thumbnail", 147, 24, 24, 0.95, 0.93, 0.97, ""),
@@ -167,3 +170,108 @@ def probes() -> pd.DataFrame:
         ("source", "pixels", 147, 24, 24, 0.4, 0.3, 0.5, ""),
     ]
     return pd.DataFrame(rows, columns=["target", "probe", "features", "n", "groups", "auroc", "low", "high", "skipped"])
+
+
+HOSTILE_SIDE = 64  # pixels of the pictures that are spoilt
+
+
+def saved(image: Image.Image, form: str, **options: object) -> bytes:
+    file = io.BytesIO()
+    image.save(file, form, **options)
+    return file.getvalue()
+
+
+def wholes() -> dict[str, bytes]:
+    eye = photograph(1, size=HOSTILE_SIDE)
+    return {
+        "jpg": saved(eye, "JPEG", quality=90),
+        "png": saved(eye, "PNG"),
+        "tif": saved(eye, "TIFF"),
+        "webp": saved(eye, "WEBP"),
+        "bmp": saved(eye, "BMP"),
+    }
+
+
+def broken() -> Iterator[tuple[str, bytes]]:
+    """Files that cannot be read."""
+    for form, whole in wholes().items():
+        shares = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
+        yield from ((f"cut-{share}.{form}", whole[: int(share * len(whole))]) for share in shares)
+        yield f"empty.{form}", b""
+        yield f"zeros.{form}", bytes(2000)
+        yield f"noise.{form}", np.random.default_rng(3).bytes(2000)
+    for form in ("jpg", "png", "tif"):
+        for name, start in {
+            "pdf": b"%PDF-1.7\n",
+            "zip": b"PK\x03\x04",
+            "page": b"<!DOCTYPE html>",
+            "program": b"\x7fELF\x02",
+            "postscript": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n(%pipe%touch proof) (r) file\n",
+            "script": b"#!/bin/sh\ntouch proof\n",
+        }.items():
+            yield f"renamed-{name}.{form}", start + bytes(500)
+    for width, height in ((20_000, 20_000), (2**31 - 1, 2**31 - 1), (1, 2**31 - 1), (400, 31), (1, 1), (0, 64)):
+        yield f"{width}x{height}.png", bomb(width, height)
+    yield "float.tif", saved(Image.fromarray(np.zeros((HOSTILE_SIDE, HOSTILE_SIDE), np.float32)), "TIFF")
+    yield "integers.tif", saved(Image.fromarray(np.zeros((HOSTILE_SIDE, HOSTILE_SIDE), np.int32)), "TIFF")
+
+
+def odd() -> Iterator[tuple[str, bytes]]:
+    """Files that are unusual and yet photographs."""
+    eye = photograph(1, size=HOSTILE_SIDE)
+    frames = [photograph(seed, size=HOSTILE_SIDE) for seed in (2, 3)]
+    for form in ("GIF", "WEBP", "PNG", "TIFF"):
+        yield f"animated-{form}.png", saved(eye, form, save_all=True, append_images=frames)
+    for mode in ("CMYK", "L", "1", "P", "RGBA", "LA", "I;16"):
+        if mode == "I;16":
+            image = Image.fromarray(np.asarray(eye.convert("L")).astype(np.uint16) * 257)
+        else:
+            image = eye.convert(mode)
+        yield f"mode-{mode.replace(';', '')}.tif", saved(image, "TIFF")
+    for form in ("JPEG", "PNG", "TIFF", "WEBP"):
+        yield f"profile-{form}.jpg", saved(eye, form, icc_profile=b"no profile of colours" * 9)
+    yield "exif.jpg", saved(eye, "JPEG", exif=b"Exif\x00\x00MM\x00*" + b"\xff" * 40)
+    yield "comment.jpg", saved(eye, "JPEG", comment=b"<script>" * 5000)
+    yield "followed.jpg", jpeg(1, size=HOSTILE_SIDE) + b"PK\x03\x04" * 500
+    yield "a name;\n$(touch proof) 眼.jpg", jpeg(1, size=HOSTILE_SIDE)
+
+
+def onnx_model(path: Path, seed: int, **card: object) -> Path:
+    """A classifier of 32 px as ONNX, with its sidecar: a regression on how far each colour is from grey, no network."""
+    import onnx
+    from onnx import helper
+
+    random = np.random.default_rng(seed)
+    constants = {
+        "middle": np.array(128, np.float32),
+        "weights": random.normal(0, 0.05, (3, 2)).astype(np.float32),
+        "bias": random.normal(0, 1, 2).astype(np.float32),
+        "difference": np.array([[-1], [1]], np.float32),
+        "axes": np.array([1, 2]),
+    }
+    nodes = [
+        helper.make_node("Sub", ["pixels", "middle"], ["centred"]),
+        helper.make_node("Abs", ["centred"], ["apart"]),
+        helper.make_node("ReduceMean", ["apart", "axes"], ["means"], keepdims=0),
+        helper.make_node("Gemm", ["means", "weights", "bias"], ["logits"]),
+        helper.make_node("Softmax", ["logits"], ["probability"]),
+        helper.make_node("MatMul", ["logits", "difference"], ["log_odds"]),
+    ]
+    kind = onnx.TensorProto.FLOAT
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info("pixels", kind, ["n", 32, 32, 3])],
+        [
+            helper.make_tensor_value_info(name, kind, ["n", wide])
+            for name, wide in (("probability", 2), ("log_odds", 1))
+        ],
+        [onnx.numpy_helper.from_array(values, name) for name, values in constants.items()],
+    )
+    card = {"classes": list(CONDITIONS), "threshold": 0.5, "input": {"size": 32, "crop": "none"}, **card}
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    helper.set_model_props(model, {name: json.dumps(value) for name, value in card.items()})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    onnx.save(model, path)
+    write_sidecar(sidecar_of(path), card, sha256_file(path))
+    return path

@@ -49,30 +49,36 @@ def dag() -> str:
 
 
 def scores() -> str:
-    """The means over folds of the committed run, from each fold's own metrics."""
+    """The means over folds of the committed run, `valid` first: no model has seen it, and `test` selects."""
     folds = [read_json(path) for path in sorted((ROOT / "metrics/crossval").glob("fold*.json"))]
-    lines = ["| mean over folds | " + " | ".join(SPLITS) + " |", "|---|" + "---|" * len(SPLITS)]
+    intervals = read_json(ROOT / "metrics/intervals.json")["mean_over_folds"]
+    splits = SPLITS[::-1]
+    titles = {"valid": "valid (held out) [95 % interval]", "test": "test (selects)"}
+    lines = [f"| mean over folds | {' | '.join(titles[split] for split in splits)} |", "|---" * (len(splits) + 1) + "|"]
     for score in HEADLINE:
-        cells = [_mean([fold[split][score] for fold in folds]) for split in SPLITS]
+        cells = [_cell(intervals[split][score], interval=split == "valid") for split in splits]
         lines.append(f"| {NAMES[score]} | {' | '.join(cells)} |")
-    worst = [max(fold[split]["contamination"] for fold in folds) for split in SPLITS]
+    worst = [max(fold[split]["contamination"] for fold in folds) for split in splits]
     lines.append("| contamination, highest of a fold | " + " | ".join(f"{share:.3f}" for share in worst) + " |")
     warned = sum(fold.get("warnings", 0) > 0 for fold in folds)
     name, images = read_yaml(ROOT / "params.yaml")["backbone"]["name"], read_json(ROOT / "metrics/index.json")["images"]
     regression = read_json(ROOT / "metrics/controls.json")["regression_average"]["test_auroc"]
     source = (
         f"The shipped `params.yaml` on the synthetic sample: {name}, fine-tuned on {images} rendered eyes in "
-        f"{len(folds)} folds (`metrics/crossval/`). A logistic regression on the frozen backbone's features reaches an "
-        f"AUROC of {regression:.3f} on test (`metrics/controls.json`)."
+        f"{len(folds)} folds (`metrics/intervals.json`). A logistic regression on the frozen backbone's features "
+        f"reaches an AUROC of {regression:.3f} on test (`metrics/controls.json`), the networks "
+        f"{_cell(intervals['test']['auroc'])}."
         + (f" **{warned} folds have warnings: see `glaucoma results`.**" if warned else "")
     )
     return "\n".join([*lines, "", source])
 
 
-def _mean(values: list[float | None]) -> str:
-    """The mean over the folds that define a score."""
-    known = [value for value in values if value is not None]
-    return f"{sum(known) / len(known):.3f}" if known else "not defined"
+def _cell(of: dict[str, float | None], interval: bool = False) -> str:
+    """A score, and its interval where there is one."""
+    if of["value"] is None:
+        return "not defined"
+    around = f" [{of['low']:.3f}, {of['high']:.3f}]" if interval and of["low"] is not None else ""
+    return f"{of['value']:.3f}{around}"
 
 
 def bench() -> str:

@@ -1,4 +1,4 @@
-"""What the audit looks for: leaks between splits, copies, conflicting labels, and photographs that are poor or none."""
+"""The audit's checks: leaks between splits, copies, conflicting labels, poor photographs and other pictures."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight",
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing found.
+    """A finding of the audit.
 
     Attributes:
         finding: the check's name.
-        severity: error stops the pipeline unless waived.
-        count: files concerned.
+        severity: `error` stops the pipeline unless waived.
+        count: number of files affected.
         where: fold, file or patient.
-        message: what is wrong there.
+        message: the problem.
         remedy: what to do about it.
     """
 
@@ -43,16 +43,17 @@ class Finding:
 
 @dataclass(frozen=True)
 class Case:
-    """What the checks look at.
+    """The input of the checks.
 
     Attributes:
-        index: as `read_index` gives it.
+        index: from `read_index`.
         faults: why an image cannot be read, by content id.
-        drop_unreadable: whether such images are to be left out (data.unreadable: drop).
-        links: pairs of images of one photograph, compared and found alike, the most alike first: `LINKS`.
+        drop_unreadable: whether unreadable images are left out (data.unreadable: drop).
+        links: verified pairs of copies of a photograph, in descending order of similarity; columns `LINKS`.
         clusters: number of each readable image's photograph, by content id.
-        poor: what is wrong with a photograph, by content id, a sentence by its fault.
-        probes: what tells the label, as `probe_all` gives it.
+        poor: defects of photographs: by content id, a sentence by name of the defect.
+        probes: from `probe_all`.
+        trait: the trait that predicts the label best, from `strongest`.
     """
 
     index: pd.DataFrame
@@ -62,16 +63,17 @@ class Case:
     clusters: dict[str, int] = field(default_factory=dict)
     poor: dict[str, dict[str, str]] = field(default_factory=dict)
     probes: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=["skipped"]))
+    trait: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
 def unreadable(case: Case) -> list[Finding]:
-    """Images that cannot be decoded: an error, or a warning where they are to be dropped."""
-    severity: Literal["warning", "error"] = "warning" if case.drop_unreadable else "error"
+    """Images that cannot be decoded: an error, or a warning if they are dropped."""
+    severity = "warning" if case.drop_unreadable else "error"
     remedy = "" if case.drop_unreadable else "replace or remove them, or set data.unreadable to drop"
     copies = case.index.groupby("image")["path"].nunique()
     rows = distinct(case.index[case.index["image"].isin(case.faults)]).sort_values("path")
     return [
-        Finding("unreadable", severity, int(copies[image]), shown(path), case.faults[image], remedy)
+        Finding("unreadable", severity, int(copies[image]), path, case.faults[image], remedy)
         for path, image in zip(rows["path"], rows["image"], strict=True)
     ]
 
@@ -92,7 +94,7 @@ def split_without_class(case: Case) -> list[Finding]:
 
 
 def split_leak(case: Case) -> list[Finding]:
-    """An image in two splits of one fold: it is scored by a model that has seen it, or selects what it judges."""
+    """An image in two splits of one fold: a model is scored on an image it was trained or selected on."""
     splits = case.index.groupby(["fold", "image"])["split"].transform("nunique")
     remedy = "leave each such image in one split of a fold"
     return [
@@ -102,17 +104,17 @@ def split_leak(case: Case) -> list[Finding]:
 
 
 def test_overlap(case: Case) -> list[Finding]:
-    """An image in the test sets of two folds: pooled over folds it counts twice, and intervals come out too narrow."""
+    """An image in the test sets of two folds: pooled over folds, it counts twice, and intervals are too narrow."""
     remedy = "test each image in one fold only, or read scores fold by fold"
     found = overlaps(case.index)
     return [Finding("test_overlap", "warning", count, where, message, remedy) for where, count, message in found]
 
 
 def repeated_in_split(case: Case) -> list[Finding]:
-    """An image more than once in one split: it is counted once, and weighs no more than others."""
+    """An image more than once in one split: it is counted once, with the weight of one image."""
     repeated = case.index.duplicated(["fold", "split", "image"], keep=False)
     remedy = "remove the copies; until then, each image counts once"
-    # The paths of a fold tree name the split; drawn folds differ in it, and would repeat the finding for each
+    # Without the split: in drawn folds it varies, and the finding would be repeated for each
     return [
         Finding("repeated_in_split", "warning", len(files), where, f"the same image is there {_places(files)}", remedy)
         for where, files in _by_image(case.index[repeated].assign(split=""))
@@ -120,14 +122,14 @@ def repeated_in_split(case: Case) -> list[Finding]:
 
 
 def label_conflict(case: Case) -> list[Finding]:
-    """An image under both classes, in whatever folds: one of the labels is wrong."""
+    """An image under both classes, in any folds: one of the labels is wrong."""
     labels = case.index.groupby("image")["condition"].transform("nunique")
     remedy = "find out which label is right, and remove the other files"
     files = defaultdict(set)
     for row in case.index[labels > 1].itertuples():
         files[row.image].add((row.condition, row.path))
     return [
-        Finding("label_conflict", "error", len(places), shown(path), f"the same image is {_places(places)}", remedy)
+        Finding("label_conflict", "error", len(places), path, f"the same image is {_places(places)}", remedy)
         for path, places in sorted((min(path for _, path in places), sorted(places)) for places in files.values())
     ]
 
@@ -150,7 +152,7 @@ def patient_leak(case: Case) -> list[Finding]:
 
 
 def copies(case: Case) -> list[Finding]:
-    """How many images the files are: ten copies of an image are no ten samples."""
+    """Number of distinct images among the files: ten copies of an image are not ten samples."""
     files, images = case.index["path"].nunique(), case.index["image"].nunique()
     folds = case.index.groupby("image")["fold"].nunique()
     counts = sorted(set(folds))
@@ -161,7 +163,7 @@ def copies(case: Case) -> list[Finding]:
 
 
 def class_balance(case: Case) -> list[Finding]:
-    """Images of each class, and how far the share of `abnormal` differs from split to split."""
+    """Images of each class, and the range of the share of `abnormal` over the splits."""
     images = case.index.drop_duplicates(["image", "condition"])["condition"].value_counts()
     normal, abnormal = (int(images.get(name, 0)) for name in CONDITIONS)
     shares = (case.index["condition"] == "abnormal").groupby([case.index["fold"], case.index["split"]]).mean()
@@ -186,7 +188,7 @@ CHECKS: dict[str, Callable[[Case], list[Finding]]] = {
         class_balance,
     )
 }
-# Findings that no later stage could work with, and what to do instead
+# Findings that later stages cannot handle, and what to do instead
 UNWAIVABLE = {
     "unreadable": "set data.unreadable to drop to leave such images out",
     "split_without_class": "replace the unreadable images",
@@ -194,7 +196,7 @@ UNWAIVABLE = {
 
 
 def _by_image(rows: pd.DataFrame) -> Iterator[tuple[str, tuple[tuple[str, str], ...]]]:
-    """Where an image is, and its (split, path)s there; folds that have the same ones are one finding."""
+    """Where an image is and its (split, path) pairs there; folds with the same pairs are one finding."""
     files = defaultdict(list)
     for row in rows.itertuples():
         files[row.image, row.fold].append((row.split, row.path))
@@ -206,7 +208,7 @@ def _by_image(rows: pd.DataFrame) -> Iterator[tuple[str, tuple[tuple[str, str], 
 
 
 def _places(files: Sequence[tuple[str, str]]) -> str:
-    """`in train as a.jpg and in test as b.jpg`; of several files in one place, the first two and how many more."""
+    """`in train as a.jpg and in test as b.jpg`; of several files in a split, the first two and how many more."""
     parts = []
     for place, group in itertools.groupby(files, key=lambda file: file[0]):
         names = [shown(path) for _, path in group]
@@ -236,7 +238,7 @@ WAYS = {
 
 
 def near_split_leak(case: Case) -> list[Finding]:
-    """A photograph in two splits of one fold under other bytes: what scores a model has been learnt from."""
+    """Copies of a photograph, different in bytes, in two splits of one fold: a model is scored on training data."""
     remedy = "leave all copies of a photograph in one split of a fold; reports/audit/duplicates.csv lists them"
     return [
         Finding("near_split_leak", "error", count, f"fold {pair.fold}", f"{SAME}: {told}", remedy)
@@ -245,38 +247,38 @@ def near_split_leak(case: Case) -> list[Finding]:
 
 
 def near_label_conflict(case: Case) -> list[Finding]:
-    """A photograph under both classes under other bytes: one of the labels is wrong."""
+    """Copies of a photograph, different in bytes, under both classes: one of the labels is wrong."""
     remedy = "find out which label is right, and remove the other files"
     return [
-        Finding("near_label_conflict", "error", count, shown(pair.first_path), f"{SAME}: {told}", remedy)
+        Finding("near_label_conflict", "error", count, pair.first_path, f"{SAME}: {told}", remedy)
         for pair, count, told in _pairs_across(case, "condition", [])
     ]
 
 
 def same_pixels(case: Case) -> list[Finding]:
-    """Copies under other bytes that are equal in every pixel, as another format or changed metadata leaves them."""
+    """Copies with different bytes but equal pixels, as after conversion or a change of metadata."""
     return _pairs(
         case.links[case.links["same_pixels"].astype(bool)], "same_pixels", "is the same picture, pixel by pixel"
     )
 
 
 def near_duplicate(case: Case) -> list[Finding]:
-    """Resized, recompressed, converted or turned copies: they are no further samples."""
+    """Resized, recompressed, converted or rotated copies: they are not further samples."""
     links = case.links[~case.links["mirrored"].astype(bool) & ~case.links["same_pixels"].astype(bool)]
     return _pairs(links, "near_duplicate", f"{SHOWS}, a resized, recompressed or converted copy or another exposure")
 
 
 def mirrored_duplicate(case: Case) -> list[Finding]:
-    """Copies whose left is right, as augmentation leaves them, or a left eye that is passed off as a right one."""
+    """Mirrored copies, as from augmentation, or a left eye passed off as a right one."""
     return _pairs(case.links[case.links["mirrored"].astype(bool)], "mirrored_duplicate", SHOWS)
 
 
 def poor_photograph(case: Case) -> list[Finding]:
     """Tiny, blank, dark, over-exposed and blurred photographs, and pictures of something else."""
     rows = distinct(case.index).sort_values("path")
-    remedy = "look at it; remove it if nothing can be told from it"
+    remedy = "look at it; remove it if it is useless"
     return [
-        Finding("poor_photograph", "warning", 1, shown(path), f"{fault.replace('_', '-')}: {why}", remedy)
+        Finding("poor_photograph", "warning", 1, path, f"{fault.replace('_', '-')}: {why}", remedy)
         for path, image in zip(rows["path"], rows["image"], strict=True)
         for fault, why in case.poor.get(image, {}).items()
     ]
@@ -296,9 +298,9 @@ PHOTOGRAPH_CHECKS: dict[str, Callable[[Case], list[Finding]]] = {
 
 
 def _pairs_across(case: Case, column: str, within: list[str]) -> Iterator[tuple[Any, int, str]]:
-    """Of each photograph the copies that lie in two splits or classes, of pairs that were themselves compared.
+    """Photographs with copies in two splits or classes, from pairs that were compared directly.
 
-    Yields the most alike pair, how many files such pairs have, and both files: `test: a.jpg, train: b.jpg`.
+    Yields the most similar pair, the number of files in such pairs, and both files: `test: a.jpg, train: b.jpg`.
     """
     rows = case.index.drop_duplicates([*within, column, "path"])[["image", "path", column, *within]]
     pairs = case.links[["first", "second", "correlation"]]
@@ -319,7 +321,7 @@ def _pairs_across(case: Case, column: str, within: list[str]) -> Iterator[tuple[
 def _pairs(links: pd.DataFrame, name: str, what: str) -> list[Finding]:
     remedy = "keep one of them: it is one sample"
     return [
-        Finding(name, "warning", 2, shown(row.first_path), f"{shown(row.second_path)} {what}{how}", remedy)
+        Finding(name, "warning", 2, row.first_path, f"{shown(row.second_path)} {what}{how}", remedy)
         for row in links.itertuples()
         for how in ["" if row.same_pixels else f"{WAYS[row.mirrored, row.turned]} (correlation {row.correlation:.2f})"]
     ]
@@ -329,10 +331,10 @@ def overlaps(index: pd.DataFrame) -> list[tuple[str, int, str]]:
     """Images in the test sets of several folds.
 
     Args:
-        index: as `read_index` gives it.
+        index: from `read_index`.
 
     Returns:
-        Per combination of folds: where, how many distinct images, and what is wrong there.
+        Per combination of folds: where, number of distinct images, and the problem.
     """
     tests = index[index["split"] == "test"].sort_values(["fold", "path"])
     folds = tests.groupby("image")["fold"].agg(lambda there: tuple(sorted(set(there))))

@@ -1,4 +1,4 @@
-"""The audit: every distinct image is decoded, every check is run, and what nobody waived stops the pipeline."""
+"""The audit: decode every distinct image, run every check, stop the pipeline for errors that are not waived."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ import pandas as pd
 
 from glaucoma.audit.checks import CHECKS as LISTED_CHECKS
 from glaucoma.audit.checks import LINKS, PHOTOGRAPH_CHECKS, UNWAIVABLE, Case, Finding
-from glaucoma.audit.shortcuts import SHORTCUT_CHECKS, probe_all
-from glaucoma.base.errors import AuditError, ParamsError, listed, many
+from glaucoma.audit.shortcuts import SHORTCUT_CHECKS, probe_all, strongest
+from glaucoma.base import paths
+from glaucoma.base.errors import AuditError, ParamsError, listed, many, shown
 from glaucoma.base.files import write_csv, write_json
 from glaucoma.base.index import distinct
 from glaucoma.base.params import Params
@@ -28,15 +29,15 @@ from glaucoma.photos.quality import complaints
 __all__ = ["Findings", "audit", "examine", "gate", "remedy", "told", "write"]
 
 CHECKS = {**LISTED_CHECKS, **PHOTOGRAPH_CHECKS, **SHORTCUT_CHECKS}
-DESCRIBING = ("copies", "class_balance", "source_balance")  # find nothing wrong, and are no counts
+DESCRIBING = ("copies", "class_balance", "source_balance")  # descriptive checks, without counts of problems
 SEVERITIES = ("error", "warning", "info")
-SHOWN = 2  # findings of a kind, on the screen
-NEARLY = 0.95  # correlation of structure that equal pixels have at least, whatever a decoder's shortcut rounds
+SHOWN = 2  # findings of a kind that are printed
+NEARLY = 0.95  # least correlation of structure for equal pixels, despite rounding in fast decoding
 
 
 @dataclass(frozen=True)
 class Findings:
-    """All that an audit found.
+    """The result of an audit.
 
     Attributes:
         found: in the order of the checks.
@@ -44,7 +45,8 @@ class Findings:
         images: distinct images looked at.
         dropped: unreadable images that the next stages leave out.
         duplicates: pairs of images of one photograph: `LINKS` and the `cluster` they are part of.
-        probes: what tells the label, as `probe_all` gives it.
+        probes: from `probe_all`.
+        trait: the trait that predicts the label best, from `strongest`.
     """
 
     found: tuple[Finding, ...]
@@ -53,10 +55,11 @@ class Findings:
     dropped: int
     duplicates: pd.DataFrame
     probes: pd.DataFrame
+    trait: pd.DataFrame
 
     @property
     def errors(self) -> list[Finding]:
-        """Errors that nobody waived."""
+        """Errors that are not waived."""
         return [one for one in self.found if one.severity == "error" and one.finding not in self.waived]
 
     def table(self) -> pd.DataFrame:
@@ -67,10 +70,10 @@ class Findings:
         table.insert(2, "waived", waived.map({True: "yes", False: "no"}))
         return table
 
-    def metrics(self) -> dict[str, Any]:
-        """Findings by name (0 where none), unwaived errors, warnings, waived errors and which, images seen, dropped.
+    def metrics(self) -> dict[str, int | float | str | None]:
+        """Counts by finding (0 if none), unwaived errors, warnings, waived errors and their names, images, dropped.
 
-        And the probe that tells the label best, with its AUROC; None where none could be tried.
+        Also the probe that predicts the label best, with its AUROC; None if no probe could be run.
         """
         by_name = Counter(one.finding for one in self.found if one.severity != "info")
         tried = self.probes[(self.probes["target"] == "label") & (self.probes["skipped"] == "")]
@@ -92,16 +95,16 @@ class Findings:
 
 
 def audit(index: pd.DataFrame, root: Path, params: Params, kept: Path | None = None) -> Findings:
-    """Look for what would make a score mislead.
+    """Check the data for problems that would make scores misleading.
 
     Args:
-        index: as `read_index` gives it.
+        index: from `read_index`.
         root: data.root.
-        params: `audit.waive`, `data.unreadable` and `data.max_megapixels` are read.
-        kept: file in which looks at images are kept, as `look_at` has it.
+        params: `audit.waive`, `data.unreadable` and `data.max_megapixels` are used.
+        kept: cache file of `look_at`.
 
     Raises:
-        ParamsError: `audit.waive` names no finding, or one that cannot be waived.
+        ParamsError: `audit.waive` has an unknown finding, or one that cannot be waived.
         DataError: an image changed since it was indexed.
     """
     _check_waived(params.audit.waive)
@@ -118,20 +121,22 @@ def audit(index: pd.DataFrame, root: Path, params: Params, kept: Path | None = N
         dropped=dropped,
         duplicates=duplicates,
         probes=case.probes,
+        trait=case.trait,
     )
 
 
 def write(findings: Findings, folder: Path, metrics_file: Path) -> Path:
-    """Write findings.csv, duplicates.csv and probes.csv into a folder, and the metrics; returns the first's path."""
+    """Write findings.csv, duplicates.csv, probes.csv and shortcut.csv, and the metrics; returns the first's path."""
     write_csv(folder / "findings.csv", findings.table())
     write_csv(folder / "duplicates.csv", findings.duplicates)
     write_csv(folder / "probes.csv", findings.probes)
+    write_csv(folder / paths.SHORTCUT.name, findings.trait)
     write_json(metrics_file, findings.metrics())
     return folder / "findings.csv"
 
 
 def examine(index: pd.DataFrame, root: Path, params: Params, kept: Path | None = None) -> Case:
-    """Decode every distinct image once: whether it can be read, what is wrong with it, which others it is a copy of."""
+    """Decode every distinct image once, to find unreadable and poor ones, copies and shortcuts."""
     limit = params.data.max_megapixels
     looks = look_at(index, root, "audit", max_megapixels=limit, kept=kept)
     images = distinct(index).set_index("image")
@@ -140,9 +145,9 @@ def examine(index: pd.DataFrame, root: Path, params: Params, kept: Path | None =
     links = links.assign(first_path=links["first"].map(places), second_path=links["second"].map(places))
     links["same_pixels"] = _same_pixels(links, images, root, limit)
     seen = {image: one for image, one in looks.items() if isinstance(one, Look)}
-    sides = zip(images.index, images["width"], images["height"], strict=True)
-    needed = params.data.image_size
-    poor = {image: complaints(seen[image].quality, wide, high, needed) for image, wide, high in sides if image in seen}
+    sizes = images[["width", "height"]]
+    probes = probe_all(index, looks, numbers)
+    poor = {image: complaints(one.quality, *sizes.loc[image], params.data.image_size) for image, one in seen.items()}
     return Case(
         index,
         {image: one for image, one in looks.items() if isinstance(one, str)},
@@ -150,12 +155,13 @@ def examine(index: pd.DataFrame, root: Path, params: Params, kept: Path | None =
         links=links[LINKS],
         clusters={image: numbers[image] for image in seen},
         poor={image: wrong for image, wrong in poor.items() if wrong},
-        probes=probe_all(index, looks, numbers),
+        probes=probes,
+        trait=strongest(index, looks, numbers, probes),
     )
 
 
 def _same_pixels(links: pd.DataFrame, images: pd.DataFrame, root: Path, limit: float) -> list[bool]:
-    """Which linked images are equal in every pixel; only those that may be are decoded whole."""
+    """Which linked images are equal in every pixel; only candidates are decoded in full."""
     sizes = images[["width", "height"]].apply(tuple, axis=1)
     alike = [
         not row.mirrored and not row.turned and row.correlation > NEARLY and sizes[row.first] == sizes[row.second]
@@ -176,10 +182,10 @@ def _same_pixels(links: pd.DataFrame, images: pd.DataFrame, root: Path, limit: f
 
 
 def told(findings: Findings, table_file: Path) -> str:
-    """What was found on one screen: the gravest first, of each kind the first 2 and what to do, so that none hides."""
+    """The findings on one screen: the most serious first, of each kind the first `SHOWN` and the remedy."""
 
     def grave(one: Finding) -> tuple[int, bool]:
-        # What gives the label away misleads more than copies within a split do
+        # Shortcuts mislead more than copies within a split
         return SEVERITIES.index(one.severity), one.finding != "shortcut"
 
     by_name: dict[tuple[str, str], list[Finding]] = {}
@@ -189,16 +195,16 @@ def told(findings: Findings, table_file: Path) -> str:
     for (name, severity), some in by_name.items():
         what = f"{'waived ' * (severity == 'error' and name in findings.waived)}{severity}, {name}"
         rest = f" of {name}, all in {table_file}"
-        lines.append(listed([f"{what}, {one.where}: {one.message}" for one in some], most=SHOWN, rest=rest))
+        lines.append(listed([f"{what}, {shown(one.where)}: {one.message}" for one in some], most=SHOWN, rest=rest))
         lines.append(f"\n      → {some[0].remedy}" if some[0].remedy else "")
     return "".join(lines)
 
 
 def gate(findings: Findings, table_file: Path) -> None:
-    """Stop for errors that nobody waived.
+    """Stop the pipeline for errors that are not waived.
 
     Raises:
-        AuditError: all of them by name, the first 20 of each in full.
+        AuditError: there are such errors; it lists all by name and the first 20 of each in full.
     """
     errors = findings.errors
     if not errors:
@@ -207,16 +213,16 @@ def gate(findings: Findings, table_file: Path) -> None:
     paragraphs = []
     for name in names:
         some = [one for one in errors if one.finding == name]
-        lines = listed([f"{one.where}: {one.message}" for one in some], most=20, rest=f", all in {table_file}")
+        lines = listed([f"{shown(one.where)}: {one.message}" for one in some], most=20, rest=f", all in {table_file}")
         paragraphs.append(f"\n  {name}, {many(len(some), 'time')}:{lines}\n    → {some[0].remedy}")
-    raise AuditError(f"the audit found what would mislead:{''.join(paragraphs)}", remedy(findings))
+    raise AuditError(f"the audit found errors that make scores misleading:{''.join(paragraphs)}", remedy(findings))
 
 
 def remedy(findings: Findings) -> str:
-    """What can be done about the errors: mend the data, or accept by name those that can be accepted."""
+    """How to proceed: fix the data, or waive by name the errors that can be waived."""
     waivable = [name for name in dict.fromkeys(one.finding for one in findings.errors) if name not in UNWAIVABLE]
     accept = f", or accept {' and '.join(waivable)} by name under audit.waive in params.yaml" if waivable else ""
-    return f"mend the data{accept}"
+    return f"fix the data{accept}"
 
 
 def _check_waived(names: Sequence[str]) -> None:

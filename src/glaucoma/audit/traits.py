@@ -1,4 +1,4 @@
-"""What may tell the label without a look at the eye: traits of files, pixels, names and places, and them in words."""
+"""Traits that may predict the label without the eye itself (file, pixels, name, folder), and their descriptions."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from sklearn.tree import DecisionTreeClassifier
 
 from glaucoma.base.errors import shown
 from glaucoma.base.index import CONDITIONS, SPLITS
+from glaucoma.dataset.probes import LEAF
 from glaucoma.photos.images import SUFFIXES
 from glaucoma.photos.looks import Look
 
-__all__ = ["BY_NAME", "LEAF", "SEEN", "Trait", "in_words", "traits_of"]
+__all__ = ["BY_NAME", "SEEN", "Trait", "in_words", "traits_of"]
 
-# What a model can see, if only in the pixels' rescaling or compression; and what only a person sees
+# Traits that a model can see, if only through rescaling or compression, and traits that only people see
 SEEN = (
     "width",
     "height",
@@ -34,21 +35,20 @@ SEEN = (
     "source",
 )
 BY_NAME = ("name", "folder")
-LEAF = 3  # images that a step of a tree holds at least
-COMMON = 5  # images that a category holds at least to count as one
+COMMON = 5  # least images of a category
 MOST = 40  # categories
-# How collections name a class in a file's name or folder, beside data.classes: no trait, but the label itself
+# Names of classes in file and folder names, beside data.classes: not a trait, but the label itself
 CLASS_WORDS = {*CONDITIONS, "glaucoma", "healthy", "g", "n", "rg", "nrg", "non", "no", "suspect"}
 FOLD = re.compile(r"fold[ _-]?\d+")
 
 
 @dataclass(frozen=True)
 class Trait:
-    """One trait of some images.
+    """A trait of some images.
 
     Attributes:
         values: float64, (images, features).
-        words: what images of a category, or between two values, are: one a feature; none where it can't be said.
+        words: per feature, a function that describes images with values between two; empty if there is none.
     """
 
     values: np.ndarray
@@ -56,12 +56,12 @@ class Trait:
 
 
 def traits_of(images: pd.DataFrame, looks: Sequence[Look], sources: Sequence[str]) -> Mapping[str, Trait | None]:
-    """What each probe sees, by its name; None where the data do not have it.
+    """The trait of each probe, by name; None if the data do not have it.
 
     Args:
         images: a row per image: path, width and height.
-        looks: at them, in the same order.
-        sources: where each comes from; "" where unknown.
+        looks: from `look_at`, in the same order.
+        sources: the source of each image; "" if unknown.
     """
     if not looks:
         return dict.fromkeys((*SEEN, *BY_NAME))
@@ -73,7 +73,7 @@ def traits_of(images: pd.DataFrame, looks: Sequence[Look], sources: Sequence[str
     suffixes = [path.suffix.lower() if path.suffix.lower() in SUFFIXES else ".dcm" for path in paths]
     suffixes = [suffix.replace(".jpeg", ".jpg").replace(".tiff", ".tif") for suffix in suffixes]
     quality = Trait(
-        np.hstack([np.nan_to_num(jpeg), np.isnan(jpeg)]),  # which files are no JPEGs is a trait as well
+        np.hstack([np.nan_to_num(jpeg), np.isnan(jpeg)]),  # being a JPEG or not is a trait too
         (_range("JPEGs of quality {}"), lambda low, high: "no JPEGs" if low else "JPEGs"),
     )
     return {
@@ -96,7 +96,7 @@ def traits_of(images: pd.DataFrame, looks: Sequence[Look], sources: Sequence[str
 
 
 def in_words(trait: Trait, abnormal: np.ndarray) -> str:
-    """The category or range that tells the classes apart best, with counts; "" where there are no words for any.
+    """Describe the category or range that separates the classes best, with counts; "" if there is no description.
 
     Args:
         trait: of some images.
@@ -112,7 +112,7 @@ def in_words(trait: Trait, abnormal: np.ndarray) -> str:
             counts = {"abnormal": int((inside & abnormal).sum()), "normal": int((inside & ~abnormal).sum())}
             most, least = sorted(counts, key=lambda name: counts[name] / sums[name], reverse=True)
             apart = counts[most] / sums[most] - counts[least] / sums[least] + 1e-6 * (most == "abnormal")
-            # Where a category tells, what is of it is told rather than what is not
+            # Of a category, describe its members rather than the others
             if apart > best + 1e-9 and (column[inside].max() > 0 or len(trait.words) == 1):
                 rest = f"{_count(counts[least])} of {_count(sums[least])} {least} are" if counts[least] else ""
                 first = f"{_count(counts[most])} of {_count(sums[most])} {most} are "
@@ -122,7 +122,7 @@ def in_words(trait: Trait, abnormal: np.ndarray) -> str:
 
 
 def _range(words: str, number: str = "{:.6g}") -> Callable[[float, float], str]:
-    """Words for values between two."""
+    """A description of values between two."""
 
     def told(low: float, high: float) -> str:
         ends = dict.fromkeys(number.format(end) for end in (low, high))
@@ -132,7 +132,7 @@ def _range(words: str, number: str = "{:.6g}") -> Callable[[float, float], str]:
 
 
 def _categories(values: Sequence[str], words: str) -> Trait:
-    """One feature for each of the commonest values."""
+    """One feature per common value."""
     counts = sorted(Counter(values).items(), key=lambda item: (-item[1], item[0]))
     names = [name for name, count in counts if count >= COMMON][:MOST]
     told = [words.format(shown(name) or "an unknown place") for name in names]
@@ -145,7 +145,7 @@ def _either(text: str) -> Callable[[float, float], str]:
 
 
 def _names(stems: Sequence[str]) -> Trait:
-    """How files are named, but for the class's own name: length, digits, number, and what the name begins with."""
+    """File names without class names: length, digits, number and first word."""
     parts = [re.findall(r"\d+|[^\W\d_]+", stem) for stem in stems]
     parts = [[part for part in some if part.casefold() not in CLASS_WORDS] for some in parts]
     numbers = [[part for part in some if part.isdecimal()] for some in parts]
@@ -159,7 +159,7 @@ def _names(stems: Sequence[str]) -> Trait:
 
 
 def _folder(path: PurePosixPath) -> str:
-    """The folder that a file is in, without those that are named after a class, a split or a fold."""
+    """A file's folder, without parts named after a class, a split or a fold."""
     kept = []
     for part in path.parts[:-1]:
         words = set(re.findall(r"[^\W\d_]+", part.casefold()))

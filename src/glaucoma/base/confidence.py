@@ -1,6 +1,6 @@
-"""Intervals in closed form: they hold near the ends of a score's range, such as 1, where percentiles of resamples fail.
+"""Closed-form confidence intervals, valid near the limits of a score's range, where bootstrap percentiles fail.
 
-At the end itself all bootstrap resamples agree, and their percentiles would say that the score is known for certain.
+At a limit such as 1, all resamples agree, so the percentile interval would have no width.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def proportion_interval(value: float, n: int, level: float = LEVEL) -> tuple[flo
 
     Args:
         value: the proportion, 0 to 1.
-        n: independent trials, ≥ 1; copies and photographs of one patient are one.
+        n: independent trials, ≥ 1; copies and photographs of one patient count as one.
         level: of confidence.
 
     Raises:
@@ -36,7 +36,7 @@ def proportion_interval(value: float, n: int, level: float = LEVEL) -> tuple[flo
 
 
 def wilson_interval(value: float, n: float, level: float = LEVEL) -> tuple[float, float]:
-    """The score interval of a proportion (Wilson, J Am Stat Assoc 22:209, 1927), nearer to its level than the exact.
+    """The score interval of a proportion (Wilson, J Am Stat Assoc 22:209, 1927); its coverage is closer to nominal.
 
     Args:
         value: the proportion, 0 to 1.
@@ -55,7 +55,7 @@ def wilson_interval(value: float, n: float, level: float = LEVEL) -> tuple[float
 
 
 def auroc_variance(area: float, positive: float, negative: float) -> float:
-    """Hanley & McNeil's variance of an AUROC as Newcombe changed it: see `auroc_interval`.
+    """Hanley & McNeil's variance of an AUROC, as modified by Newcombe: see `auroc_interval`.
 
     Args:
         area: 0 to 1.
@@ -67,10 +67,10 @@ def auroc_variance(area: float, positive: float, negative: float) -> float:
 
 
 def auroc_interval(value: float, positive: float, negative: float, level: float = LEVEL) -> tuple[float, float]:
-    """A score interval of the AUROC that has a width at 0 and 1, too (Newcombe, Stat Med 25:559, 2006, method 5).
+    """A score interval of the AUROC that has a width even at 0 and 1 (Newcombe, Stat Med 25:559, 2006, method 5).
 
-    Its ends are the areas θ at which (value - θ)² = z² V(θ), V being Hanley & McNeil's variance with both numbers of
-    cases replaced by their mean in its second part: V(θ) = θ(1-θ)(1 + (N-1)((1-θ)/(2-θ) + θ/(1+θ))) / (mn).
+    Its limits are the areas θ with (value - θ)² = z² V(θ), where V is Hanley & McNeil's variance with both numbers of
+    cases replaced by their mean in the second part: V(θ) = θ(1-θ)(1 + (N-1)((1-θ)/(2-θ) + θ/(1+θ))) / (mn).
 
     Args:
         value: the area, 0 to 1.

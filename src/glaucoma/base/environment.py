@@ -1,4 +1,4 @@
-"""Numbers that the environment may set: what changes no result, or, as the number of threads, the last bits only."""
+"""Numbers read from environment variables. They do not change results; GLAUCOMA_THREADS changes only the last bits."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ Number = TypeVar("Number", bound=float)
 Default = TypeVar("Default", bound="float | None")
 
 
-def number(name: str, kind: Callable[[str], Number], least: float, default: Default) -> Number | Default:
-    """The environment's `name`, or the default where it is not set.
+def number(name: str, kind: Callable[[str], Number], least: Number, default: Number | None) -> Number | None:
+    """The environment variable `name` as a number, or the default if it is not set.
 
     Raises:
-        ParamsError: it is no number of this kind from `least`.
+        ParamsError: it is not a number of this kind or is below `least`.
     """
     given = os.environ.get(name)
     if not given:
@@ -37,13 +37,13 @@ def number(name: str, kind: Callable[[str], Number], least: float, default: Defa
 
 @cache
 def threads() -> int:
-    """How many threads an operation is split over: all cores, or GLAUCOMA_THREADS.
+    """The number of threads per operation: GLAUCOMA_THREADS, or all cores.
 
-    It decides the order in which a gradient is summed, and so the last bits of a result. So it is the same in every
-    worker, however many share the cores.
+    It determines the order in which gradients are summed, and so the last bits of a result. It is therefore the same in
+    every worker, however many share the cores.
 
     Raises:
-        ParamsError: GLAUCOMA_THREADS is no whole number from 1.
+        ParamsError: GLAUCOMA_THREADS is not a whole number of at least 1.
     """
     given = os.environ.get("GLAUCOMA_THREADS") or str(cpu_count())
     if not given.isdecimal() or int(given) < 1:

@@ -1,4 +1,4 @@
-"""The errors that a user can cause or meet, each with a remedy and an exit code.
+"""Errors reported to users, each with a remedy and an exit code.
 
     GlaucomaError            exit 1
     ├── ParamsError          exit 2   params.yaml or a flag cannot be used
@@ -7,7 +7,8 @@
     ├── WeightsError         exit 5   pretrained weights or a saved model
     └── TrainingError        exit 6   a search or a fold could not be trained
 
-Any other exception is a bug of this project and keeps its traceback, except Ctrl-C (130) and a full disk (7).
+Any other exception is a bug of this project and keeps its traceback, except a full disk and a place that cannot be
+written (7), Ctrl-C (130) and a reader of the output that has left (141). README.md lists them for users.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ __all__ = [
 
 
 class GlaucomaError(Exception):
-    """A problem, where it was found, and what to do about it.
+    """A problem, its place, and the remedy.
 
     Args:
         found: one sentence with the problem and its place.
@@ -54,13 +55,13 @@ class ParamsError(GlaucomaError):
 
 
 class DataError(GlaucomaError):
-    """Images, labels or folds that cannot be used as they are."""
+    """Images, labels or folds that cannot be used."""
 
     exit_code = 3
 
 
 class AuditError(DataError):
-    """An error found by the audit and not waived."""
+    """An error found by the audit that is not waived."""
 
     exit_code = 4
 
@@ -84,12 +85,12 @@ def shown(name: object) -> str:
 
 
 def one_line(error: Exception) -> str:
-    """The first line of another library's error, 200 characters at most; its type where it says nothing."""
+    """The first line of another library's error, at most 200 characters; its type if it has no message."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 def listed(items: Sequence[str], most: int = 10, rest: str = "") -> str:
-    """Items on lines of their own, at most `most` of them, then how many more there are (and `rest`: where)."""
+    """List up to `most` items, one per line, then the number of others (and `rest`: where to find them)."""
     lines = [f"\n    {item}" for item in items[:most]]
     if len(items) > most:
         lines.append(f"\n    … and {len(items) - most} more{rest}")

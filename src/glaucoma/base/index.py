@@ -1,4 +1,4 @@
-"""index.csv, the table all stages share: every listed file once per fold, with its split, class and content id."""
+"""Read index.csv, the table that all stages share: every file once per fold, with split, class and content id."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ import pandas as pd
 from glaucoma.base.errors import DataError
 from glaucoma.base.files import read_csv
 
-__all__ = ["ABNORMAL", "COLUMNS", "CONDITIONS", "NORMAL", "SPLITS", "THRESHOLD", "distinct", "read_index"]
+__all__ = ["ABNORMAL", "COLUMNS", "CONDITIONS", "KNOWN", "NORMAL", "SPLITS", "THRESHOLD", "distinct", "read_index"]
 
-COLUMNS = ("path", "fold", "split", "condition", "image")  # then patient, eye, source where known, then width, height
+COLUMNS = ("path", "fold", "split", "condition", "image")  # then those of KNOWN that are known, then width, height
+KNOWN = ("patient", "eye", "source", "age", "sex", "camera")
 SPLITS = ("train", "test", "valid")
 NORMAL, ABNORMAL = CONDITIONS = ("normal", "abnormal")  # order of the softmax; abnormal is the positive class
-THRESHOLD = 0.0  # log-odds of abnormal, probability 0.5; a tie counts as abnormal: a missed glaucoma costs more
+THRESHOLD = 0.0  # log-odds of abnormal (probability 0.5); a tie counts as abnormal: missed glaucoma costs more
 TYPES = {
-    **dict.fromkeys(("path", "split", "condition", "image", "patient", "eye", "source"), str),
+    **dict.fromkeys(("path", "split", "condition", "image", *KNOWN), str),
     "fold": "int64",
     **dict.fromkeys(("width", "height"), "Int64"),
 }
@@ -26,11 +27,11 @@ def read_index(path: Path | str) -> pd.DataFrame:
     """Read index.csv.
 
     Returns:
-        `path`, `split`, `condition`, `image` and, where known, `patient`, `eye`, `source` as str ("" where a row has
-        none); `fold` int64; `width`, `height` Int64 (NA where no header could be read).
+        `path`, `split`, `condition`, `image` and, if known, those of `KNOWN` as str ("" for a row without one); `fold`
+        int64; `width`, `height` Int64 (NA if the header could not be read).
 
     Raises:
-        DataError: there is no index, or it is none.
+        DataError: the file does not exist or is not an index.
     """
     try:
         # Only sizes can be missing: an empty patient stays text

@@ -1,8 +1,8 @@
-"""Ctrl-C that waits for a safe place.
+"""Delay Ctrl-C until a safe point.
 
-A KeyboardInterrupt that is raised between any two instructions may leave a callback from native code half done: one in
-25 stopped searches ended with corrupted memory in TensorFlow. While interrupts are held, Ctrl-C only makes the next
-`check` raise, of which there is one per batch; a second Ctrl-C stops at once.
+A KeyboardInterrupt can be raised between any two instructions and leave a callback from native code unfinished: one in
+25 interrupted searches corrupted TensorFlow's memory. While interrupts are held, Ctrl-C makes the next `check` raise,
+which happens once per batch; a second Ctrl-C stops at once.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from contextlib import contextmanager
 
 __all__ = ["check", "held", "install", "released"]
 
-_depth = 0  # how many `held` are open; 0: an interrupt is raised where it arrives
+_depth = 0  # nesting level of `held`; 0: interrupts are raised at once
 _pending = False
 
 
 def install() -> None:
-    """Take over Ctrl-C, unless this process ignores it, as those in the background of a shell do."""
+    """Install the handler for Ctrl-C, unless this process ignores it, like background processes of a shell."""
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, _arrived)
 
 
 @contextmanager
 def held() -> Iterator[None]:
-    """Within, an interrupt waits for `check`, or for the end."""
+    """Context in which an interrupt waits for `check` or for the end."""
     global _depth
     _depth += 1
     try:
@@ -38,7 +38,7 @@ def held() -> Iterator[None]:
 
 @contextmanager
 def released() -> Iterator[None]:
-    """Within, while nothing native runs in this thread, an interrupt is raised where it arrives."""
+    """Context in which interrupts are raised at once; no native code may run in this thread."""
     global _depth
     before, _depth = _depth, 0
     try:
@@ -49,7 +49,7 @@ def released() -> Iterator[None]:
 
 
 def check() -> None:
-    """Raise the interrupt that has arrived, if one has.
+    """Raise a pending interrupt.
 
     Raises:
         KeyboardInterrupt: Ctrl-C was pressed.

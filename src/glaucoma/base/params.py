@@ -1,7 +1,7 @@
-"""The schema of params.yaml: type and range of each key, and a sentence for each value that does not fit.
+"""The schema of params.yaml: type and range of each key, and a sentence for each invalid value.
 
-Frozen; an unknown key, a wrong type, an empty list, NaN and infinity are refused by name. params.yaml itself explains
-the keys to users.
+Values are frozen; unknown keys, wrong types, empty lists, NaN and infinity are rejected by name. The comments of
+params.yaml explain the keys.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ Schedule = Literal["constant", "cosine", "plateau"]
 
 
 def distinct(values: list | None) -> list | None:
-    """Refuse a list with a repeated value."""
+    """Reject a list with a repeated value."""
     if values and len(set(values)) < len(values):
         raise ValueError("lists a value twice")
     return values
@@ -62,28 +62,28 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Section(BaseModel):
-    """Base of all sections: no unknown key, no conversion between types, no change after loading."""
+    """Base of all sections: no unknown keys, no type conversion, immutable."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class Trial(Section):
-    """One training configuration. A field with a default is an option of `fit`; the default is the report's.
+    """A training configuration. A field with a default is an option of `fit`; the default is the report's.
 
-    A new option is a field here, a key of params.yaml (and shipped.yaml), and the code that uses it: `Grid` and `Fit`
-    are derived from these fields.
+    To add an option, add a field here, a key to params.yaml (and shipped.yaml), and the code that uses it: `Grid` and
+    `Fit` are derived from these fields.
 
     Attributes:
         lr: learning rate.
         optimizer: its name.
-        batch_size: images.
+        batch_size: images per batch.
         epochs: passes over the train split.
         class_weight: `none`, or `balanced`: images / (2 · images of the class).
         label_smoothing: share of each label that is spread over both classes.
-        early_stopping: epochs without a lower test loss after which training stops, at the best epoch's weights; 0 not.
+        early_stopping: epochs without a lower test loss until training stops, with the best epoch's weights; 0: never.
         schedule: of the learning rate: `constant`, `cosine` or `plateau`.
-        warmup: epochs in which it rises first.
-        precise_bn: whether trained batch normalisation gets the train split's statistics in place of moving averages.
+        warmup: initial epochs in which the learning rate rises.
+        precise_bn: whether trained batch normalisation uses the train split's statistics instead of moving averages.
     """
 
     lr: Positive
@@ -98,7 +98,7 @@ class Trial(Section):
     precise_bn: bool = False
 
     def as_dict(self) -> dict[str, Any]:
-        """The configuration as plain values, in the report's order; of the options, those that differ from it."""
+        """The configuration as plain values, in the report's order; only options that differ from the defaults."""
         return self.model_dump(exclude_defaults=True)
 
     def options(self) -> tuple:
@@ -106,7 +106,7 @@ class Trial(Section):
         return tuple(getattr(self, name) for name in OPTIONS)
 
     def knows_the_end(self) -> bool:
-        """Whether a training depends on how long it is meant to be, so that a shorter one is no part of a longer."""
+        """Whether training depends on the planned number of epochs, so a shorter training is not part of a longer."""
         return self.schedule == "cosine" or self.early_stopping > 0
 
     def __str__(self) -> str:
@@ -123,11 +123,11 @@ if TYPE_CHECKING:  # classes that are made of a trial's fields
     Grid: TypeAlias = Any
 else:
 
-    def _values_of(name: str) -> tuple[Any, Any]:
-        """A grid's field: the values that it lists of a trial's; None leaves an option to `fit`."""
-        listed = list[_TYPES[name]]
-        kind = listed | None if name in OPTIONS else listed
-        return Annotated[kind, Field(min_length=1), AfterValidator(distinct)], None if name in OPTIONS else ...
+def _values_of(name: str) -> tuple[Any, Any]:
+    """The grid field for a field of `Trial`: a list of values; None takes an option from `fit`."""
+    listed = list[_TYPES[name]]
+    kind = listed | None if name in OPTIONS else listed
+    return Annotated[kind, Field(min_length=1), AfterValidator(distinct)], None if name in OPTIONS else ...
 
     Fit = create_model(
         "Fit",
@@ -144,7 +144,7 @@ else:
 
 
 def expand(grid: Grid, fit: Fit | None = None) -> list[Trial]:
-    """The product of a grid's values, learning rate slowest, epochs fastest; what it does not list is as in `fit`."""
+    """The product of a grid's values, learning rate slowest, epochs fastest; other options come from `fit`."""
     rest = fit.model_dump() if fit else {}
     listed = {name: values for name, values in grid if values}
     names = [name for name in listed if name != "epochs"] + ["epochs"]
@@ -153,7 +153,7 @@ def expand(grid: Grid, fit: Fit | None = None) -> list[Trial]:
 
 
 def columns(trials: Iterable[Trial]) -> list[dict[str, Any]]:
-    """`as_dict` of each trial, with the same keys for all: those that any of them has."""
+    """`as_dict` of each trial, with the union of their keys."""
     trials = list(trials)
     named = {name for trial in trials for name in trial.as_dict()}
     shown = [name for name in OPTIONS if name in named]
@@ -161,10 +161,10 @@ def columns(trials: Iterable[Trial]) -> list[dict[str, Any]]:
 
 
 def group(trials: Iterable[Trial]) -> list[tuple[Trial, ...]]:
-    """Runs: trials that differ only in epochs, ascending. The last is trained, the others are snapshots on its way.
+    """Group trials that differ only in epochs into runs, ascending: the last is trained, the others are its snapshots.
 
-    Where a training knows its end, a run is one trial. Runs are ordered so that a compiled model serves as many in a
-    row as it can.
+    If training depends on the planned number of epochs, a run is one trial. Runs are ordered so that a compiled model
+    is reused as often as possible.
     """
     runs: dict[tuple, list[Trial]] = {}
     for trial in trials:
@@ -175,7 +175,7 @@ def group(trials: Iterable[Trial]) -> list[tuple[Trial, ...]]:
 
 
 class Augment(Section):
-    """Random changes of images in training."""
+    """Random augmentation of images in training."""
 
     flip: Literal["none", "horizontal", "vertical", "both"]
     rotation: Annotated[float, Field(ge=0, le=180)]
@@ -185,7 +185,7 @@ class Augment(Section):
     colour: Annotated[float, Field(ge=0, le=0.5)]
 
     def is_on(self) -> bool:
-        """Whether any of it changes an image."""
+        """Whether any augmentation is enabled."""
         return any(value not in (0, "none") for value in self.model_dump().values())
 
 
@@ -204,7 +204,7 @@ Score = Literal[
     "ece",
     "cost",
 ]
-VIEWS = ("none", "retina", "disc", "wide")  # parts of a photograph that a network may see
+VIEWS = ("none", "retina", "disc", "wide")  # crops of a photograph for the network
 
 
 def _known_backbone(name: str) -> str:
@@ -214,10 +214,10 @@ def _known_backbone(name: str) -> str:
 
 
 def views_of(crop: str) -> tuple[str, ...]:
-    """The parts that a value of `data.crop` asks for, left to right: `disc+retina` → disc, retina.
+    """The views of a value of `data.crop`, left to right: `disc+retina` → disc, retina.
 
     Raises:
-        ValueError: an unknown part, one named twice, or `none` beside another.
+        ValueError: an unknown view, a repeated view, or `none` combined with another.
     """
     views = tuple(crop.split("+"))
     unknown = [view for view in views if view not in VIEWS]
@@ -265,7 +265,7 @@ class Sample(Section):
 
 
 class Pretrain(Section):
-    """The pretraining of backbones on rendered eyes, a pipeline of its own."""
+    """The pretraining of backbones on rendered eyes, a separate pipeline."""
 
     backbones: Annotated[list[KnownBackbone], AfterValidator(distinct)]
     images: Annotated[int, Field(ge=40, le=1_000_000)]
@@ -297,7 +297,7 @@ class Regression(Section):
 
 
 class Search(Section):
-    """Data and metric by which every search selects."""
+    """The data and the metric on which every search selects."""
 
     fold: Fold
     metric: Score
@@ -319,7 +319,7 @@ class Stage2(Stage):
 
 
 class FreeModel(Stage):
-    """A search with every layer trained, on a backbone and with a head of its own."""
+    """A search with every layer trained, with its own backbone and head."""
 
     backbone: Backbone
     head: Head
@@ -331,12 +331,14 @@ class Crossval(Section):
     model: Literal["final", "regression", "model4", "model5"]
     folds: Annotated[list[Fold], Field(min_length=1), AfterValidator(distinct)]
     warm_start: Literal["fold", "stage2", "none"]
+    flips: Literal["none", "horizontal", "both"]
+    seed: Annotated[int, Field(ge=0, lt=2**16)]
     n_folds: Annotated[int, Field(ge=2, le=100)]
     held_out: Annotated[float, Field(gt=0, lt=0.5)]
 
 
 class Thresholds(Section):
-    """Targets of the chosen thresholds, beside 0.5, Youden's J and the least cost."""
+    """Targets for choosing thresholds, beside 0.5, Youden's J and the least cost."""
 
     sensitivity: Annotated[float, Field(gt=0, le=1)]
     specificity: Annotated[float, Field(gt=0, le=1)]
@@ -376,7 +378,7 @@ class Params(Section):
     audit: Audit
 
     def final(self) -> Trial:
-        """The configuration that every fold is trained with."""
+        """The final configuration, used for every fold."""
         own = {name: getattr(self, name) for name in Trial.model_fields if name not in OPTIONS}
         return Trial(**own, **self.fit.model_dump())
 
@@ -389,7 +391,7 @@ def load_params(path: Path | str) -> Params:
     """Read and check params.yaml.
 
     Raises:
-        ParamsError: the file cannot be read, or as `check_params`.
+        ParamsError: the file cannot be read, or see `check_params`.
     """
     return check_params(read_yaml(path), str(path))
 
@@ -398,7 +400,7 @@ def check_params(raw: Any, name: str) -> Params:
     """Check parameters read from a YAML file; `name` is the file in messages.
 
     Raises:
-        ParamsError: names every key that does not fit, its value and what would fit.
+        ParamsError: a value is invalid; it names every such key, its value and the valid ones.
     """
     if not isinstance(raw, dict):
         raise ParamsError(f"{name} has no keys", "restore the shipped version with `git checkout` and edit that")
@@ -414,12 +416,12 @@ def check_params(raw: Any, name: str) -> Params:
 
 
 def _listed(value: Any) -> list:
-    """The values of a key as a list: one value, a grid's list, or none."""
+    """The values of a key as a list: a single value, a grid's list, or none."""
     return value if isinstance(value, list) else [] if value is None else [value]
 
 
 def _conflicts(params: Params) -> list[str]:
-    """Values that do not go together."""
+    """A sentence for each pair of incompatible values."""
     name, size, end = params.backbone.name, params.data.image_size, params.stage2.unfreeze_last
     row = BACKBONES[name]
     used = dict.fromkeys([name, params.model4.backbone.name, params.model5.backbone.name])
@@ -437,6 +439,11 @@ def _conflicts(params: Params) -> list[str]:
         lines.append(
             f"crossval.warm_start is {params.crossval.warm_start!r}: crossval.model is {params.crossval.model}, which "
             "starts from its backbone's weights; set crossval.warm_start to none"
+        )
+    if params.crossval.model == "regression" and params.crossval.flips != "none":
+        lines.append(
+            f"crossval.flips is {params.crossval.flips!r}: crossval.model is regression, which averages over "
+            "regression.flips itself; set crossval.flips to none"
         )
     if params.search.nested and params.crossval.warm_start != "fold":
         lines.append(
@@ -477,7 +484,7 @@ def _sentence(problem: Any, schema: type[BaseModel]) -> str:
 
 
 def _keys(location: tuple, schema: Any) -> list[str]:
-    """The keys known at a location of the schema."""
+    """The valid keys at a location of the schema."""
     for part in location:
         annotation = schema.model_fields[part].annotation if part in schema.model_fields else None
         models = [a for a in (annotation, *get_args(annotation)) if isinstance(a, type) and issubclass(a, BaseModel)]

@@ -1,4 +1,4 @@
-"""Where each result lies, relative to the project's root. `dvc.yaml` lists the same names; a test compares them."""
+"""Paths of all results, relative to the project's root. `dvc.yaml` lists the same names; a test compares them."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from pathlib import Path
 PARAMS = Path("params.yaml")
 
 SAMPLE = Path("data/sample")  # the synthetic photographs, made when data.root points there
-TRUTH = "truth.csv"  # beside them: the measures of each eye, exactly
+TRUTH = "truth.csv"  # beside them: the exact measures of each eye
 
 INDEX = Path("data/index.csv")  # one row per listed file
-FOLDS = Path("data/folds.csv")  # the split of each image in each fold; beside the photographs, it freezes them
+FOLDS = Path("data/folds.csv")  # the split of each image in each fold; a copy beside the photographs freezes the folds
 LEFT_OUT = Path("data/left_out.csv")  # every file below data.root that the index does not list, and why
 PIXELS = Path("data/pixels.npy")  # uint8, (images, size, size, 3), one row per distinct image
 PIXELS_TABLE = Path("data/pixels.csv")  # image id of each row of PIXELS
-CROPS = Path("data/crops.csv")  # box of each image of PIXELS where data.crop asks for one
+CROPS = Path("data/crops.csv")  # crop boxes of each image of PIXELS, if data.crop is set
 BACKBONE = Path("models/backbone.keras")
 
 METRICS = Path("metrics")
@@ -29,13 +29,15 @@ CONTROLS_TIMING = TIMING / "controls.json"
 REPORTS = Path("reports")
 EXPLORE = REPORTS / "explore"
 AUDIT = REPORTS / "audit"
-PROBES = AUDIT / "probes.csv"  # how well the label can be told without looking at the eye
+PROBES = AUDIT / "probes.csv"  # how well traits other than the eye predict the label
+SHORTCUT = AUDIT / "shortcut.csv"  # the best of these traits, image by image
 EXPLAIN = REPORTS / "explain"
 CONTROLS = REPORTS / "controls"
-REGRESSION = "regression_average"  # the control that is a model, too: models/controls/
+NEIGHBOURS = CONTROLS / "neighbours.csv"  # the photographs nearest to each in the frozen backbone's feature space
+REGRESSION = "regression_average"  # the control that is also a model: models/controls/
 FOLD_REPORTS = REPORTS / "crossval"
 SUMMARY = REPORTS / "summary"
-DECISIONS = {  # what a prediction needs beside the models of a folder in MODELS
+DECISIONS = {  # files that a prediction needs beside the models of a folder in MODELS
     "crossval": SUMMARY / "decision.json",
     "controls": SUMMARY / "decision_controls.json",
 }
@@ -47,9 +49,9 @@ CHECKLIST = REPORTS / "CHECKLIST.md"
 
 MODELS = Path("models")
 STATE = Path(".state")  # caches and finished trials; safe to delete
-LOOKS = STATE / "looks.npz"  # what index and audit saw of each image
+LOOKS = STATE / "looks.npz"  # measurements of each image, shared by index and audit
 
-FREE = ("model4", "model5")  # searches outside `dvc repro`, each with a backbone and a head of its own
+FREE = ("model4", "model5")  # searches outside `dvc repro`, each with its own backbone and head
 
 
 def search_files(stage: str) -> dict[str, Path]:
@@ -64,7 +66,7 @@ def search_files(stage: str) -> dict[str, Path]:
 
 
 def cost_file(model: str) -> Path:
-    """What the winner of a search of one of `FREE` has cost."""
+    """The cost of the winner of a search in `FREE`."""
     return TIMING / f"{model}.json"
 
 
@@ -84,7 +86,7 @@ def fold_files(fold: int) -> dict[str, Path]:
 
 
 def pretrain_files(backbone: str) -> dict[str, Path]:
-    """The files of a backbone that was pretrained on rendered eyes; `half` is the model in half precision."""
+    """The files of a backbone pretrained on rendered eyes; `half` is the model in half precision."""
     return {
         "model": MODELS / "pretrained" / f"{backbone}.keras",
         "half": MODELS / "pretrained" / f"{backbone}_half.npz",

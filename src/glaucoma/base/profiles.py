@@ -1,7 +1,7 @@
-"""Profiles: named sets of changes to the shipped parameters, and params.yaml rewritten with its comments kept.
+"""Profiles: named changes to the shipped parameters; params.yaml is rewritten with its comments.
 
-A profile, `profiles/NAME.yaml`, has only what it changes: mappings are merged key by key, lists and values replaced.
-It always changes the shipped parameters, never an edited params.yaml, so that its name determines the result. Keys of
+A profile, `profiles/NAME.yaml`, contains only its changes: mappings are merged key by key, lists and values replaced.
+It always changes the shipped parameters, never an edited params.yaml, so its name determines the result. Keys of
 params.yaml that describe the photographs (`KEPT`) stay unless the profile sets them.
 """
 
@@ -37,7 +37,7 @@ __all__ = [
 
 PROFILES = Path("profiles")
 SHIPPED = "shipped"  # name of the shipped parameters
-PREVIOUS = PROFILES / "previous.yaml"  # params.yaml before the last profile, whole
+PREVIOUS = PROFILES / "previous.yaml"  # the complete params.yaml before the last profile
 KEPT = (
     *("data.root", "data.layout", "data.classes", "data.patients", "data.unreadable", "data.max_megapixels"),
     "audit.waive",
@@ -45,12 +45,12 @@ KEPT = (
 
 
 def shipped() -> str:
-    """params.yaml as the project ships it."""
+    """The text of the shipped params.yaml."""
     return (files("glaucoma") / "shipped.yaml").read_text("utf-8")
 
 
 def shipped_params() -> Params:
-    """The same, checked."""
+    """The shipped parameters, checked."""
     return check_params(parse_yaml(shipped(), "shipped.yaml"), "shipped.yaml")
 
 
@@ -73,7 +73,7 @@ def load_profile(path: Path) -> Params:
     """The shipped parameters with the changes of a profile.
 
     Raises:
-        ParamsError: its values do not fit.
+        ParamsError: a value is invalid.
     """
     return check_params(merge(parse_yaml(shipped(), "shipped.yaml"), read_profile(path)), str(path))
 
@@ -88,7 +88,7 @@ def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def kept(present: Params, root: str) -> dict[str, Any]:
-    """The values of params.yaml that describe the photographs, nested; waived findings only if they are of `root`."""
+    """The values of params.yaml that describe the photographs, nested; waived findings only if they are for `root`."""
     there, same = present.model_dump(), present.data.root == root
     keys = [key.split(".") for key in KEPT if same or not key.startswith("audit.")]
     return nested({f"{section}.{name}": there[section][name] for section, name in keys})
@@ -108,13 +108,13 @@ def rewrite(text: str, values: Mapping[str, Any]) -> str:
     """A YAML text with new values and its own comments.
 
     Args:
-        text: a mapping, formatted as params.yaml is.
-        values: all its new content; new keys come first in their section.
+        text: a mapping, formatted like params.yaml.
+        values: the complete new content; new keys come first in their section.
     """
     yaml = YAML()
     yaml.width = 1000
     yaml.preserve_quotes = True
-    yaml.indent(mapping=2, sequence=4, offset=2)  # as the files are written, so that a diff shows what changed
+    yaml.indent(mapping=2, sequence=4, offset=2)  # the files' own style, so that a diff shows only changes
     content = yaml.load(text)
     _change(content, parse_yaml(text, "params.yaml"), values)
     written = io.StringIO()
@@ -123,7 +123,7 @@ def rewrite(text: str, values: Mapping[str, Any]) -> str:
 
 
 def _differ(one: Any, other: Any) -> bool:
-    return one != other or isinstance(one, bool) is not isinstance(other, bool)  # to Python, True is 1
+    return one != other or isinstance(one, bool) is not isinstance(other, bool)  # in Python, True == 1
 
 
 def _change(node: CommentedMap, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
@@ -131,7 +131,7 @@ def _change(node: CommentedMap, old: Mapping[str, Any], new: Mapping[str, Any]) 
         del node[key]
     for key, value in new.items():
         if key not in old:
-            node.insert(0, key, value)  # at the end it would come after what is written between two sections
+            node.insert(0, key, value)  # at the end, it would come after the comment between two sections
         elif isinstance(value, Mapping) and isinstance(old[key], Mapping):
             _change(node[key], old[key], value)
         elif _differ(old[key], value):
@@ -139,7 +139,7 @@ def _change(node: CommentedMap, old: Mapping[str, Any], new: Mapping[str, Any]) 
 
 
 def _sequence(old: Any, values: list) -> CommentedSeq:
-    """A list in another's style, with what stands after it: to ruamel, that is a comment on its last item."""
+    """A list in another's style, with the text after it, which ruamel stores as a comment on the last item."""
     sequence = CommentedSeq(values)
     if not isinstance(old, CommentedSeq) or old.fa.flow_style() or not values:
         sequence.fa.set_flow_style()

@@ -1,4 +1,4 @@
-"""Progress with time left: a bar in a terminal, a plain line now and then in a log file."""
+"""Progress with the remaining time: a bar in a terminal, occasional plain lines in a log file."""
 
 from __future__ import annotations
 
@@ -11,58 +11,64 @@ from tqdm import tqdm
 
 from glaucoma.base import interrupts
 
-__all__ = ["Progress", "plain", "say", "track"]
+__all__ = ["Progress", "plain", "say", "silent", "track"]
 
 Item = TypeVar("Item")
 LOG_INTERVAL = 15.0  # seconds between lines in a log file
-_bars = True
+_bars = _lines = True
 
 
 def plain() -> None:
-    """From now on, write lines to a terminal, too: several processes can't share a bar."""
+    """From now on, write lines to terminals too: several processes can't share a bar."""
     global _bars
     _bars = False
 
 
+def silent() -> None:
+    """From now on, show no progress: what a server does is nobody's wait."""
+    global _bars, _lines
+    _bars = _lines = False
+
+
 def say(message: str) -> None:
-    """Print a line for people, without breaking a bar that is being drawn."""
+    """Print a line without breaking a progress bar."""
     tqdm.write(message, file=sys.stderr)
     sys.stderr.flush()
 
 
 class Progress:
-    """Counts steps of known total; `note` says what is going on now (trial, epoch, loss).
+    """Counts steps of a known total; `note` describes the current one (trial, epoch, loss).
 
     Args:
-        title: what is being done.
-        total: how many steps there are.
-        unit: what a step is.
+        title: of the task.
+        total: number of steps.
+        unit: name of a step.
     """
 
     def __init__(self, title: str, total: int, unit: str = "step"):
         self.title, self.total, self.unit = title, total, unit
         self.done, self.last, self.note_text = 0, time.monotonic(), ""
-        self.told = -1  # how many were done at the last line
+        self.told = -1  # steps done at the last line
         self.start = self.last
         terminal = _bars and sys.stderr.isatty()
         self.bar = tqdm(total=total, desc=title, unit=unit, file=sys.stderr, dynamic_ncols=True) if terminal else None
 
     def step(self, count: int = 1, note: str = "") -> None:
-        """Count `count` steps; `note` replaces what is shown beside the bar."""
+        """Count `count` steps; `note` replaces the text beside the bar."""
         interrupts.check()
         self.done += count
         self.note_text = note or self.note_text
         if self.bar is not None:
             self.bar.set_postfix_str(self.note_text, refresh=False)
             self.bar.update(count)
-        elif time.monotonic() - self.last >= LOG_INTERVAL:
+        elif _lines and time.monotonic() - self.last >= LOG_INTERVAL:
             self._line()
 
     def close(self) -> None:
-        """Finish: remove the bar, or write the closing line."""
+        """Remove the bar, or write the last line."""
         if self.bar is not None:
             self.bar.close()
-        elif self.told != self.done:
+        elif _lines and self.told != self.done:
             self._line()
 
     def __enter__(self) -> Progress:
@@ -82,7 +88,7 @@ class Progress:
 
 
 def track(items: Iterable[Item], title: str, total: int, unit: str) -> Iterator[Item]:
-    """Yield from `items`, counting each one."""
+    """Yield from `items`, counting each."""
     with Progress(title, total, unit) as progress:
         for item in items:
             yield item

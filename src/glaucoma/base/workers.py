@@ -1,4 +1,4 @@
-"""Work on many files in threads, in order, with progress; hashing and Pillow's codecs release the interpreter lock."""
+"""Process many files in threads, in order, with progress; hashing and Pillow's codecs release the GIL."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ Result = TypeVar("Result")
 def in_threads(
     work: Callable[[Item], Result], items: Sequence[Item], title: str, unit: str = "image"
 ) -> Iterator[Result]:
-    """Yield `work(item)` for each item, in the order of `items`; few results wait in memory at a time.
+    """Yield `work(item)` for each item, in the order of `items`; only a few results are in memory at a time.
 
-    However it ends, no thread is left at work: one that Python's end meets within SciPy's C++ would abort the process.
+    No thread is left running, even after an error: a thread in SciPy's C++ code at exit would abort the process.
     """
     threads = min(cpu_count(), MOST)
     pool = ThreadPoolExecutor(threads)

@@ -1,8 +1,8 @@
-"""Read YAML files with PyYAML's parser in C and YAML 1.2's plain values, which are those that DVC reads and writes.
+"""Read YAML files with PyYAML's C parser and the plain scalars of YAML 1.2, as DVC does.
 
-PyYAML itself follows YAML 1.1, to which `1e-05` is text, `yes` a boolean, `012` ten and `1:30` ninety. Only what JSON
-knows is built (null, booleans, numbers, text, lists, mappings): timestamps stay text, and a tag that asks for any other
-type is refused. A mapping that has a key twice is refused, where PyYAML would keep the last one.
+PyYAML itself follows YAML 1.1, where `1e-05` is text, `yes` a boolean, `012` ten and `1:30` ninety. Only JSON's types
+are supported (null, booleans, numbers, text, lists, mappings): timestamps stay text, and tags for other types are
+errors. Duplicate keys are errors too, while PyYAML would keep the last one.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from glaucoma.base.errors import ParamsError
 __all__ = ["parse_yaml", "read_yaml"]
 
 TAG = "tag:yaml.org,2002:"
-# YAML 1.2.2, 10.3.2 "Tag resolution" of the core schema; the first that fits counts. With each its first characters
+# YAML 1.2.2, 10.3.2 "Tag resolution" of the core schema; the first match counts. Each with its first characters
 SCALARS = (
     ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
     ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
@@ -31,14 +31,14 @@ SCALARS = (
 BASES = {"0o": 8, "0x": 16}
 
 
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # as PyYAML was built
-    """PyYAML's safe loader with other rules for plain scalars, and no type that JSON does not know."""
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+    """PyYAML's safe loader with YAML 1.2's rules for plain scalars, and JSON's types only."""
 
     yaml_implicit_resolvers: dict = {}  # noqa: RUF012 - PyYAML copies it on the first addition
     yaml_constructors: dict = {}  # noqa: RUF012 - the same
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict:
-        """Build a mapping, no key twice."""
+        """Build a mapping without duplicate keys."""
         if not isinstance(node, yaml.MappingNode):
             raise ConstructorError(None, None, f"expected a mapping, found a {node.id}", node.start_mark)
         built: dict[Any, Any] = {}
@@ -55,7 +55,7 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
         return built
 
     def construct_scalar_as(self, node: Any) -> bool | int | float | None:
-        """The value of a scalar that is, or is tagged as, null, a boolean or a number."""
+        """The value of a scalar that is null, a boolean or a number, by its text or its tag."""
         kind, text = node.tag.removeprefix(TAG), self.construct_scalar(node)
         if not any(kind == name and re.fullmatch(form, text) for name, form, _ in SCALARS) and kind != "float":
             raise ConstructorError(None, None, f"{text!r} is not a valid {kind}", node.start_mark)
@@ -65,7 +65,7 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
             return text.lower() == "true"
         try:
             return int(text, BASES.get(text[:2], 10)) if kind == "int" else float(re.sub(r"\.(?=[inIN])", "", text))
-        except ValueError as error:  # an integer of thousands of digits, or a tag that lies
+        except ValueError as error:  # an integer of thousands of digits, or a wrong tag
             raise ConstructorError(
                 None, None, f"{text[:20]!r} is not a valid {kind} ({error})", node.start_mark
             ) from None
@@ -80,14 +80,14 @@ _Loader.add_constructor(None, yaml.SafeLoader.construct_undefined)
 
 
 def parse_yaml(content: bytes | str, name: str) -> Any:
-    """The value of one YAML document; None where it is empty.
+    """The value of a YAML document; None if it is empty.
 
     Args:
         content: bytes are UTF-8, or UTF-16 with a byte-order mark.
         name: of the file, for messages.
 
     Raises:
-        ParamsError: what is no YAML, with the line; a key that is there twice; more than one document.
+        ParamsError: invalid YAML (with the line), a duplicate key, or more than one document.
     """
     try:
         return yaml.load(content, _Loader)  # noqa: S506 - a safe loader with fewer types
@@ -108,7 +108,7 @@ def read_yaml(path: Path | str) -> Any:
     """The value of a YAML file; see `parse_yaml`.
 
     Raises:
-        ParamsError: the file cannot be read, or is no YAML.
+        ParamsError: the file cannot be read or is not valid YAML.
     """
     path = Path(path)
     try:

@@ -7,11 +7,12 @@ import sys
 
 from glaucoma import __version__
 from glaucoma.base.stage import guarded
-from glaucoma.cli import audit, compare, evaluate, export, predict, profile, project
+from glaucoma.cli import audit, check, compare, evaluate, export, predict, profile, project, serve
 
 __all__ = ["main", "parser"]
 
-MODULES = (project, profile, audit, compare, evaluate, predict, export)  # in the order of `glaucoma --help`
+# In the order of `glaucoma --help`
+MODULES = (check, project, profile, audit, compare, evaluate, predict, export, serve)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -28,5 +29,9 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> None:
     """Run a subcommand and exit with 0, the code of the error, or the code that the command returns."""
+    sys.exit(guarded(lambda: _run(argv)))
+
+
+def _run(argv: list[str] | None) -> object:
     given = parser().parse_args(argv)
-    sys.exit(guarded(lambda: given.work(given)))
+    return given.work(given)

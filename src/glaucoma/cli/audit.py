@@ -8,6 +8,7 @@ from pathlib import Path
 
 from glaucoma.base import paths
 from glaucoma.base.errors import AuditError, many, shown
+from glaucoma.base.files import check_place
 from glaucoma.base.params import load_params
 from glaucoma.base.profiles import shipped_params
 
@@ -40,6 +41,7 @@ def _audit(folder: Path, output: Path, params_file: str | None, *, as_json: bool
     from glaucoma.dataset.intake import build_index
     from glaucoma.report.audit_figures import write_found
 
+    check_place(output, "--output", folder=True)
     if params_file is None and not paths.PARAMS.is_file():
         params = shipped_params()
     else:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from glaucoma.base import paths
-from glaucoma.base.errors import DataError, ParamsError
+from glaucoma.base.errors import DataError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,6 +49,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     compare.add_argument(
         "--markdown", action="store_true", help="print it as Markdown, for a comment on a pull request"
     )
+    compare.add_argument("--png", metavar="FILE", help="also draw ROC curves and differences into FILE")
     compare.set_defaults(work=_compare)
 
 
@@ -59,17 +60,20 @@ def _compare(given: argparse.Namespace) -> None:
         ParamsError: no such revision.
         DataError: a run has no predictions, or the two share no image.
     """
-    from glaucoma.base.files import write_csv
+    from glaucoma.base.files import check_place, write_csv
     from glaucoma.dataset.splits import COPIES, read_clusters
     from glaucoma.evaluate.comparison import compare, paired
 
     first, second, split = given.first, given.second, given.split
+    for flag, file in (("--csv", given.csv), ("--png", given.png)):
+        check_place(file and Path(file), flag)
     tables = [_predictions(name, split) for name in (first, second)]
     pairs = paired(*tables)
     found = compare(*pairs, clusters=read_clusters() if COPIES.is_file() else None)
     once = pairs[0].drop_duplicates("image")
     abnormal = int((once["label"] == "abnormal").sum())
-    about = [f"{first} → {second}: {len(once)} {split} images predicted by both, {abnormal} of them abnormal"]
+    of = f"{len(once)} {split} images predicted by both, {abnormal} of them abnormal"
+    about = [f"{first} → {second}: {of}"]
     for name, table, pair in zip((first, second), tables, pairs, strict=True):
         left = table["image"].nunique() - len(once)
         if left:
@@ -83,6 +87,11 @@ def _compare(given: argparse.Namespace) -> None:
     print(_markdown(found, about) if given.markdown else "\n".join([*about, _readable(found)]))
     if given.csv:
         write_csv(given.csv, found)
+    if given.png:
+        from glaucoma.report.comparison_figures import comparison_figure
+
+        scores = found.set_index("score").loc[list(SHOWN)].reset_index()
+        comparison_figure(scores, pairs, (first, second), given.png, of)
 
 
 def _of_folds(table: pd.DataFrame) -> str:
@@ -94,10 +103,11 @@ def _predictions(name: str, split: str) -> pd.DataFrame:
     """A run's predictions: from a CSV file, the workspace, or what DVC knows of a revision."""
     from glaucoma.base.files import read_csv
     from glaucoma.model.log_odds import with_log_odds
+    from glaucoma.predict.revisions import read_at
 
     here = Path(name) if name.endswith(".csv") else FILES[split]
     try:
-        source = here if name == WORKSPACE or name.endswith(".csv") else io.StringIO(_at_revision(name, here))
+        source = here if name == WORKSPACE or name.endswith(".csv") else io.StringIO(read_at(name, here))
         table = read_csv(source, dtype=TEXTS)
         table = table if "patient" in table else table.assign(patient="")
         fold = ["fold"] if "fold" in table else []
@@ -106,23 +116,6 @@ def _predictions(name: str, split: str) -> pd.DataFrame:
         raise DataError(f"{here} does not exist", "run `dvc repro`, or restore it with `dvc checkout`") from None
     except (KeyError, ValueError) as error:  # pandas' own reading errors are ValueErrors
         raise DataError(f"{here} of {name} is not a table of predictions: {error}", "run `dvc repro` there") from None
-
-
-def _at_revision(revision: str, path: Path) -> str:
-    """The text of a file that DVC tracks, as it was at a revision."""
-    import dvc.api
-    from dvc.exceptions import DvcException
-    from dvc.scm import RevError
-    from scmrepo.exceptions import SCMError
-
-    try:
-        return dvc.api.read(path.as_posix(), rev=revision, encoding="utf-8")
-    except (RevError, SCMError):
-        remedy = "list them with `git log --oneline` and `dvc exp list`"
-        raise ParamsError(f"{revision} is not a Git revision, experiment or CSV file", remedy) from None
-    except (DvcException, OSError) as error:
-        what = f"{path} of {revision} is not available: {error}"
-        raise DataError(what, "`dvc fetch --all-commits`, or run `dvc repro` at that revision") from None
 
 
 def _readable(found: pd.DataFrame) -> str:
@@ -153,11 +146,17 @@ def _markdown(found: pd.DataFrame, about: Sequence[str]) -> str:
 
 
 def _interval(row: Any) -> str:
-    return f"[{row.low:+.3f}, {row.high:+.3f}]" if row.low == row.low else "none: all resamples agree"
+    from glaucoma.evaluate.intervals import WITHOUT
+
+    if row.low == row.low:
+        return f"[{row.low:+.3f}, {row.high:+.3f}]"
+    agree = row.difference == 0 and row.Index not in WITHOUT
+    return "none: all resamples agree" if agree else "none: too few cases, or none holds its level"
 
 
 def _said(found: pd.DataFrame) -> list[str]:
     """What limits the table, and at the end the intervals' verdict."""
+    from glaucoma.evaluate.intervals import WITHOUT
     from glaucoma.evaluate.scores import LOWER_IS_BETTER
 
     lines = []
@@ -173,5 +172,5 @@ def _said(found: pd.DataFrame) -> list[str]:
     said = [f"the second is {word} in {', '.join(names)}" for word, names in verdicts.items() if names]
     if not said:
         return [*lines, "no difference beyond chance: every interval includes 0"]
-    often = f"of {len(SHOWN)} intervals; by chance alone one in 20 excludes 0"
+    often = f"of {len(set(SHOWN) - WITHOUT)} intervals; by chance alone one in 20 excludes 0"
     return [*lines, f"{'; '.join(said)} ({often})"]

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from glaucoma.base.errors import ParamsError, many, shown
+from glaucoma.base.files import check_place
 from glaucoma.cli.predict import by_name, number
 
 __all__ = ["add"]
@@ -33,6 +34,8 @@ def add(commands: argparse._SubParsersAction) -> None:
     export.add_argument("--threshold", metavar="T", help=what)
     images = "photographs to compare on, at most 200 of them (default: data/pixels.npy, or rendered eyes)"
     export.add_argument("--check", type=Path, metavar="DIR", help=images)
+    what = "make resizing a part of the graph, which then takes photographs of any size (ONNX and SavedModel)"
+    export.add_argument("--resize", action="store_true", help=what)
     export.set_defaults(work=_export)
 
 
@@ -53,13 +56,18 @@ def _export(given: argparse.Namespace) -> None:
     one_file = given.out is not None and given.out.suffix == suffix
     if one_file and len(models) > 1:
         raise ParamsError(f"--out is one file for {many(len(models), 'model')}", "give a folder")
+    place = given.out or models[0].parent
+    if not (one_file and given.format == "saved_model"):  # whose former folder may be replaced
+        check_place(place, "--out", folder=not one_file)
     from glaucoma.predict.conversion import export_model
 
     for model in models:
         out = given.out if one_file else (given.out or model.parent) / f"{model.stem}{suffix}"
-        parity = export_model(model, out, form=given.format, threshold=limit, check=given.check)
+        parity = export_model(model, out, form=given.format, threshold=limit, check=given.check, resizes=given.resize)
         agree = f"predictions within {parity.difference:.1e} of Keras' on {many(parity.images, 'image')} of {parity.of}"
         print(f"{shown(out)}: {_bytes(out) / 1e6:.1f} MB, {agree}")
+        if parity.prepared is not None:
+            print(f"  prepared from the files as its sidecar says: within {parity.prepared:.1e} of `glaucoma predict`")
 
 
 def _bytes(path: Path) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 
 from glaucoma.base import paths
 from glaucoma.base.errors import DataError, ParamsError, many, shown
-from glaucoma.base.files import atomic_path
+from glaucoma.base.files import atomic_path, check_place
 from glaucoma.base.params import Params, check_params, load_params
 from glaucoma.base.profiles import PREVIOUS, PROFILES, SHIPPED, kept, merge, nested, read_profile, rewrite, shipped
 from glaucoma.base.yaml12 import parse_yaml
@@ -40,6 +40,7 @@ def _use_profile(name: str | None, data: str | None) -> None:
     """
     if not name and data is None:
         raise ParamsError("give a profile, --data, or both", "see `glaucoma profile --help`")
+    check_place(paths.PARAMS, str(paths.PARAMS))
     source = PROFILES / f"{name}.yaml" if name else paths.PARAMS
     change: dict[str, Any] = {}
     if name in (None, PREVIOUS.stem):
@@ -50,6 +51,7 @@ def _use_profile(name: str | None, data: str | None) -> None:
             change = read_profile(source)
             change = merge(_kept(change, data), change)
     if data is not None:
+        data = str(Path(data).expanduser()) if data.startswith("~") else data  # DVC does not expand it
         change = merge(change, {"data": {"root": data}})
     before = parse_yaml(base, str(source))
     change, auto = take_auto_out(change, str(source))

@@ -1,16 +1,15 @@
-"""Commands of the project: check params.yaml, show the results, train folds side by side."""
+"""Commands of the project: show the results, train folds side by side."""
 
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 import pandas as pd
 
 from glaucoma.base import paths
 from glaucoma.base.errors import DataError, many
 from glaucoma.base.files import read_csv, read_json
-from glaucoma.base.params import Trial, group, load_params
+from glaucoma.base.params import Trial, load_params
 from glaucoma.evaluate.ladder import ladder_lines
 from glaucoma.evaluate.summary import SPLITS, read_folds, readable
 from glaucoma.model.symptoms import FILE, first_line, read_symptoms
@@ -30,10 +29,7 @@ Compare with the last commit: dvc metrics diff. Run an experiment: dvc exp run -
 
 
 def add(commands: argparse._SubParsersAction) -> None:
-    """Register `check`, `results` and `crossval`."""
-    about = "check params.yaml and the data folder, and list what `dvc repro` would train"
-    check = commands.add_parser("check", help=about, description=about)
-    check.set_defaults(work=lambda given: _check())
+    """Register `results` and `crossval`."""
     about = "print the scores of the last `dvc repro`, and where its results are"
     results = commands.add_parser("results", help=about, description=about)
     results.set_defaults(work=lambda given: _results())
@@ -47,35 +43,6 @@ def add(commands: argparse._SubParsersAction) -> None:
         help="number of folds at a time; -1: one a core (default: %(default)s)",
     )
     folds.set_defaults(work=lambda given: crossval(load_params(paths.PARAMS).crossval.folds, given.jobs))
-
-
-def _check() -> None:
-    """Print what will be trained.
-
-    Raises:
-        ParamsError, DataError: params.yaml or data.root cannot be used.
-    """
-    params = load_params(paths.PARAMS)
-    root = Path(params.data.root).expanduser()
-    if root != paths.SAMPLE and not root.is_dir():
-        what = "is a file" if root.exists() else "does not exist"
-        remedy = f"set data.root in {paths.PARAMS} to your folder, or to {paths.SAMPLE} for synthetic photographs"
-        raise DataError(f"data.root is {params.data.root}, which {what} ({root.absolute()})", remedy)
-    print(f"{paths.PARAMS} is valid; photographs: {params.data.root}, {params.data.image_size} px")
-    for name in STAGES:
-        trials = params.trials(name)
-        runs = group(trials)
-        epochs = sum(run[-1].epochs for run in runs)
-        plan = f"{many(len(trials), 'trial')} in {many(len(runs), 'run')}, {many(epochs, 'epoch')}"
-        print(f"{name}: {plan} on fold {params.search.fold}")
-    for name in paths.FREE:
-        section = getattr(params, name)
-        what = f"{many(len(params.trials(name)), 'trial')} on {section.backbone.name}"
-        print(f"{name}: {what}, only by `dvc exp run -S 'free_models=[{name}]' extra/dvc.yaml`")
-    final = f"{params.optimizer}, lr {params.lr:g}, batch {params.batch_size}, {params.epochs} epochs"
-    folds = many(len(params.crossval.folds), "fold")
-    model = "" if params.crossval.model == "final" else f" of {params.crossval.model}"
-    print(f"cross-validation: {folds}{model} ({final}), warm start: {params.crossval.warm_start}")
 
 
 def _results() -> None:
@@ -93,7 +60,8 @@ def _results() -> None:
         if path.is_file():
             told = read_json(path)
             what, test = Trial(**told["best"]), told["test"]
-            print(f"{name}: best of {many(told['trials'], 'trial')} is {what}, macro F1 {test['f1_macro']:.3f}")
+            ties = f", of {told['tied']} that tie the one of lowest log loss," if told.get("tied", 1) > 1 else ""
+            print(f"{name}: best of {many(told['trials'], 'trial')}{ties} is {what}, macro F1 {test['f1_macro']:.3f}")
     found = read_folds(folds)
     columns = [f"{split}_{score}" for split in ("valid", "test") for score in SHOWN]
     print(found.folds.set_index("fold")[columns].round(3).to_string())

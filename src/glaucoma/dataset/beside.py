@@ -1,4 +1,4 @@
-"""What lies beside photographs and is none: masks, outlines, overlays and segmentations, by name and by look."""
+"""Recognise masks, outlines, overlays and segmentations among photographs, by name and by content."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ NAME = re.compile(
     re.I,
 )
 
-UNPACKED = (".bmp", ".tif", ".tiff")  # their size in bytes tells nothing
-SMALL = 0.25  # of the size in bytes of a large photograph; anything larger is not looked at
-PACKED = 0.04  # bytes a pixel; drawings take less, photographs of an eye rarely do
-LARGEST = 100e6  # pixels; nothing larger is decoded
-SAMPLES = 256  # pixels a side that are looked at
-FLAT = 0.98  # share of a drawing's pixels that its few shades make up; edges of a JPEG blur
-SHADES, STEP = 4, 8  # of a drawing, and how much of 256 levels counts as one
+UNPACKED = (".bmp", ".tif", ".tiff")  # usually uncompressed, so the file size is no hint
+SMALL = 0.25  # of a large photograph's file size; larger files are not examined
+PACKED = 0.04  # bytes per pixel; drawings take less, photographs of an eye rarely do
+LARGEST = 100e6  # pixels; larger images are not decoded
+SAMPLES = 256  # side of the examined copy, pixels
+FLAT = 0.98  # share of a drawing's pixels in its few shades; JPEG blurs edges
+SHADES, STEP = 4, 8  # most shades of a drawing, and the width of a shade in grey levels of 256
 LEAST = 0.001  # share of its second shade; less is a blank picture
-APART = 64  # levels between its shades, which the darkest photographs do not reach; fewer where all else is missing
+APART = 64  # levels between its shades, more than in the darkest photographs; fewer where all other shades are missing
 
 
 def is_mask_folder(name: str) -> bool:
-    """Whether a folder's name says that it holds no photographs."""
+    """Whether a folder's name marks it as one of masks."""
     return bool(MASKS.search(name))
 
 
@@ -46,9 +46,9 @@ def is_mask_name(path: Path) -> bool:
 
 
 def mask_looks(paths: Sequence[Path]) -> set[Path]:
-    """The files that look like masks: two to four flat shades and next to nothing else.
+    """The files that look like masks: two to four flat shades and almost nothing else.
 
-    Only files that are small for their pixels are decoded, so that a folder of photographs costs little.
+    Only files with few bytes per pixel are decoded, so a folder of photographs is checked quickly.
     """
     sizes = np.array([_bytes(path) for path in paths])
     large = SMALL * np.quantile(sizes, 0.9) if len(paths) else 0
@@ -74,7 +74,7 @@ def _is_flat(path: Path) -> bool:
                 return False
             image.draft("RGB", (SAMPLES, SAMPLES))
             pixels = np.asarray(image.convert("RGB"))
-    except Exception:  # damaged files are told by the audit; a decoder may raise nearly anything
+    except Exception:  # the audit reports damaged files; a decoder may raise nearly anything
         return False
     step = [max(1, side // SAMPLES) for side in pixels.shape[:2]]
     seen = pixels[:: step[0], :: step[1]].reshape(-1, 3).astype(np.int32)

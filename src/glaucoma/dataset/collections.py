@@ -1,8 +1,8 @@
-"""The published collections of fundus photographs: how each names its files, and which table holds its labels.
+"""The published collections of fundus photographs: their file names and label tables.
 
-A collection tells the class in file names (ACRIMA, the training part of REFUGE), in folder names (RIM-ONE DL,
-EyePACS-AIROGS-light) or in a table (REFUGE, Drishti-GS, ORIGA, PAPILA, SMDG-19). Names and columns are those of the
-archives as their authors, or Kaggle for ORIGA and SMDG-19, hand them out.
+Labels come from file names (ACRIMA, the training part of REFUGE), folder names (RIM-ONE DL, EyePACS-AIROGS-light) or a
+table (REFUGE, Drishti-GS, ORIGA, PAPILA, SMDG-19). Names and columns are those of the archives distributed by the
+authors, or by Kaggle for ORIGA and SMDG-19.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from glaucoma.base.errors import DataError, listed, shown
+from glaucoma.base.index import KNOWN
 from glaucoma.dataset.beside import VARIANTS, is_mask_folder
 from glaucoma.dataset.spelling import IGNORE, condition_of, eye_of
 from glaucoma.dataset.tables import read_rows
@@ -22,24 +23,25 @@ from glaucoma.dataset.walk import Found
 
 __all__ = ["COLLECTIONS", "Collection", "read_collection", "recognise"]
 
+PERSON = {"age": "age", "sex": "sex|gender"}
 UNSURE = {"2", "-1", "suspect"}  # suspected glaucoma (PAPILA, SMDG-19): neither class, left out and counted
 
 
 @dataclass(frozen=True)
 class Collection:
-    """One collection.
+    """A published collection.
 
     Attributes:
-        name: as `source` says it.
-        image: matches the path of an image below the root, by its end; the groups `label`, `patient`, `eye`, `part`
-            (of the source) and `key` (what tables call the image; else its stem) say what the name tells.
+        name: its name in the column `source`.
+        image: matches the end of an image's path below the root; the groups `label`, `patient`, `eye`, `part` (of the
+            source) and `key` (the image's name in tables; else its stem) give the parts of the name.
         labels: class of each label, in lower case.
         table: matches the name of the label table, or None.
-        columns: what the table calls the image, the label, and, if at all, `patient` and `eye`; in lower case, several
-            spellings apart by `|`.
+        columns: the table's columns for the image, the label and optionally `patient`, `eye`, `age` and `sex`; in lower
+            case, several spellings separated by `|`.
         key: from a table's cell and the table's name to the image's key.
-        source: from an image's key to its source, where the collection is itself a compilation.
-        instead: of two folders that hold the same images, the one to leave out.
+        source: from an image's key to its source, if the collection is itself a compilation.
+        instead: of two folders with the same images, the one to leave out.
     """
 
     name: str
@@ -69,19 +71,19 @@ COLLECTIONS = (
         # r1_Im001, r2_Im001; r3_N-1-L_left_half names person and eye
         _pattern(r"(?P<label>normal|glaucoma)/(?P<part>r[123])_(?:(?P<patient>[a-z]-\d+)-(?P<eye>[lr])(?=[_.]))?[^/]*"),
         {"normal": "normal", "glaucoma": "abnormal"},
-        instead="partitioned_randomly",  # than partitioned_by_hospital; the same 485 images
+        instead="partitioned_randomly",  # partitioned_by_hospital has the same 485 images
     ),
     Collection(
         "PAPILA",
         _pattern(r"(?P<patient>ret\d+)(?P<eye>od|os)"),
         {"0": "normal", "1": "abnormal"},
         table=re.compile(r"patient_data_o[ds]\.(xlsx|csv)", re.I),
-        columns={"image": "id|", "label": "diagnosis"},
+        columns={"image": "id|", "label": "diagnosis", **PERSON},
         key=_papila,
     ),
     Collection(
         "REFUGE",
-        # g0001, n0001 of the training part tell their class; V0001, T0001 and 0001 stand in tables
+        # g0001 and n0001 of the training part name their class; V0001, T0001 and 0001 are labelled in tables
         _pattern(r"(?P<label>[gn])?(?:[vt])?\d{4}"),
         {"g": "abnormal", "n": "normal", "1": "abnormal", "0": "normal"},
         table=re.compile(r"(glaucoma_label_and_)?fovea_locations?\.(xlsx|csv)|index\.json", re.I),
@@ -108,15 +110,15 @@ COLLECTIONS = (
         _pattern(r"full-fundus/[^/]+"),
         {"0": "normal", "1": "abnormal"},
         table=re.compile(r"metadata.*\.csv", re.I),
-        columns={"image": "names", "label": "types", "patient": "patient_id", "eye": "eye|laterality"},
+        columns={"image": "names", "label": "types", "patient": "patient_id", "eye": "eye|laterality", **PERSON},
         key=lambda cell, table: cell,
-        source=lambda key: key.rpartition("-")[0] or key,  # PAPILA-12 is of PAPILA
+        source=lambda key: key.rpartition("-")[0] or key,  # PAPILA-12 is from PAPILA
     ),
 )
 
 
 def recognise(root: Path, found: Found) -> Collection | None:
-    """The collection that a walk of a folder met, or None: its label table is there, or most images bear its names."""
+    """The collection in a folder, or None: recognised by its label table or the names of most images."""
     images = [path.relative_to(root).as_posix() for path in found.images if not _beside(path, root)]
     for one in COLLECTIONS:
         matches = [match for name in images if (match := one.image.search(name))]
@@ -135,14 +137,14 @@ def read_collection(
     Args:
         one: the collection.
         root: its folder.
-        found: a walk of it.
-        classes: of folders (data.classes), where neither name nor table tells the label: REFUGE's validation images
-            in class folders.
-        patients: data.patients; a column of this name is read in place of the collection's own.
+        found: the files in it.
+        classes: class of each folder (data.classes), if neither name nor table has the label: REFUGE's validation
+            images in class folders.
+        patients: data.patients; a column of this name replaces the collection's own.
 
     Returns:
-        `path`, `condition`, `source` and, where known, `patient`, `eye`, one row per labelled image; and the images
-        that are left out, as `Listing.left_out` has them.
+        `path`, `condition`, `source` and, if known, the rest of `KNOWN`, one row per labelled image; and the images
+        left out, as in `Listing.left_out`.
 
     Raises:
         DataError: a table cannot be read, or labels are unknown.
@@ -159,7 +161,7 @@ def read_collection(
         match = one.image.search(name.as_posix())
         groups = match.groupdict() if match else {}
         told = {**groups, **known.get(path.stem.lower(), {})}
-        label = (told.get("label") or "").lower().removesuffix(".0")  # as a spreadsheet may write 1
+        label = (told.get("label") or "").lower().removesuffix(".0")  # spreadsheets may write 1 as 1.0
         folder = next(filter(None, (condition_of(part, classes) for part in reversed(name.parts[:-1]))), None)
         if folder == IGNORE:
             left_out.append((path, "ignored", "in a folder that data.classes leaves out"))
@@ -174,17 +176,19 @@ def read_collection(
             row = {"path": path, "condition": one.labels.get(label, folder), "source": source}
             if eye := told.get("eye"):
                 row["eye"] = eye_of(eye) or eye.upper()
+            row |= {name: told[name].removesuffix(".0") for name in ("age", "sex") if told.get(name)}
             rows.append({**row, **({"patient": told["patient"].upper()} if told.get("patient") else {})})
     if strange:
         labels = ", ".join(one.labels)
-        remedy = "mend the table, or list the images in a labels.csv"
+        remedy = "fix the table, or list the images in a labels.csv"
         raise DataError(f"{one.name} has labels other than {labels}:{listed(strange)}", remedy)
-    table = pd.DataFrame(rows, columns=["path", "condition", "source", "patient", "eye"]).fillna("")
-    return table.drop(columns=[name for name in ("patient", "eye") if not (table[name] != "").any()]), left_out
+    table = pd.DataFrame(rows, columns=["path", "condition", *KNOWN]).fillna("")
+    unknown = [name for name in KNOWN if name != "source" and not (table[name] != "").any()]
+    return table.drop(columns=unknown), left_out
 
 
 def _known(one: Collection, root: Path, found: Found, patients: str) -> dict[str, dict[str, str]]:
-    """What the collection's tables tell of each image, by the image's key in lower case."""
+    """The entries of each image in the collection's tables, by the image's key in lower case."""
     known: dict[str, dict[str, str]] = {}
     columns = dict(one.columns or {})
     if patients not in ("auto", "none"):

@@ -1,9 +1,9 @@
-"""Folds: drawn with patients and copies together, frozen in a file, and a train split split again for nested search."""
+"""Draw folds that keep patients and copies together, read frozen folds, split a train split for nested selection."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +12,10 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import StratifiedGroupKFold
 
-from glaucoma.base.errors import DataError, listed, many, shown
+from glaucoma.base.errors import DataError, ParamsError, listed, many, shown
 from glaucoma.base.files import read_csv
 from glaucoma.base.index import CONDITIONS, SPLITS
+from glaucoma.base.params import Params
 from glaucoma.dataset.splits import Split
 
 __all__ = [
@@ -24,30 +25,33 @@ __all__ = [
     "draw_folds",
     "find_frozen",
     "folds_table",
+    "frozen_folds",
     "groups_of",
     "hold_out",
     "inner_splits",
+    "require_folds",
 ]
 
-ATTEMPTS = 100  # draws of folds before giving up
+ATTEMPTS = 100  # draws before giving up
 
 
 def draw_folds(
     table: pd.DataFrame, *, n_folds: int, held_out: float, seed: int, clusters: np.ndarray | None = None
 ) -> pd.DataFrame:
-    """Repeat a listing once per fold, each time with every image's split.
+    """Repeat a listing once per fold, with every image's split in that fold.
 
-    The `test` sets are disjoint and cover every image once; `valid` is drawn anew for each fold from the images that
-    its test set leaves; `train` is what remains. Images that share a patient, all bytes or a cluster
-    are never parted. Test sets are alike in class and, as far as groups allow, in source.
+    The `test` sets are disjoint and cover every image once; `valid` is drawn for each fold from the images outside its
+    test set; `train` is the rest. Images that share a patient, all bytes or a cluster are never separated. Test sets
+    are stratified by class and, as far as groups allow, by source.
 
     Args:
-        table: `condition`, `image` and perhaps `patient` and `source` ("" where unknown), one row per file, in an order
-            that the file system does not decide.
-        n_folds: folds to draw, ≥ 2.
-        held_out: share of all images that is each fold's `valid`, 0–0.5.
+        table: `condition`, `image` and optionally `patient` and `source` ("" if unknown), one row per file, in an order
+            that does not depend on the file system.
+        n_folds: number of folds, ≥ 2.
+        held_out: share of all images in each fold's `valid`, 0–0.5.
         seed: of the draw.
-        clusters: (rows,) of any kind; equal values stay together, such as near duplicates. None: only equal bytes do.
+        clusters: (rows,) of any type; rows with equal values, such as near duplicates, stay together. None: only equal
+            bytes do.
 
     Returns:
         `table` with `fold` (0 … n_folds - 1) and `split`; n_folds × len(table) rows.
@@ -59,10 +63,13 @@ def draw_folds(
     counts = {name: len(set(groups[conditions == name])) for name in CONDITIONS}
     few = [f"{name}: {many(count, 'independent image')}" for name, count in counts.items() if count < n_folds]
     if few:
-        remedy = "set crossval.n_folds lower; images of one patient, and equal ones, stay together and count once"
+        remedy = (
+            "set crossval.n_folds lower, and crossval.folds to the numbers below it; images of one patient, and equal "
+            "ones, stay together and count once"
+        )
         raise DataError(f"too few images for {n_folds} folds:{listed(few)}", remedy)
 
-    # with few groups a draw may leave a split without a class; the next one, as reproducible, may not
+    # with few groups, a draw may leave a split without a class; the next, equally reproducible, may not
     for attempt in range(ATTEMPTS):
         drawn, lacking = _draw(table, conditions, groups, n_folds, held_out, np.random.SeedSequence([seed, attempt]))
         if not lacking:
@@ -79,13 +86,13 @@ def _draw(
     held_out: float,
     seed: np.random.SeedSequence,
 ) -> tuple[list[pd.DataFrame], list[str]]:
-    """One draw: the listing with every fold's splits, and the splits that lack a class."""
+    """Draw once: the listing with every fold's splits, and the splits that lack a class."""
     # groups are shuffled here, by renumbering: the splitter's own shuffle loses the strata before scikit-learn 1.8
     rng = np.random.default_rng(seed)
     shuffled = rng.permutation(groups.max() + 1)[groups]
     splitter = StratifiedGroupKFold(n_folds)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # that a class is small; the caller checks for what matters
+        warnings.simplefilter("ignore", UserWarning)  # about small classes; the caller checks the splits
         tests = [test for _, test in splitter.split(conditions, _strata(table), shuffled)]
     drawn, lacking = [], []
     for fold, test in enumerate(tests):
@@ -101,10 +108,10 @@ def _draw(
 
 
 def groups_of(table: pd.DataFrame, clusters: np.ndarray | None = None) -> np.ndarray:
-    """Number the groups of rows that belong together: linked by patient, bytes or cluster, at any remove.
+    """Number the groups of rows that are linked, directly or indirectly, by patient, bytes or cluster.
 
     Returns:
-        int32, (rows,): equal numbers, same group.
+        int32, (rows,): equal numbers mean the same group.
     """
     rows = np.arange(len(table))
     links = [pd.factorize(table["image"])[0]]
@@ -113,7 +120,7 @@ def groups_of(table: pd.DataFrame, clusters: np.ndarray | None = None) -> np.nda
     if "patient" in table:
         known = table["patient"].fillna("").to_numpy() != ""
         patients = pd.factorize(table["patient"])[0]
-        # A row without a known patient stands alone
+        # A row without a known patient is a group of its own
         links.append(np.where(known, patients, patients.max(initial=-1) + 1 + rows))
     offset, starts, ends = len(table), [], []
     for link in links:
@@ -126,7 +133,7 @@ def groups_of(table: pd.DataFrame, clusters: np.ndarray | None = None) -> np.nda
 
 
 def _strata(table: pd.DataFrame) -> np.ndarray:
-    """What test sets are to be alike in: class and, where there are several, source."""
+    """The strata of test sets: class and, if there are several, source."""
     if "source" not in table or table["source"].nunique() < 2:
         return table["condition"].to_numpy()
     return (table["condition"] + "\0" + table["source"]).to_numpy()
@@ -135,17 +142,17 @@ def _strata(table: pd.DataFrame) -> np.ndarray:
 def hold_out(
     conditions: np.ndarray, groups: np.ndarray, rest: np.ndarray, share: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """Draw rows of whole groups, in random order, as long as they fit into `share` of all rows of each class.
+    """Draw whole groups of rows, in random order, while they fit into `share` of all rows of each class.
 
     Args:
         conditions: (rows,), the class of each row.
-        groups: (rows,), equal numbers, same group.
+        groups: (rows,), equal numbers mean the same group.
         rest: the rows to draw from, ascending.
         share: 0–1.
-        rng: decides the order.
+        rng: for the order.
 
     Returns:
-        int, the rows drawn, ascending.
+        int, the drawn rows, ascending.
     """
     room = {name: round(share * np.sum(conditions == name)) for name in CONDITIONS}
     members = pd.Series(rest).groupby(groups[rest]).agg(list)
@@ -159,22 +166,22 @@ def hold_out(
     return np.array(sorted(taken), dtype=int)
 
 
-SHARE = 0.2  # of each class of the train split that is held out to select on
+SHARE = 0.2  # of each class in the train split, held out for selection
 INNER_ATTEMPTS = 100  # draws before giving up
 
 
 def inner_splits(train: Split, clusters: Mapping[str, str], seed: int) -> dict[str, Split]:
-    """Part a train split into `train` to learn from and `test` to select on.
+    """Split a train split into `train` for training and `test` for selection.
 
-    The inner loop of Varma & Simon (BMC Bioinformatics 7:91, 2006), as one hold-out that is stratified by class.
+    The inner loop of Varma & Simon (BMC Bioinformatics 7:91, 2006), as a single hold-out stratified by class.
 
     Args:
-        train: of a fold; nothing else of the fold is looked at.
-        clusters: as `read_clusters` gives them; copies of a photograph and images of a patient are never parted.
+        train: of a fold; the fold's other splits are not used.
+        clusters: from `read_clusters`; copies of a photograph and images of a patient are never separated.
         seed: of the draw.
 
     Raises:
-        DataError: too few independent images of a class to be on both sides.
+        DataError: a class has too few independent images for both sides.
     """
     table = pd.DataFrame({"image": train.images})
     if train.patients:
@@ -198,7 +205,7 @@ COLUMNS = ["image", "fold", "split"]
 
 
 def folds_table(index: pd.DataFrame) -> pd.DataFrame:
-    """What is kept of an index: `image` (content id, so that renaming does no harm), `fold`, `split`; sorted."""
+    """The folds of an index to freeze: `image` (content id, independent of file names), `fold`, `split`; sorted."""
     return index[COLUMNS].drop_duplicates().sort_values(COLUMNS, ignore_index=True)
 
 
@@ -207,18 +214,53 @@ def find_frozen(root: Path) -> Path | None:
     return root / FROZEN if (root / FROZEN).is_file() else None
 
 
+def frozen_folds(path: Path) -> list[int]:
+    """The fold numbers of a frozen file, ascending.
+
+    Raises:
+        DataError: it holds none.
+    """
+    try:
+        return sorted(set(map(int, read_csv(path)["fold"])))
+    except (KeyError, ValueError) as error:  # pandas' own parsing errors are ValueErrors
+        raise DataError(f"{shown(path)} holds no folds: {error}", "remove it, and folds are drawn anew") from None
+
+
+def require_folds(params: Params, there: Sequence[int], why: str) -> None:
+    """Refuse parameters that ask for folds that are not there.
+
+    Args:
+        params: `crossval.folds` and `search.fold` are looked at.
+        there: numbers of the folds that the photographs have, or will have.
+        why: what decides them, for the message.
+
+    Raises:
+        ParamsError: with what is asked for, what is there, and both ways out.
+    """
+    asked = {"crossval.folds": params.crossval.folds, "search.fold": [params.search.fold]}
+    lines = [
+        f"{key} asks for {', '.join(map(str, strange))}"
+        for key, folds in asked.items()
+        if (strange := [fold for fold in folds if fold not in set(there)])
+    ]
+    if lines:
+        known = f"{there[0]}–{there[-1]}" if list(there) == list(range(there[0], there[-1] + 1)) else str(list(there))
+        remedy = f"set crossval.folds to {list(there)}, or to some of them, and search.fold to one of them"
+        raise ParamsError(f"{' and '.join(lines)}, but the folds are {known} ({why})", remedy)
+
+
 def apply_folds(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     """Repeat a listing once per fold, with the splits of a frozen file.
 
     Args:
-        table: `image`, `condition` and perhaps `patient`, one row per file.
-        path: as `folds_table` was written.
+        table: `image`, `condition` and optionally `patient`, one row per file.
+        path: file with a table from `folds_table`.
 
     Returns:
-        `table` with `fold` and `split`, in the order that `draw_folds` gives.
+        `table` with `fold` and `split`, in the order of `draw_folds`.
 
     Raises:
-        DataError: the file does not fit the images, parts a patient, or has a split without a class.
+        DataError: the file does not match the images, separates a patient's images, or has a split without a class.
     """
     remedy = f"remove {shown(path)} to have folds drawn, or freeze them again"
     try:

@@ -1,4 +1,4 @@
-"""People and eyes in the headers of DICOM files, told apart under made-up names; and DICOM files of no photograph."""
+"""People and eyes from the headers of DICOM files, under made-up names; DICOM files without a photograph."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ __all__ = ["read_headers"]
 
 
 def read_headers(listing: Listing, root: Path, *, people: bool) -> None:
-    """Fill in `eye` and `patient` of a listing's DICOM files where its tables say nothing, and set aside what is none.
+    """Fill in missing `eye` and `patient` values of a listing's DICOM files, and set aside files without a photograph.
 
-    A patient's name is made up from the first path that is theirs: the same in every run, and it tells nothing.
+    A patient's name is derived from their first path: it is the same in every run and reveals nothing.
 
     Args:
         listing: paths below `root`; changed in place.
         root: data.root.
-        people: whether patients are wanted.
+        people: whether to read patients.
 
     Raises:
         DataError: there are DICOM files, and pydicom is not installed.
@@ -45,7 +45,7 @@ def read_headers(listing: Listing, root: Path, *, people: bool) -> None:
     def head(path: str) -> Header | Unreadable:
         try:
             return read_head(root / path, below=root)
-        except Unreadable as fault:  # told by the audit
+        except Unreadable as fault:  # reported by the audit
             return fault
 
     paths = table.loc[rows, "path"]
@@ -71,11 +71,11 @@ def read_headers(listing: Listing, root: Path, *, people: bool) -> None:
 
 
 def _tell(listing: Listing, heads: dict[int, Header]) -> None:
-    """Give each person of the headers a name, unless the headers tell no people."""
+    """Give each person in the headers a name, unless the headers do not identify people."""
     table, files = listing.table, defaultdict(list)
     sources = table["source"] if "source" in table else pd.Series("", index=table.index)
     for row, one in heads.items():
-        if one.person:  # two clinics may both have a patient 1
+        if one.person:  # two clinics may each have a patient 1
             files[one.person, sources[row]].append(row)
     folds = table["fold"].nunique() if "fold" in table else 1
     images = sum(map(len, files.values())) / folds
@@ -98,7 +98,7 @@ def _tell(listing: Listing, heads: dict[int, Header]) -> None:
 
 
 def _fill(listing: Listing, column: str, values: dict[int, str]) -> None:
-    """Set a column's empty cells, if there is anything to set."""
+    """Set a column's empty cells, if there are values."""
     if not any(values.values()):
         return
     there = listing.table.get(column, pd.Series("", index=listing.table.index))

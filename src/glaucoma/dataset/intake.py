@@ -1,4 +1,4 @@
-"""From a folder of labelled photographs to its index."""
+"""Build the index of a folder of labelled photographs."""
 
 from __future__ import annotations
 
@@ -10,22 +10,23 @@ import pandas as pd
 
 from glaucoma.base.errors import many, shown
 from glaucoma.base.files import write_csv
-from glaucoma.base.index import COLUMNS, CONDITIONS
+from glaucoma.base.index import COLUMNS, CONDITIONS, KNOWN
 from glaucoma.base.progress import say
 from glaucoma.base.workers import in_threads
 from glaucoma.dataset.folds import apply_folds, draw_folds, find_frozen
 from glaucoma.dataset.layouts import Listing, scan
+from glaucoma.dataset.walk import by_suffix, is_image_name
 from glaucoma.photos.content import content_ids
 from glaucoma.photos.images import Unreadable, read_header
 from glaucoma.photos.looks import clusters, look_at
 
 __all__ = ["build_index"]
 
-LEFT_OUT = (  # what is told of each kind
-    ("ignored_files", "file", "being no images or outside the layout"),
-    ("unlabelled_images", "image", "having no label, or only a suspicion"),
-    ("ignored_images", "image", "of a class that is none of ours"),
-    ("masks", "image", "being masks or drawings"),
+LEFT_OUT = (  # the description of each kind
+    ("ignored_files", "file", "of other kinds or outside the layout"),
+    ("unlabelled_images", "image", "without a label, or only suspected"),
+    ("ignored_images", "image", "of an ignored class"),
+    ("masks", "image", "recognised as masks or drawings"),
 )
 
 
@@ -42,27 +43,27 @@ def build_index(
     patients: str = "auto",
     left_out: Path | None = None,
 ) -> tuple[pd.DataFrame, dict[str, int | str | None]]:
-    """List a folder of labelled images, identify each file by its bytes, and draw folds where there are none.
+    """List a folder of labelled images, identify each file by its bytes, and draw folds if there are none.
 
-    Folds come from the layout, else from a frozen file beside the images, else from a draw.
+    Folds come from the layout, else from a frozen file beside the images, else they are drawn.
 
     Args:
         root: data.root.
         layout: auto, folds, labels, classes, collection or sources.
         classes: class of each folder or label name.
-        n_folds: folds to draw, where they are drawn; None: instead of a draw, all is `train` of fold 0.
+        n_folds: number of folds, if they are drawn; None: no draw, all images are `train` of fold 0.
         held_out: share of all images in each drawn `valid`.
-        seed: of the draw, which leaves a patient's images, and copies of one photograph, in one split.
-        max_megapixels: larger images are compared with none.
-        kept: file in which looks at images are kept, as `look_at` has it.
-        patients: auto, none, or the column of label tables that names patients (data.patients).
-        left_out: file to which every file that is not in the index is written, with the reason: path, kind, reason.
+        seed: of the draw, which keeps a patient's images and copies of a photograph in one split.
+        max_megapixels: larger images are not compared.
+        kept: cache file of `look_at`.
+        patients: auto, none, or the patient column of label tables (data.patients).
+        left_out: file for the list of files that are not in the index: path, kind, reason.
 
     Returns:
-        The index, as `read_index` gives it, and its metrics (flat).
+        The index, as from `read_index`, and its metrics (flat).
 
     Raises:
-        DataError: what does not fit the layout; files that cannot be opened; too few images for the folds.
+        DataError: files do not fit the layout or cannot be opened, or there are too few images for the folds.
     """
     listing = scan(root, layout, classes, patients)
     table = listing.table.sort_values("path", ignore_index=True)
@@ -80,18 +81,18 @@ def build_index(
             looks = look_at(table, root, "look for copies", max_megapixels=max_megapixels, kept=kept)
             copies = table["image"].map(clusters(looks)[0]).to_numpy()
             table = draw_folds(table, n_folds=n_folds, held_out=held_out, seed=seed, clusters=copies)
-    extra = [name for name in ("patient", "eye", "source") if name in table]
+    extra = [name for name in KNOWN if name in table]
     table = table[[*COLUMNS, *extra, "width", "height"]]
     table = table.sort_values(["fold", "split", "condition", "path"], ignore_index=True).astype({"fold": "int64"})
     metrics = _metrics(table, listing)
     if left_out:
         write_csv(left_out, _left_out(listing, root))
-    _tell(metrics, left_out)
+    _tell(metrics, listing, left_out)
     return table, metrics
 
 
 def _metrics(index: pd.DataFrame, listing: Listing) -> dict[str, int | str | None]:
-    """Counts of an index: files, distinct images in all and of each class, folds, people, and what was left out."""
+    """Counts of an index: files, distinct images (total and by class), folds, people, and files left out."""
     counts = listing.counts()
     return {
         "layout": listing.layout,
@@ -108,7 +109,7 @@ def _metrics(index: pd.DataFrame, listing: Listing) -> dict[str, int | str | Non
 
 
 def _people(index: pd.DataFrame) -> dict[str, int | None]:
-    """How many people are known, and how many of them with images of both eyes; None where none is known."""
+    """The number of known people, and of those with images of both eyes; None if unknown."""
     if "patient" not in index:
         return {"patients": None, "both_eyes": None}
     known = index[index["patient"] != ""]
@@ -119,13 +120,13 @@ def _people(index: pd.DataFrame) -> dict[str, int | None]:
 
 
 def _left_out(listing: Listing, root: Path) -> pd.DataFrame:
-    """What a listing leaves out, by path."""
+    """The files that a listing leaves out, by path."""
     rows = [(path.relative_to(root).as_posix(), kind, reason) for path, kind, reason in listing.left_out]
     return pd.DataFrame(sorted(set(rows)), columns=["path", "kind", "reason"])
 
 
 def _sizes(root: Path, table: pd.DataFrame) -> pd.DataFrame:
-    """Width and height of each file, NA where its header cannot be read; the audit says why."""
+    """Width and height of each file; NA if its header cannot be read (the audit says why)."""
 
     def size(name: str) -> tuple[int | None, int | None]:
         try:
@@ -139,10 +140,13 @@ def _sizes(root: Path, table: pd.DataFrame) -> pd.DataFrame:
     return known.loc[table["image"]].set_index(table.index)
 
 
-def _tell(metrics: Mapping[str, Any], left_out: Path | None) -> None:
+def _tell(metrics: Mapping[str, int | str | None], listing: Listing, left_out: Path | None) -> None:
     files, images, folds = (many(metrics[f"{name}s"], name) for name in ("file", "image", "fold"))
     balance = f"{metrics['normal']} normal, {metrics['abnormal']} abnormal"
     say(f"index: {files}, which are {images} ({balance}), in {folds}; layout {metrics['layout']}")
     told = [f"{many(metrics[key], noun)} {why}" for key, noun, why in LEFT_OUT if metrics[key]]
+    files = [path for path, kind, _ in listing.left_out if kind == "file" and not is_image_name(path.name)]
+    if files:
+        told[0] += f" ({by_suffix(files)})"
     if told:
         say(f"index: left out: {'; '.join(told)}" + (f"; each is in {left_out}" if left_out else ""))

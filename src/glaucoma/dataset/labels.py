@@ -1,6 +1,6 @@
-"""Label tables, whatever they are called: which image is of which class and, where known, of which patient and source.
+"""Read label tables of any name: the class of each image and, if known, its patient, eye and source.
 
-labels.csv in the folder is taken as it is meant; of other tables those that name images and classes.
+labels.csv in the folder is always used; other tables are used if they name images and classes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 import pandas as pd
 
 from glaucoma.base.errors import DataError, listed, many, shown
-from glaucoma.base.index import ABNORMAL, CONDITIONS
+from glaucoma.base.index import ABNORMAL, CONDITIONS, KNOWN
 from glaucoma.dataset.beside import is_mask_name
 from glaucoma.dataset.spelling import ANSWERS, COLUMNS, IGNORE, LETTERS, condition_of, eye_of, plain
 from glaucoma.dataset.tables import read_cells
@@ -25,28 +25,28 @@ from glaucoma.photos.images import DICOM, SUFFIXES
 
 __all__ = ["UNUSED", "Labels", "Table", "find_labels", "find_tables", "read_labels", "read_people", "understand"]
 
-TITLE = 10  # rows in which the header is looked for
-OPTIONAL = ("patient", "eye", "source")
+TITLE = 10  # rows searched for the header
 UNUSED = "columns that are not used"
+STRAY = re.compile("[\udc80-\udcff]")  # bytes of another encoding, as `read_cells` lets them through
 NOT_AN_IMAGE = f"another suffix than {' '.join(sorted(SUFFIXES | DICOM))}"
 
 
 def find_labels(root: Path) -> Path | None:
-    """The file labels.csv in a folder, in any case, or None."""
+    """The file labels.csv (any case) in a folder, or None."""
     return next((path for path in sorted(root.iterdir()) if path.name.lower() == "labels.csv"), None)
 
 
 @dataclass
 class Table:
-    """A table whose columns are understood, or what it lacks.
+    """A table with its recognised columns, or the reason why it is not a label table.
 
     Attributes:
         path: the file.
-        places: column of `image`, `label` or `yes` (0/1 for glaucoma), and of what else is known.
-        hot: column → class, where each class has a column of its own.
+        places: column of `image`, `label` or `yes` (0/1 for glaucoma), and of the optional fields.
+        hot: column → class, for one-hot labels.
         rows: line number and cells, below the header.
-        header: names of the columns, as they stand.
-        lacks: why it is no label table, or "".
+        header: the column names as written.
+        lacks: why it is not a label table, or "".
     """
 
     path: Path
@@ -57,20 +57,20 @@ class Table:
     lacks: str = ""
 
     def cell(self, row: list[str], name: str) -> str:
-        """A row's cell of a column of ours, "" where there is none."""
+        """A row's cell for one of our columns; "" if there is none."""
         at = self.places.get(name, len(row))
         return row[at] if at < len(row) else ""
 
 
 @dataclass
 class Labels:
-    """What label tables say.
+    """The content of label tables.
 
     Attributes:
-        table: one row per image: `path` (below the root), `condition` and, where the columns exist, `patient`, `eye`,
-            `source`.
-        left_out: images of no class of ours, with the reason.
-        unused: for each table, one sentence on the columns that are not used; only where there are some.
+        table: one row per image: `path` (below the root), `condition` and, if the columns exist, those of
+            `glaucoma.base.index.KNOWN`.
+        left_out: images of neither class, with the reason.
+        unused: a sentence for each table with unused columns.
     """
 
     table: pd.DataFrame
@@ -79,11 +79,11 @@ class Labels:
 
 
 class Finder:
-    """Finds the image that a cell names: relative to the root, absolute, without folder or suffix, in any case."""
+    """Finds the image named by a cell: relative to the root, absolute, without folder or suffix, in any case."""
 
     def __init__(self, root: Path, images: Sequence[Path]):
         self.root = root
-        # Not resolve(): a link within the root may lead out of it, a name may not
+        # Not resolve(): links may lead out of the root, names may not
         self.starts = (os.path.abspath(root), os.path.realpath(root))  # noqa: PTH100
         self.images = frozenset(images)
         self.by_name: dict[str, list[Path]] = defaultdict(list)
@@ -92,11 +92,11 @@ class Finder:
                 self.by_name[key].append(path)
 
     def find(self, cell: str) -> tuple[Path | None, str]:
-        """The file, or None and what is wrong; a file may still be missing, and its name be that of no image."""
+        """The file, or None and the reason; a returned file may still be missing or have a name of no image."""
         if "\0" in cell:
-            return None, "is not on disk"  # no file system has such a name
+            return None, "is not on disk"  # invalid in every file system
         below = None
-        for spelling in (cell, cell.strip(), cell.strip().replace("\\", "/")):  # as it stands; padded; from Windows
+        for spelling in (cell, cell.strip(), cell.strip().replace("\\", "/")):  # as written; padded; from Windows
             for start in self.starts:
                 inside = Path(os.path.relpath(os.path.join(start, spelling), start))  # noqa: PTH118
                 if os.pardir not in inside.parts:
@@ -110,9 +110,20 @@ class Finder:
             return None, "has a name that several files have; give its folder"
         return None, "is not on disk" if below else "lies outside data.root"
 
+    def near(self, cell: str) -> str:
+        """What to say of files that have a cell's name but for the suffix; "" where there are none."""
+        name = cell.strip().strip("'\"").replace("\\", "/").rpartition("/")[2]
+        alike = self.by_name.get(_key(os.path.splitext(name)[0]), []) or self.by_name.get(_key(name), [])  # noqa: PTH122
+        told = [shown(path.relative_to(self.root)) for path in alike[:3]]
+        return f" (there is {' and '.join(told)})" if told else ""
+
     def _fitting(self, cell: str) -> list[Path]:
-        """Files with the name, narrowed by folders as far as these agree; masks only where nothing else is there."""
-        for spelling in (cell, _readable(cell), cell.removesuffix(".0")):
+        """Files with the name, narrowed by matching folders; masks only if there are no others."""
+        try:
+            latin = cell.encode("utf-8", "surrogateescape").decode("cp1252")  # as Excel saves CSV
+        except UnicodeDecodeError:
+            latin = cell
+        for spelling in (cell, latin, cell.removesuffix(".0")):
             parts = [_key(part) for part in spelling.split("/") if part]
             fitting = self.by_name.get(parts[-1], []) if parts else []
             fitting = [path for path in fitting if not is_mask_name(path)] or fitting
@@ -139,7 +150,7 @@ def _key(name: str) -> str:
 
 
 def find_tables(root: Path, tables: Sequence[Path], images: Sequence[Path], patients: str) -> list[Table]:
-    """The tables below a folder, those that say the class of most images first; then those that lack something."""
+    """The tables below a folder: those that label the most images first, incomplete ones last."""
     finder = Finder(root, images)
     told = [(understand(path, patients), path) for path in tables if path.name.lower() != "folds.csv"]
     counts = {}
@@ -156,7 +167,7 @@ def find_tables(root: Path, tables: Sequence[Path], images: Sequence[Path], pati
 
 
 def understand(path: Path, patients: str = "auto") -> Table:
-    """Read a table and find its columns; `lacks` says what is missing.
+    """Read a table and recognise its columns; `lacks` says what is missing.
 
     Args:
         path: the file.
@@ -172,7 +183,7 @@ def understand(path: Path, patients: str = "auto") -> Table:
         one = _columns(Table(path, header=[_readable(cell).strip() for cell in row], rows=cells[at + 1 :]), patients)
         if not one.lacks:
             return one
-        table = table if table.lacks else one  # the first row tells what is missing
+        table = table if table.lacks else one  # report what the first row lacks
     table.lacks = table.lacks or "is empty, so it has no column image and label"
     return table
 
@@ -210,13 +221,13 @@ def _columns(table: Table, patients: str) -> Table:
 
 
 def _says_classes(table: Table) -> bool:
-    """Whether the column of labels holds names of classes."""
+    """Whether the label column contains class names."""
     labels = {_clean(table.cell(row, "label")) for _, row in table.rows}
     return any(condition_of(label, {}) or label.lower() in LETTERS for label in labels)
 
 
 def _choose_image(table: Table, finder: Finder) -> None:
-    """Of several columns that could name images, take the first whose cells do."""
+    """Of several possible image columns, choose the first whose cells name images."""
     names = [plain(cell) for cell in table.header]
     for name in COLUMNS["image"].split():
         if name in names:
@@ -228,25 +239,24 @@ def _choose_image(table: Table, finder: Finder) -> None:
 
 
 def _clean(label: str) -> str:
-    """A label without what spreadsheets and lists put around it: `1.0` → 1, `['G']` → G."""
-    return re.sub(r"^(-?\d+)\.0+$", r"\1", _readable(label).strip().strip("[]'\" "))
+    """A label without the decoration of spreadsheets and lists: `1.0` → 1, `['G']` → G."""
+    return re.sub(r"^(-?\d+)\.0+$", r"\1", label.strip().strip("[]'\" "))
 
 
 def read_labels(tables: Sequence[Table], root: Path, images: Sequence[Path], classes: Mapping[str, str]) -> Labels:
     """Read and check label tables.
 
-    Columns are found by name in any order; comma, semicolon and tab separate them; images are named relative to `root`
-    or absolutely, and lie within it, or by a name that one file alone has.
+    Columns are found by name, in any order; comma, semicolon and tab are separators. Images are named relative to
+    `root`, by an absolute path within it, or by a unique file name.
 
     Args:
-        tables: as `understand` or `find_tables` gives them, the most complete first; of the others,
-            images that are new.
+        tables: from `understand` or `find_tables`, the most complete first; later ones only add new images.
         root: the folder of images.
         images: all of them, for names without folder or suffix.
         classes: class of each label.
 
     Raises:
-        DataError: with all rows that cannot be used, by kind, or what a table lacks.
+        DataError: rows cannot be used (all are listed, by kind), or a table lacks columns.
     """
     finder = Finder(root, images)
     problems: dict[str, list[str]] = {}
@@ -254,7 +264,7 @@ def read_labels(tables: Sequence[Table], root: Path, images: Sequence[Path], cla
     kept, left_out, unused = [], [], []
     for table in tables:
         if table.lacks:
-            remedy = "its first line is to be image,label[,patient,eye,source]"
+            remedy = "its first line must be image,label[,patient,eye,source,age,sex,camera]"
             raise DataError(f"{shown(table.path)} {table.lacks}", remedy)
         for line, row in table.rows:
             where = f"line {line}" if len(tables) == 1 else f"{shown(table.path.name)}, line {line}"
@@ -270,7 +280,7 @@ def read_labels(tables: Sequence[Table], root: Path, images: Sequence[Path], cla
             elif not name.strip():
                 problem("without an image")
             elif image is None:
-                problem(f"whose image {fault}", shown(name))
+                problem(f"whose image {fault}", f"{shown(name)}{finder.near(name)}")
             elif not is_image(image):
                 problem(f"whose image has {NOT_AN_IMAGE}", shown(name))
             elif first.setdefault(image, (table, line)) != (table, line):
@@ -286,7 +296,9 @@ def read_labels(tables: Sequence[Table], root: Path, images: Sequence[Path], cla
                 names = ", ".join(map(shown, sorted(classes)))
                 problem(f"with an unknown label (known: {names})", f"{shown(name)} is {shown(label)!r}")
             else:
-                more = _more(table, row)
+                more = {key: table.cell(row, key).strip() for key in KNOWN if key in table.places}
+                if "eye" in more:
+                    more["eye"] = eye_of(more["eye"]) or more["eye"]
                 kept.append({"path": image, "condition": condition, **more})
         used = {*table.places.values(), *table.hot}
         if rest := [shown(cell) for at, cell in enumerate(table.header) if cell and at not in used]:
@@ -294,9 +306,11 @@ def read_labels(tables: Sequence[Table], root: Path, images: Sequence[Path], cla
     if problems:
         kinds = [f"\n  {many(len(lines), 'row')} {kind}:{listed(lines)}" for kind, lines in problems.items()]
         names = " and ".join(shown(table.path.name) for table in tables)
-        remedy = f"mend {names}"
+        remedy = f"fix {names}"
         if any("unknown label" in kind for kind in problems):
             remedy += "; further label names go under data.classes in params.yaml, as normal, abnormal or ignore"
+        if any(STRAY.search("".join(row)) for table in tables for _, row in table.rows):
+            remedy += '; it holds bytes that are no UTF-8: save it as "CSV UTF-8"'
         whose = " and ".join(shown(table.path) for table in tables)
         raise DataError(f"{whose} cannot be used:" + "".join(kinds), remedy)
     return Labels(pd.DataFrame(kept, columns=_names(kept)), left_out, unused)
@@ -344,11 +358,11 @@ def read_people(
 
 
 def _names(rows: Sequence[Mapping[str, object]]) -> list[str]:
-    return ["path", "condition", *(name for name in OPTIONAL if any(name in row for row in rows))]
+    return ["path", "condition", *(name for name in KNOWN if any(name in row for row in rows))]
 
 
 def _condition(table: Table, row: list[str], classes: Mapping[str, str]) -> tuple[str, str | None]:
-    """The label of a row as it stands, and its class."""
+    """The label of a row as written, and its class."""
     if table.hot:
         on = [at for at in table.hot if at < len(row) and ANSWERS.get(plain(_clean(row[at]))) == ABNORMAL]
         conditions = {table.hot[at] for at in on}

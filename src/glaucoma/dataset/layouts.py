@@ -1,9 +1,9 @@
-"""The ways a folder of labelled photographs can be laid out, read into one listing.
+"""Read folders of labelled photographs in any supported layout into one listing.
 
-Layout `folds` is FoldK/{train,test,valid}/CLASS/**; it brings its folds. `labels` is labels.csv, or another table that
-names images and classes, `classes` is CLASS/**, `collection` is a published one (glaucoma.dataset.collections),
-`sources` is a folder per source, each in any of these three; folds are drawn for all four (glaucoma.dataset.folds).
-Any of them may lie deeper, as archives unpack: archive/Dataset/….
+Layout `folds` is FoldK/{train,test,valid}/CLASS/**, with its own folds. `labels` is labels.csv or another table of
+images and classes, `classes` is CLASS/**, `collection` is a published one (glaucoma.dataset.collections), `sources` is
+a folder per source, each in any of these three; folds are drawn for all four (glaucoma.dataset.folds). Any of them may
+be nested deeper, as in unpacked archives: archive/Dataset/….
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from pathlib import Path
 import pandas as pd
 
 from glaucoma.base.errors import DataError, many, shown
-from glaucoma.base.index import CONDITIONS, SPLITS
+from glaucoma.base.files import near
+from glaucoma.base.index import CONDITIONS, KNOWN, SPLITS
 from glaucoma.base.progress import say
 from glaucoma.dataset.beside import is_mask_folder, is_mask_name, mask_looks
 from glaucoma.dataset.collections import COLLECTIONS, read_collection, recognise
@@ -24,9 +25,9 @@ from glaucoma.dataset.labels import UNUSED, Table, find_labels, find_tables, rea
 from glaucoma.dataset.listing import FOLD, Listing, class_folders, complain, set_masks_aside
 from glaucoma.dataset.people import with_people
 from glaucoma.dataset.spelling import IGNORE, PART, condition_of
-from glaucoma.dataset.walk import TABLES, entries, folders, walk
+from glaucoma.dataset.walk import READ, by_suffix, entries, folders, is_image_name, pictures, walk
 
-__all__ = ["Listing", "scan"]
+__all__ = ["Listing", "brought_folds", "scan"]
 
 
 def scan(root: Path, layout: str, classes: Mapping[str, str], patients: str = "auto") -> Listing:
@@ -36,18 +37,20 @@ def scan(root: Path, layout: str, classes: Mapping[str, str], patients: str = "a
         root: the folder (data.root).
         layout: auto, folds, labels, classes, collection or sources (data.layout).
         classes: class of each folder or label name, or `ignore` (data.classes).
-        patients: auto, none, or the column of label tables that names patients (data.patients).
+        patients: auto, none, or the patient column of label tables (data.patients).
 
     Raises:
-        DataError: the folder is missing, empty or no folder, or does not fit its layout: all that is wrong at once.
+        DataError: the folder is missing, empty or not a folder, or does not match its layout; all problems are listed.
     """
     try:
         if not root.exists():
             here = "" if root.is_absolute() else f" (looked for from {shown(Path.cwd())})"
-            raise DataError(f"data.root, {shown(root)}, does not exist{here}", "set data.root to your folder of images")
+            raise DataError(
+                f"data.root, {shown(root)}, does not exist{here}{near(root)}", "set data.root to your folder of images"
+            )
         if not root.is_dir():
             raise DataError(f"data.root, {shown(root)}, is a file", "set data.root to the folder that holds the images")
-    except OSError as error:  # a link to itself, a name that is too long
+    except OSError as error:  # a circular link, a name that is too long
         raise DataError(f"data.root, {shown(root)}, cannot be opened: {error.strerror}", "set another") from error
     if not entries(root):
         raise DataError(f"data.root, {shown(root)}, is empty", "put the images there, or set data.root to their folder")
@@ -57,7 +60,7 @@ def scan(root: Path, layout: str, classes: Mapping[str, str], patients: str = "a
     else:
         at = found[1] if found and found[0] == layout else root
     listing = READERS[layout](at, classes, patients)
-    if layout != "labels":  # a table that lists an image means it
+    if layout != "labels":  # images listed in a table are not filtered
         set_masks_aside(listing, filter(is_mask_name, listing.table["path"]), "mask or drawing, by its name")
         set_masks_aside(listing, mask_looks(list(listing.table["path"])), "mask, by its look")
     if at != root:
@@ -70,13 +73,37 @@ def scan(root: Path, layout: str, classes: Mapping[str, str], patients: str = "a
     listing.table["path"] = [path.relative_to(root).as_posix() for path in listing.table["path"]]
     read_headers(listing, root, people=patients == "auto")
     _tell_people(listing, patients, root)
+    listing.notes += _lost(listing, root, classes)
     for note in listing.notes:
         say(f"index: {note}")
     return listing
 
 
+def brought_folds(root: Path, layout: str, classes: Mapping[str, str], patients: str = "auto") -> list[int]:
+    """The fold numbers that FoldK folders bring, ascending; none where folds are to be drawn. Arguments as of `scan`.
+
+    Raises:
+        DataError: a folder cannot be listed.
+    """
+    found = _detect(root, classes, patients) if layout in ("auto", "folds") else None
+    if not found or found[0] != "folds":
+        return []
+    return sorted({int(match[1]) for name in folders(found[1]) if (match := FOLD.fullmatch(name))})
+
+
+def _lost(listing: Listing, root: Path, classes: Mapping[str, str]) -> list[str]:
+    """A sentence on pictures that are left out for their suffix, by class as far as folders tell; none without them."""
+    of_class = defaultdict(list)
+    files = {path for path, kind, _ in listing.left_out if kind == "file" and not is_image_name(path.name)}
+    for path in pictures(sorted(files)):
+        named = [condition_of(part, classes) for part in path.relative_to(root).parts[:-1]]
+        of_class[next((name for name in named if name in CONDITIONS), "")].append(path)
+    told = [by_suffix(paths) + (f" of {name}" if name else "") for name, paths in sorted(of_class.items())]
+    return [f"pictures are left out for their suffix: {'; '.join(told)} ({READ})"] if told else []
+
+
 def _tell_people(listing: Listing, patients: str, root: Path) -> None:
-    """Add the people that names tell, where `data.patients` lets them."""
+    """Add people recognised from file names, if `data.patients` allows it."""
     if patients == "none":
         listing.table = listing.table.drop(columns="patient", errors="ignore")
     elif patients == "auto":
@@ -96,7 +123,7 @@ def _tell_people(listing: Listing, patients: str, root: Path) -> None:
 
 
 def _detect(root: Path, classes: Mapping[str, str], patients: str) -> tuple[str, Path] | None:
-    """The layout of a folder, and the folder below it that has it; None where there is none."""
+    """The layout of a folder, and the folder at or below it that has the layout; None if no layout fits."""
     names = folders(root)
     if any(FOLD.fullmatch(name) for name in names):
         return "folds", root
@@ -108,7 +135,7 @@ def _detect(root: Path, classes: Mapping[str, str], patients: str) -> tuple[str,
     one = recognise(root, found)
     inner = _inner(root, classes)
     if len(inner) > 1 and all(_detect(root / name, classes, patients) for name in inner):
-        # A collection may be unpacked in parts; among other sources it must not swallow them, even where it is most
+        # A collection may be unpacked in parts, but must not absorb other sources, even if it is the largest
         parts = one and all(PART.fullmatch(name) or recognise(root / name, walk(root / name)) is one for name in inner)
         return ("collection" if parts else "sources"), root
     if one:
@@ -121,16 +148,16 @@ def _detect(root: Path, classes: Mapping[str, str], patients: str) -> tuple[str,
 
 
 def _inner(root: Path, classes: Mapping[str, str]) -> list[str]:
-    """The folders in a folder that hold photographs, as far as names tell."""
+    """The folders in a folder that may contain photographs, judged by name."""
     names = [name for name in folders(root) if not is_mask_folder(name) and condition_of(name, classes) != IGNORE]
     return [name for name in names if walk(root / name).images]
 
 
 def _complain_early(root: Path) -> Path:
-    """The folder whose class folders are to be complained of: the innermost one, where archives nest.
+    """The folder to name in an error about class folders: the innermost one, if archives are nested.
 
     Raises:
-        DataError: there are no folders at all.
+        DataError: there are no folders.
     """
     while len(folders(root)) == 1 and not walk(root, below=False).images and folders(root / folders(root)[0]):
         root = root / folders(root)[0]
@@ -140,7 +167,8 @@ def _complain_early(root: Path) -> Path:
     lacking = [f"; {table.path.name} {table.lacks}" for table in find_tables(root, found.tables, found.images, "auto")]
     raise DataError(
         f"data.root, {shown(root)}, has neither FoldK folders nor labels.csv nor class folders "
-        f"({many(len(found.images), 'image')}, {many(len(found.others), 'other file')}){''.join(map(shown, lacking))}",
+        f"({many(len(found.images), 'image')}, {many(len(found.others), 'other file')}"
+        f"{': ' if found.others else ''}{by_suffix(found.others)}){''.join(map(shown, lacking))}",
         "sort the images into a folder per class, or add a labels.csv with the columns image,label",
     )
 
@@ -232,7 +260,7 @@ def _read_labels(root: Path, classes: Mapping[str, str], patients: str) -> Listi
 
 
 def _note_tables(listing: Listing, tables: list[Table], path: Path | None) -> None:
-    """Say which tables were taken, where none is called labels.csv."""
+    """Note which tables were used, if there is no labels.csv."""
     if path is None:
         names = " and ".join(shown(table.path.name) for table in tables)
         first = tables[0]
@@ -259,7 +287,7 @@ def _read_collection(root: Path, classes: Mapping[str, str], patients: str) -> L
 
 
 def _read_sources(root: Path, classes: Mapping[str, str], patients: str) -> Listing:
-    """A folder per source, each laid out in a way that brings no folds; `source` is the folder's name where none is."""
+    """Read a folder per source, each in a layout without folds; `source` defaults to the folder's name."""
     whole = Listing("sources", pd.DataFrame())
     whole.leave_out_all(walk(root, below=False))
     tables, parts = [], []
@@ -278,11 +306,11 @@ def _read_sources(root: Path, classes: Mapping[str, str], patients: str) -> List
         part = READERS[layout](at, classes, patients)
         if "source" not in part.table:
             part.table["source"] = ""
-        if PART.fullmatch(name):  # somebody's split of one source: it is none of its own, and patients may be in two
+        if PART.fullmatch(name):  # a predefined split is not a source of its own, and patients may be in two splits
             parts.append(name)
         else:
             part.table["source"] = part.table["source"].where(part.table["source"] != "", name)
-            if "patient" in part.table:  # two sources may both have a patient 1
+            if "patient" in part.table:  # two sources may each have a patient 1
                 known = part.table["patient"] != ""
                 part.table["patient"] = (name + "/" + part.table["patient"]).where(known, "")
         tables.append(part.table)
@@ -296,7 +324,7 @@ def _read_sources(root: Path, classes: Mapping[str, str], patients: str) -> List
     whole.table = pd.concat(tables, ignore_index=True)
     if not (whole.table["source"] != "").any():
         whole.table = whole.table.drop(columns="source")
-    extra = [name for name in ("patient", "eye") if name in whole.table]
+    extra = [name for name in KNOWN if name in whole.table]
     whole.table[extra] = whole.table[extra].fillna("")
     return whole
 

@@ -15,7 +15,7 @@ from glaucoma.base.index import CONDITIONS
 from glaucoma.dataset.beside import is_mask_folder
 from glaucoma.dataset.labels import find_labels
 from glaucoma.dataset.spelling import IGNORE, condition_of
-from glaucoma.dataset.walk import Found, folders, walk
+from glaucoma.dataset.walk import READ, Found, by_suffix, folders, pictures, walk
 
 __all__ = ["FOLD", "Listing", "class_folders", "complain", "set_masks_aside"]
 
@@ -128,6 +128,9 @@ def complain(
             remedy += "; or mend the table: a header with image and label, a row per image"
         raise DataError(f"folders that name no class (known: {names}):{listed(unknown)}{beside}", remedy)
     remedy = "add images of that class, or say which folder or label it is under data.classes in params.yaml"
+    if lost := pictures(walk(root).others):
+        beside += f"\n  and pictures that are not read for their suffix: {by_suffix(lost)} ({READ})"
+        remedy = f"save them as PNG or JPEG; or {remedy}"
     raise DataError(f"no images of a class:{listed(empty)}{beside}", remedy)
 
 

@@ -1,4 +1,4 @@
-"""How people spell classes, columns, splits and eyes: tables of names, without case, accents and separators."""
+"""Common spellings of classes, columns, splits and eyes: tables of names without case, accents and separators."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def _each(names: str, meaning: str) -> dict[str, str]:
     return dict.fromkeys(names.split(), meaning)
 
 
-SPELLINGS = {  # what data.classes need not list; plurals and the words of FILLER may be added
+SPELLINGS = {  # known without data.classes; plurals and the words of FILLER may be added
     **_each("normal healthy healthycontrol control negative nrg sano sana negativo", NORMAL),
     **_each("nonglaucoma noglaucoma notglaucoma nonglaucomatous noglaucomatous notglaucomatous singlaucoma", NORMAL),
     **_each("noglaucomatoso glaucomanegative negativeglaucoma glaucomanegativo", NORMAL),
@@ -25,13 +25,13 @@ SPELLINGS = {  # what data.classes need not list; plurals and the words of FILLE
     **_each("glaucomapositive positiveglaucoma glaucomapositivo", ABNORMAL),
 }
 FILLER = _each("image images img imgs photo photos fundus eye eyes class case cases imagen imagenes ojo ojos", "")
-LETTERS = {"n": NORMAL, "g": ABNORMAL}  # one-hot columns and labels, as ODIR has them
+LETTERS = {"n": NORMAL, "g": ABNORMAL}  # one-hot columns and labels, as in ODIR
 ANSWERS = {  # in a column called glaucoma
     **_each("1 yes y true si s x positive positivo", ABNORMAL),
     **_each("0 no n false negative negativo", NORMAL),
 }
 
-COLUMNS = {  # of label tables: our name, then others', the likeliest first
+COLUMNS = {  # of label tables: our name, then other spellings, the likeliest first
     "image": "image filename file imagename imagefile imagepath filepath path imageid img imgname imgpath photo "
     "photograph fundus name names idcode imagen archivo fichero id",
     "label": "label labels class classes diagnosis condition target category types type clase etiqueta diagnostico",
@@ -41,9 +41,12 @@ COLUMNS = {  # of label tables: our name, then others', the likeliest first
     "idpaciente pacienteid",
     "eye": "eye laterality side odos eyeside imagelaterality ojo lateralidad lado",
     "source": "source dataset centre center site hospital clinic fuente centro",
+    "age": "age ageyears patientage ageatexam edad",
+    "sex": "sex gender patientsex patientgender sexo genero",
+    "camera": "camera cameramodel device devicemodel scanner camara equipo",
 }
 
-# Somebody's split of one source
+# Folder names of predefined splits
 PART = re.compile(
     r"(train(ing)?|test(ing)?|valid(ation)?|val|dev|entrenamiento|prueba|validacion)"
     r"([_\- ]?(set|data|images|split|\d+))*",
@@ -68,9 +71,9 @@ def plain(name: str) -> str:
 
 
 def condition_of(name: str, classes: Mapping[str, str]) -> str | None:
-    """The class of a folder or label name, `ignore`, or None where it is unknown or unclear.
+    """The class of a folder or label name, `ignore`, or None if it is unknown or ambiguous.
 
-    `classes` decides, matched as it stands or else in any case; then the usual spellings (`1_normal`, `Non Glaucoma`).
+    `classes` comes first, matched exactly or else in any case; then common spellings (`1_normal`, `Non Glaucoma`).
     """
     if name in classes:
         return classes[name]
@@ -86,5 +89,5 @@ def condition_of(name: str, classes: Mapping[str, str]) -> str | None:
 
 
 def eye_of(name: str) -> str | None:
-    """OD (right) or OS (left) of a word that says so, else None."""
+    """OD (right) or OS (left) for a word that names an eye, else None."""
     return EYES.get(plain(name))

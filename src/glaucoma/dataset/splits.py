@@ -1,4 +1,4 @@
-"""From the index and the pixels to what a model is trained and scored on: rows and labels of each split of a fold."""
+"""Join the index with the pixels: rows and labels of each split of a fold."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from glaucoma.base.index import SPLITS
 
 __all__ = ["COPIES", "SPLITS", "Dataset", "Split", "contamination", "load_dataset", "read_clusters"]
 
-OPTIONAL = ("patient", "source")  # columns of an index whose layout knows them
+OPTIONAL = ("patient", "source")  # columns that an index has if its layout provides them
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,9 @@ class Split:
 
     Attributes:
         images: content ids (SHA-256, hex), n of them.
-        rows: int64 (n,), each image's row among the pixels.
+        rows: int64 (n,), each image's row in the pixels.
         abnormal: bool (n,).
-        patients, sources: where the index knows them, n each, "" where an image has none; else empty.
+        patients, sources: n each, "" for an image without one; empty if the index has no such column.
     """
 
     images: tuple[str, ...]
@@ -40,7 +40,7 @@ class Split:
         return len(self.images)
 
     def take(self, places: Sequence[int] | np.ndarray) -> Split:
-        """The images at these places of this split, in the order given."""
+        """The images at these positions, in the given order."""
         kept = [
             tuple(values[i] for i in places) if values else () for values in (self.images, self.patients, self.sources)
         ]
@@ -54,8 +54,8 @@ class Dataset:
 
     Attributes:
         pixels: uint8 (images, size, size, 3), memory-mapped, each distinct image once.
-        table: one row per fold, split and image: columns fold, split, image, abnormal, row and, where the index has
-            them, patient and source ("" where unknown).
+        table: one row per fold, split and image: columns fold, split, image, abnormal, row and, if the index has them,
+            patient and source ("" if unknown).
     """
 
     pixels: np.ndarray
@@ -63,7 +63,7 @@ class Dataset:
 
     @property
     def folds(self) -> list[int]:
-        """Fold numbers that the index knows, ascending."""
+        """Fold numbers of the index, ascending."""
         return sorted(self.table["fold"].unique().tolist())
 
     def fold(self, number: int) -> dict[str, Split]:
@@ -75,7 +75,7 @@ class Dataset:
         rows = self.table[self.table["fold"] == number]
         if rows.empty:
             known = ", ".join(map(str, self.folds))
-            raise DataError(f"there is no fold {number}; the index has {known}", "mend crossval.folds or search.fold")
+            raise DataError(f"there is no fold {number}; the index has {known}", "fix crossval.folds or search.fold")
         splits = {name: _split(rows[rows["split"] == name]) for name in SPLITS}
         for name, split in splits.items():
             if not len(split):
@@ -87,10 +87,10 @@ class Dataset:
 
 
 def load_dataset(index: Path, pixels: Path, pixels_table: Path) -> Dataset:
-    """Join the index with the decoded images; images that could not be decoded and were dropped are in neither.
+    """Join the index with the decoded images; undecodable images that were dropped are left out.
 
     Raises:
-        DataError: the files are missing or do not belong together.
+        DataError: the files are missing or do not match.
     """
     for path in (index, pixels, pixels_table):
         if not path.is_file():
@@ -113,17 +113,17 @@ def load_dataset(index: Path, pixels: Path, pixels_table: Path) -> Dataset:
 def contamination(
     split: Split, seen: Split | None, clusters: Mapping[str, str] | None = None
 ) -> dict[str, float | int | None]:
-    """How much of a split the starting weights have been trained on: the images themselves, and what gives them away.
+    """How much of a split the initial weights were trained on: the same images, near duplicates, the same patients.
 
     Args:
-        split: what is scored.
-        seen: what the starting weights were trained on; None where they saw no label.
-        clusters: near duplicates: each image's cluster, by content id; None where they were not looked for.
+        split: the split to be scored.
+        seen: the images that the initial weights were trained on; None if they saw no label.
+        clusters: near duplicates: each image's cluster, by content id; None if unknown.
 
     Returns:
-        contamination, the share of the split's images, 0 to 1, that were seen; and as counts contaminated_images,
-        these; contaminated_duplicates, other images that are near duplicates of seen ones; contaminated_patients, still
-        other images of patients whose images were seen. None where near duplicates or patients are not known.
+        contamination: the share of the split's images that were seen, 0 to 1; contaminated_images: their number;
+        contaminated_duplicates: number of other images that are near duplicates of seen ones; contaminated_patients:
+        number of remaining images of patients with seen images. None if near duplicates or patients are unknown.
     """
     images = frozenset(seen.images if seen else ())
     patients = frozenset(seen.patients if seen else ()) - {""}
@@ -153,7 +153,7 @@ COPIES = paths.AUDIT / "duplicates.csv"
 
 
 def read_clusters(file: Path = COPIES) -> dict[str, str]:
-    """The photograph of each image that has copies, by content id; images that stand alone are not in it.
+    """The photograph of each image that has copies, by content id; images without copies are not included.
 
     Raises:
         DataError: the audit's table is missing or damaged.

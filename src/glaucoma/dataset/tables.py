@@ -1,4 +1,4 @@
-"""Tables as people save them: CSV with any separator and encoding, TSV, spreadsheets, JSON; all as rows of text."""
+"""Read tables in common formats (CSV with any separator and encoding, TSV, spreadsheets, JSON) as rows of text."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from glaucoma.base.errors import DataError, shown
 
 __all__ = ["read_cells", "read_rows"]
 
-TITLE = 10  # rows in which the header is looked for
+TITLE = 10  # rows searched for the header
 SEPARATOR = re.compile(r"sep=(.)\s*$")  # Excel's first line
 
 
 def read_cells(path: Path) -> list[tuple[int, list[str]]]:
-    """Line number (of a spreadsheet: row) and cells of every row that is not blank.
+    """Line number (row, in a spreadsheet) and cells of every row that is not blank.
 
     Raises:
-        DataError: it cannot be read as a table.
+        DataError: the file cannot be read as a table.
     """
     suffix = path.suffix.lower()
     if suffix not in (".xlsx", ".xls", ".json"):
@@ -46,7 +46,7 @@ def read_cells(path: Path) -> list[tuple[int, list[str]]]:
 def _read_text(path: Path) -> list[tuple[int, list[str]]]:
     content = path.read_bytes()
     utf16 = content.startswith((b"\xff\xfe", b"\xfe\xff"))  # Excel's "Unicode text"
-    # Names of files can hold bytes that are no valid text; they pass through to the file system as they are
+    # File names can contain bytes that are not valid text; they are passed to the file system unchanged
     text = content.decode("utf-16" if utf16 else "utf-8-sig", "replace" if utf16 else "surrogateescape")
     first, _, rest = text.partition("\n")
     told = SEPARATOR.match(first)
@@ -64,12 +64,12 @@ def read_rows(path: Path, columns: Mapping[str, str]) -> list[dict[str, str]]:
     """The rows of a collection's table whose image and label are filled in.
 
     Args:
-        path: as `read_cells` takes it.
-        columns: our name of each column → its names there in lower case, apart by `|` ("" is a nameless first column).
-            `image` and `label` have to be there.
+        path: as for `read_cells`.
+        columns: our name of each column → its names in the table in lower case, separated by `|` ("" is an unnamed
+            first column). `image` and `label` are required.
 
     Raises:
-        DataError: it cannot be read, or no row of its first ten names the columns.
+        DataError: the file cannot be read, or none of its first ten rows names the columns.
     """
     cells = [row for _, row in read_cells(path)]
     for number, header in enumerate(cells[:TITLE]):

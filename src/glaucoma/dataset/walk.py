@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,7 +12,7 @@ from glaucoma.base.errors import DataError, listed, many, shown
 from glaucoma.base.progress import say
 from glaucoma.photos.images import DICOM, SUFFIXES, is_dicom
 
-__all__ = ["TABLES", "Found", "entries", "folders", "is_image", "is_image_name", "walk"]
+__all__ = ["READ", "Found", "by_suffix", "entries", "folders", "is_image", "is_image_name", "pictures", "walk"]
 
 # What operating systems and file servers leave behind, and DICOM's table of contents, which names patients; hidden
 # files (.DS_Store, ._x.jpg) need no naming
@@ -18,6 +20,14 @@ JUNK = frozenset(
     {"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin", "lost+found", "dicomdir"}
 )
 
+READ = f"read are {' '.join(sorted(SUFFIXES | DICOM))}"
+# Suffixes of pictures that are not read: a folder loses photographs with them, which must be told
+PICTURES = (
+    *(".ima", ".gif", ".jp2", ".j2k", ".jpx", ".jxl", ".jxr", ".heic", ".heif", ".avif"),
+    *(".pbm", ".pgm", ".ppm", ".pnm", ".raw", ".dng", ".nef", ".cr2", ".cr3", ".arw", ".svs", ".ndpi", ".scn"),
+    *(".mha", ".mhd", ".nii", ".psd", ".tga", ".pcx", ".svg", ".eps", ".e2e", ".fda", ".fds"),
+)
+STARTS = (b"\xff\xd8\xff", b"\x89PNG", b"II*\0", b"MM\0*", b"GIF8", b"BM")  # of pictures under names that say nothing
 TABLES = (".csv", ".tsv", ".xlsx", ".xls", ".json")
 
 
@@ -48,6 +58,27 @@ def is_image(path: Path) -> bool:
         return True
     suffix = path.suffix[1:]
     return (not suffix or suffix.isdecimal()) and is_dicom(path)
+
+
+def by_suffix(files: Iterable[Path]) -> str:
+    """How many files have which suffix: `12 .dcm, 1 .gif, 3 without a suffix`; the most frequent first."""
+    counts = Counter(path.suffix.lower() for path in files)
+    told = sorted(counts.items(), key=lambda one: (-one[1], one[0]))
+    return ", ".join(f"{count} {shown(suffix) or 'without a suffix'}" for suffix, count in told)
+
+
+def pictures(others: Iterable[Path]) -> list[Path]:
+    """Of files without an image's suffix those that are pictures all the same, by suffix, or having none by content."""
+    return [path for path in others if path.suffix.lower() in PICTURES or (not path.suffix and _starts_so(path))]
+
+
+def _starts_so(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            start = file.read(8) if path.is_file() else b""
+    except OSError:
+        return False
+    return start.startswith(STARTS)
 
 
 def entries(folder: Path) -> list[os.DirEntry]:

@@ -1,4 +1,4 @@
-"""Two runs on the same images: means over folds, paired bootstrap of differences; DeLong's and McNemar's tests."""
+"""Compare two runs on the same images: means over folds, paired bootstrap, DeLong's and McNemar's tests."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ ROWS = ["fold", "image", "patient", "label", "log_odds"]
 
 
 def paired(first: pd.DataFrame, second: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The predictions of two runs for the images that both predict.
+    """The predictions of two runs for their shared images.
 
-    Where both runs have folds in common, and these hold the same of the shared images, only those folds are kept: then
-    each fold's two models are compared on the same images. Otherwise every run keeps its own folds; one without a
-    column fold is one fold. Several predictions of an image in one fold are averaged, as probabilities: see
+    If the runs have folds in common, with the same shared images in each, only these folds are kept, so that the two
+    models of a fold are compared on the same images. Otherwise each run keeps its own folds; a run without a column
+    fold is one fold. Several predictions of an image in one fold are averaged as probabilities: see
     `glaucoma.model.log_odds.averaged`.
 
     Args:
-        first: columns image, label, log_odds and perhaps fold and patient.
-        second: the same, of the other run.
+        first: columns image, label, log_odds and optionally fold and patient.
+        second: the same for the other run.
 
     Returns:
-        The first's and the second's rows: columns fold, image, patient ("" where unknown), label, log_odds, sorted by
-        fold and image.
+        The rows of the first and of the second run: columns fold, image, patient ("" if unknown), label, log_odds,
+        sorted by fold and image.
 
     Raises:
-        DataError: a label is neither `normal` nor `abnormal`, an image has two labels, or no image is common to both.
+        DataError: a label is neither `normal` nor `abnormal`, an image has two labels, or the runs share no image.
     """
     tables = [_once(table, name) for table, name in ((first, "first"), (second, "second"))]
     labels = [table.drop_duplicates("image").set_index("image")["label"] for table in tables]
@@ -57,7 +57,7 @@ def paired(first: pd.DataFrame, second: pd.DataFrame) -> tuple[pd.DataFrame, pd.
 
 
 def _once(table: pd.DataFrame, name: str) -> pd.DataFrame:
-    """`ROWS`, one per fold and image; or DataError for labels that cannot be judged."""
+    """Columns `ROWS`, a row per fold and image; raises DataError for invalid labels."""
     table = table.assign(**{column: "" for column in ("fold", "patient") if column not in table})
     table = table.fillna({"patient": ""})
     if unknown := sorted(set(table["label"].astype(str)) - {NORMAL, ABNORMAL}):
@@ -69,7 +69,7 @@ def _once(table: pd.DataFrame, name: str) -> pd.DataFrame:
     keys = pd.Series(list(zip(table["fold"], table["image"], strict=True)), index=table.index)
     mean = averaged_by(table["log_odds"], keys)
     once = table.groupby(["fold", "image"], sort=True).agg(patient=("patient", "max"), label=("label", "first"))
-    once = once.reset_index()  # of patients, "" where unknown is least
+    once = once.reset_index()  # min of patients: "" (unknown) sorts first
     return once.assign(log_odds=mean.loc[list(zip(once["fold"], once["image"], strict=True))].to_numpy())[ROWS]
 
 
@@ -81,14 +81,14 @@ def compare(
     resamples: int = RESAMPLES,
     clusters: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
-    """Every score of both runs, as the mean over their folds; the difference and its interval.
+    """The mean over folds of every score of both runs, with the difference and its interval.
 
     Args:
-        first: as `paired` returns it.
-        second: the same, of the other run, on the same images.
-        seed: of the bootstrap's draws.
-        resamples: how many; both runs are scored in the same ones, drawn over patients.
-        clusters: the photograph of each image that has copies, by content id; copies are drawn as one.
+        first: from `paired`.
+        second: the same for the other run, on the same images.
+        seed: of the bootstrap.
+        resamples: number of resamples, drawn over patients; the same ones for both runs.
+        clusters: the photograph of each image that has copies, by content id; copies are drawn together.
 
     Returns:
         A row per score: score, first, second, difference (second - first), low, high (95 %, percentile), p (two-sided:
@@ -114,12 +114,12 @@ def compare(
 
 
 def withheld(first: pd.DataFrame, second: pd.DataFrame, groups: int) -> str:
-    """Why DeLong's and McNemar's tests give no p: they take one model a run, and images for independent. "" if they do.
+    """Why DeLong's and McNemar's tests give no p; "" if they do. They assume one model per run and independent images.
 
     Args:
-        first: as `paired` returns it.
-        second: the same, of the other run.
-        groups: independent patients or photographs among the images.
+        first: from `paired`.
+        second: the same for the other run.
+        groups: number of independent patients or photographs among the images.
     """
     folds = max(first["fold"].nunique(), second["fold"].nunique())
     if folds > 1:
@@ -133,11 +133,11 @@ def delong(abnormal: np.ndarray, first: np.ndarray, second: np.ndarray) -> dict[
 
     Args:
         abnormal: bool, (n,); at least two of each class, or the variance is not defined and p is NaN.
-        first: float, (n,); the one model's predictions, of any scale.
-        second: float, (n,); the other's.
+        first: float, (n,); the first model's predictions, on any scale.
+        second: float, (n,); the second model's.
 
     Returns:
-        first, second: the AUROCs; difference (second - first); se: its standard error; z; p, two-sided: 1 where the
+        first, second: the AUROCs; difference (second - first); se: its standard error; z; p, two-sided: 1 if the
         difference and its error are both 0.
     """
     m, n = int(abnormal.sum()), int((~abnormal).sum())
@@ -160,14 +160,14 @@ def delong(abnormal: np.ndarray, first: np.ndarray, second: np.ndarray) -> dict[
 
 
 def mcnemar(first: np.ndarray, second: np.ndarray) -> float:
-    """McNemar's exact test (Psychometrika 12:153, 1947) of whether two models are right equally often.
+    """McNemar's exact test (Psychometrika 12:153, 1947) of whether two models have the same accuracy.
 
     Args:
-        first: bool, (n,); where the one model is right.
-        second: bool, (n,); where the other is.
+        first: bool, (n,); whether the first model is correct.
+        second: bool, (n,); whether the second is.
 
     Returns:
-        Two-sided p; 1 where they are right about the same images.
+        Two-sided p; 1 if they are correct on the same images.
     """
     only_first, only_second = int(np.sum(first & ~second)), int(np.sum(~first & second))
     total = only_first + only_second

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
 from glaucoma.base import paths
-from glaucoma.base.errors import DataError
+from glaucoma.base.errors import DataError, many
 from glaucoma.base.files import read_csv, write_csv
 from glaucoma.dataset.splits import read_clusters
 from glaucoma.evaluate.over_folds import mean_differences
 from glaucoma.evaluate.summary import FoldResults
 from glaucoma.model.log_odds import with_log_odds
 
-__all__ = ["control_lines", "read_controls", "write_against_controls"]
+__all__ = ["check_lines", "control_lines", "read_controls", "write_against_controls"]
 
 PREDICTIONS = paths.CONTROLS / "predictions.csv"
 COLUMNS = ["split", "control", "score", "value", "networks", "difference", "low", "high"]
@@ -87,3 +88,31 @@ def control_lines(table: pd.DataFrame) -> str:
             f"difference {row.difference:+.3f}{bounds}: {verdict}"
         )
     return "\n".join(lines) or "controls: not run"
+
+
+def check_lines(told: Mapping[str, Any]) -> list[str]:
+    """What the two checks for leaks say, each with what it can see; `told` is metrics/controls.json.
+
+    Raises:
+        KeyError: it is of an older release.
+    """
+    shuffled, copies = told["permuted_average"], told["near_copies"]
+    mean, error = shuffled["test_auroc"], shuffled["standard_error"]
+    if mean is None:
+        lines = ["permutation check: not defined, too few images of a class"]
+    else:
+        scored = f"shuffled labels score AUROC {mean:.3f} ± {error:.3f} (standard error), alarm from"
+        scored += f" {shuffled['alarm_from']:.3f} on"
+        what = "no photograph of train, nor a listed copy or a patient of one, shows in test"
+        if not shuffled["at_chance"]:
+            what = "test contains photographs of train, or listed copies of them; trust no score before that is found"
+        verdict = "passed" if shuffled["at_chance"] else "FAILED"
+        lines = [f"permutation check {verdict} (the bookkeeping of splits): {what}; {scored}"]
+    if copies["alarm_below"] is None:
+        return [*lines, f"unlisted copies: not looked for, {many(copies['images'], 'photograph')} are too few"]
+    seen = f"told from {copies['alarm_below']:.2f} of the distance to the fifth neighbour down, in feature space"
+    if not copies["pairs"]:
+        return [*lines, f"unlisted copies across splits: none among {many(copies['images'], 'photograph')} ({seen})"]
+    pairs = many(copies["pairs"], "pair of photographs", "pairs of photographs")
+    where = "look at reports/controls/near_copies.csv, and link true copies by a column patient"
+    return [*lines, f"unlisted copies across splits: {pairs} may be such ({seen}): {where}"]

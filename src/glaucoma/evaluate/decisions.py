@@ -1,50 +1,60 @@
-"""What turns a model's probability into a decision: thresholds and calibration, fitted on `test`, judged on `valid`.
+"""What turns a model's log-odds into a decision: thresholds and calibration, fitted on `test`, judged on `valid`.
 
 `reports/summary/decision.json` holds them:
 
     {"fitted_on": "test", "judged_on": "valid", "positive": "abnormal", "miss_cost": 5,
-     "pooled": ENTRY,                    all folds' predictions of their own test images (out of fold)
-     "folds": {"0": ENTRY, "1": …}}      each fold's model on its own test images; keys are fold numbers as text
+     "folds": {"0": ENTRY, "1": …}}      each fold's model; keys are fold numbers as text
+     "ensemble": ENTRY or null,          the mean of all folds' models
+     "ensemble_of": "…"}                 what that was fitted on, or why there is none; a sentence
 
     ENTRY = {"thresholds": {"fixed": 0.0, "youden": t, "sensitivity_95": t, "specificity_95": t, "least_cost": t},
              "probabilities": {"fixed": 0.5, …},   the same as probabilities, to be read; near 0 and 1 they are rounded
+             "n": 12, "abnormal": 6,     images that the thresholds were chosen on
              "temperature": T,           calibrated = sigmoid(log-odds / T)
-             "isotonic": {"x": […], "y": […]},   knots in log-odds, straight between them, constant beyond
-             "n": 12, "abnormal": 6}     images that it was fitted on
+             "platt": {"slope": a, "intercept": b},   calibrated = sigmoid(a · log-odds + b)
+             "at_bound": ["temperature"],   those that ended where their range does, and so are not known
+             "calibrated_on": 110}       images that both were fitted on
 
 The per cent in a threshold's name are those that `thresholds` of params.yaml asks for.
 Thresholds are log-odds, and apply to the uncalibrated ones: abnormal where log-odds ≥ t; ±1.8e308 calls nothing or
-everything so. What cannot be fitted, because the images lack
-a class, is null.
+everything so. What cannot be fitted, because the images lack a class, is null.
+
+A fold's thresholds are chosen on its own test images. They are too few for a calibration: that is fitted on all folds'
+test predictions but those of images that the fold holds out, so that it can be judged there (cross-fitting).
+A mean of several models is not as sure as each of them, so theirs do not fit it: the ensemble's are fitted on means of
+the predictions of those models that have not trained on an image, where there are two or more of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from glaucoma.evaluate.calibration import apply_isotonic, apply_temperature, fit_isotonic, fit_temperature
-from glaucoma.evaluate.intervals import arrays
+from glaucoma.base.errors import many
+from glaucoma.evaluate.calibration import apply_platt, apply_temperature, at_bound, fit_platt, fit_temperature
+from glaucoma.evaluate.intervals import arrays, independent
 from glaucoma.evaluate.scores import ABNORMAL, THRESHOLD, checked, checked_log_odds, decided, probabilistic
-from glaucoma.model.log_odds import ALL, expit
+from glaucoma.model.log_odds import ALL, averaged_by, expit
 
 __all__ = [
     "METHODS",
     "RULES",
+    "bound_note",
     "calibrated",
     "calibration_table",
     "choose_threshold",
     "decision_curve",
     "decisions",
-    "fit",
+    "out_of_fold",
     "rules",
     "thresholds_table",
 ]
 
-METHODS = ("none", "temperature", "isotonic")
+METHODS = ("none", "temperature", "platt")
+FEWEST = 20  # images of each class that the ensemble's thresholds and calibration take
 
 
 def rules(sensitivity: float = 0.95, specificity: float = 0.95) -> tuple[str, ...]:
@@ -98,36 +108,73 @@ def choose_threshold(rule: str, abnormal: np.ndarray, *, log_odds: np.ndarray, m
     return float(cuts[np.flatnonzero(goodness >= goodness.max() - 1e-12)[0]])
 
 
-def decisions(predictions: pd.DataFrame, miss: float, rules: Sequence[str] = RULES) -> dict[str, Any]:
+def decisions(
+    predictions: pd.DataFrame, miss: float, rules: Sequence[str] = RULES, clusters: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """The content of decision.json.
 
     Args:
-        predictions: columns fold, split, label, log_odds; only the split `test` is looked at.
+        predictions: columns fold, split (test, valid), image, label, log_odds and perhaps patient.
         miss: what a missed abnormal image costs, in false alarms.
         rules: by which thresholds are chosen, as `choose_threshold` knows them.
+        clusters: the photograph of each image that has copies, by content id.
     """
-    test = predictions[predictions["split"] == "test"]
+    group = pd.Series(independent(predictions, clusters), index=predictions.index)
+    tested = predictions["split"] == "test"
+    folds = {}
+    for fold, rows in predictions.groupby("fold", sort=True):
+        held_out = set(group[rows.index[rows["split"] == "valid"]])
+        elsewhere = predictions[tested & ~group.isin(held_out)]
+        folds[str(fold)] = _entry(rows[rows["split"] == "test"], elsewhere, miss, rules)
+    several = out_of_fold(predictions)
+    counts = several["label"].value_counts().reindex(["normal", "abnormal"], fill_value=0)
+    on = f"{many(len(several), 'photograph')} that two or more of the models have not trained on"
+    on += f" ({counts['abnormal']} abnormal, {counts['normal']} normal)"
+    few = bool((counts < FEWEST).any())
     return {
         "fitted_on": "test",
         "judged_on": "valid",
         "positive": ABNORMAL,
         "miss_cost": miss,
-        "pooled": fit(test, miss, rules),
-        "folds": {str(fold): fit(part, miss, rules) for fold, part in test.groupby("fold", sort=True)},
+        "folds": folds,
+        "ensemble": None if few else _entry(several, several, miss, rules),
+        "ensemble_of": f"there are only {on}; it takes {FEWEST} of each"
+        if few
+        else f"the mean of those models for {on}",
     }
 
 
-def fit(predictions: pd.DataFrame, miss: float, rules: Sequence[str] = RULES) -> dict[str, Any]:
-    """One ENTRY of decision.json, from columns label and log_odds."""
-    abnormal, log_odds = arrays(predictions)
+def out_of_fold(predictions: pd.DataFrame) -> pd.DataFrame:
+    """For each image that two models or more have not trained on, the mean of their predictions: a small ensemble.
+
+    Args:
+        predictions: of all folds' `test` and `valid`; columns fold, image, label, log_odds.
+
+    Returns:
+        Columns image, label, log_odds (of the mean probability), models (how many); sorted by image.
+    """
+    once = predictions.drop_duplicates(["image", "fold"])
+    table = once.groupby("image").agg(label=("label", "first"), models=("fold", "size"))
+    table["log_odds"] = averaged_by(once["log_odds"], once["image"])
+    return table[table["models"] >= 2].reset_index()[["image", "label", "log_odds", "models"]]
+
+
+def _entry(chosen_on: pd.DataFrame, fitted_on: pd.DataFrame, miss: float, rules: Sequence[str]) -> dict[str, Any]:
+    """One ENTRY of decision.json: thresholds of the one table, calibration of the other; columns label and log_odds."""
+    abnormal, log_odds = arrays(chosen_on)
     thresholds = {rule: choose_threshold(rule, abnormal, log_odds=log_odds, miss=miss) for rule in rules}
+    labels, predicted = arrays(fitted_on)
+    temperature, platt = fit_temperature(labels, log_odds=predicted), fit_platt(labels, log_odds=predicted)
+    ends = {"temperature": temperature, "platt": platt and platt["slope"]}
     return {
         "thresholds": thresholds,
         "probabilities": {rule: None if t is None else float(expit(t)) for rule, t in thresholds.items()},
-        "temperature": fit_temperature(abnormal, log_odds=log_odds),
-        "isotonic": fit_isotonic(abnormal, log_odds=log_odds),
         "n": len(abnormal),
         "abnormal": int(abnormal.sum()),
+        "temperature": temperature,
+        "platt": platt,
+        "at_bound": [name for name, value in ends.items() if value is not None and at_bound(value)],
+        "calibrated_on": len(labels),
     }
 
 
@@ -135,8 +182,8 @@ def calibrated(log_odds: np.ndarray, entry: dict[str, Any], method: str) -> np.n
     """Probabilities calibrated by an ENTRY; as predicted for method `none` and where it could not be fitted."""
     if method == "temperature" and entry["temperature"] is not None:
         return apply_temperature(log_odds, entry["temperature"])
-    if method == "isotonic" and entry["isotonic"] is not None:
-        return apply_isotonic(log_odds, entry["isotonic"])
+    if method == "platt" and entry["platt"] is not None:
+        return apply_platt(log_odds, entry["platt"])
     return expit(np.asarray(log_odds, dtype=float))
 
 
@@ -148,7 +195,7 @@ def thresholds_table(predictions: pd.DataFrame, found: dict[str, Any]) -> pd.Dat
         fp, tn, fn, sensitivity, specificity, accuracy, f1_macro, mcc of all folds' decisions pooled.
     """
     rows = []
-    for rule in found["pooled"]["thresholds"]:
+    for rule in next(iter(found["folds"].values()))["thresholds"]:
         chosen = {int(fold): entry["thresholds"][rule] for fold, entry in found["folds"].items()}
         chosen = {fold: t for fold, t in chosen.items() if t is not None}
         for split, part in predictions.groupby("split", sort=True):
@@ -162,11 +209,12 @@ def thresholds_table(predictions: pd.DataFrame, found: dict[str, Any]) -> pd.Dat
 
 
 def calibration_table(predictions: pd.DataFrame, found: dict[str, Any]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """How well each fold's calibration, fitted on `test`, does on `valid`.
+    """How well the folds' calibrations, fitted on `test` predictions of other images, do on `valid`.
 
     Returns:
-        A row per method (none, temperature, isotonic): method, n, brier, log_loss, ece on valid, pooled over folds;
-        and the valid predictions with a column for each method.
+        A row per method (none, temperature, platt): method, n, brier, log_loss, ece on valid, pooled over folds;
+        fitted_on (images, the fewest of a fold), folds_at_bound (whose fit is not known: see `at_bound`); and the valid
+        predictions with a column for each method.
     """
     valid = predictions[predictions["split"] == "valid"].reset_index(drop=True)
     for method in METHODS:
@@ -175,8 +223,23 @@ def calibration_table(predictions: pd.DataFrame, found: dict[str, Any]) -> tuple
             column[part.index] = calibrated(part["log_odds"].to_numpy(float), found["folds"][str(fold)], method)
         valid[method] = column
     abnormal = (valid["label"] == ABNORMAL).to_numpy()
+    entries = found["folds"].values()
     rows = [{"method": m, "n": len(valid), **probabilistic(abnormal, valid[m].to_numpy())} for m in METHODS]
-    return pd.DataFrame(rows), valid
+    table = pd.DataFrame(rows)
+    fitted = table["method"] != "none"
+    table["fitted_on"] = (
+        pd.Series(min(one["calibrated_on"] for one in entries), table.index).where(fitted).astype("Int64")
+    )
+    table["folds_at_bound"] = [sum(m in one["at_bound"] for one in entries) for m in METHODS]
+    return table, valid
+
+
+def bound_note(entry: Mapping[str, Any]) -> str:
+    """A sentence on calibrations of an ENTRY that ended where their range does; "" where none did."""
+    if not entry["at_bound"]:
+        return ""
+    which = " and ".join(entry["at_bound"])
+    return f"calibration by {which} is at the end of its range: take its probabilities for ranks, not for shares"
 
 
 def decision_curve(abnormal: np.ndarray, probability: np.ndarray) -> pd.DataFrame:

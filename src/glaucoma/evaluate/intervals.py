@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from scipy.stats import t as student
 
 from glaucoma.base.confidence import auroc_interval, auroc_variance, wilson_interval
 from glaucoma.dataset.folds import groups_of
@@ -14,10 +16,17 @@ from glaucoma.model.log_odds import expit
 
 __all__ = [
     "COLUMNS",
+    "FEWEST",
     "LEVEL",
     "RESAMPLES",
+    "USABLE",
+    "WITHOUT",
+    "Cases",
+    "Weighted",
     "arrays",
     "bounds",
+    "cases_of",
+    "difference_bounds",
     "draws",
     "independent",
     "intervals",
@@ -28,7 +37,14 @@ __all__ = [
 ]
 
 RESAMPLES = 2000
+DRAWN = 200_000_000  # predictions that are drawn in all, before there are fewer resamples; 200 at least
 LEVEL = 0.95
+WITHOUT = frozenset({"ece", "partial_auroc"})  # scores that no interval here holds its level for
+# Independent cases of each class, in each fold, from which on an interval holds its level; and wrong ones in all
+FEWEST = {"f1_macro": 5, "mcc": 5, "average_precision": 30, "sensitivity_at_95_specificity": 50}
+WRONG = 3
+ERRORS = frozenset({"brier", "log_loss"})
+USABLE = 0.5  # share of resamples that define a difference, from which on these stand for all
 AGREE = 1e-9  # resamples that differ by less agree: their sums are rounded
 COLUMNS = ["score", "value", "low", "high", "n", "groups", "resamples", "method"]
 AT_ONCE = 4_000_000  # weights held in memory at a time: resamples × predictions
@@ -70,8 +86,50 @@ def intervals(
     return rows_of(found, drawn, abnormal, groups)
 
 
+@dataclass(frozen=True)
+class Cases:
+    """How much evidence a score stands on, in independent groups: patients, or photographs.
+
+    Attributes:
+        positive: groups with an abnormal image.
+        negative: groups with a normal image.
+        total: groups.
+        each: groups of the rarer class in a fold, a mean over the folds; of a single sample, in all.
+        wrong: groups times the share of images that are called wrong.
+    """
+
+    positive: int
+    negative: int
+    total: int
+    each: float = 0.0
+    wrong: float = 0.0
+
+
+def cases_of(
+    abnormal: np.ndarray, groups: np.ndarray, folds: np.ndarray | None = None, right: float | None = None
+) -> Cases:
+    """What scores of these predictions stand on.
+
+    Args:
+        abnormal: bool, (n,), of each prediction.
+        groups: (n,); equal values, same group.
+        folds: (n,), where scores are means over folds.
+        right: share of images that are called right; None or NaN where not known, as if all were.
+    """
+    parts = [slice(None)] if folds is None else [folds == fold for fold in np.unique(folds)]
+    both = [[len(np.unique(groups[part][abnormal[part] == of])) for part in parts] for of in (True, False)]
+    total = len(np.unique(groups))
+    wrong = 0.0 if pd.isna(right) else (1 - float(right)) * total
+    numbers = (len(np.unique(groups[abnormal == of])) for of in (True, False))
+    return Cases(*numbers, total, min(float(np.mean(of)) for of in both) if total else 0.0, wrong)
+
+
 def rows_of(
-    found: Mapping[str, float | None], drawn: Mapping[str, np.ndarray], abnormal: np.ndarray, groups: np.ndarray
+    found: Mapping[str, float | None],
+    drawn: Mapping[str, np.ndarray],
+    abnormal: np.ndarray,
+    groups: np.ndarray,
+    folds: np.ndarray | None = None,
 ) -> pd.DataFrame:
     """The table that `intervals` returns, of scores and their resamples.
 
@@ -80,57 +138,94 @@ def rows_of(
         drawn: of each, float (resamples,), NaN where not defined.
         abnormal: bool, (n,), of each prediction.
         groups: (n,); equal values, same group.
+        folds: (n,), where scores are means over folds.
     """
-    cases = [len(np.unique(groups[abnormal == of])) for of in (True, False)]
-    total, rows = len(np.unique(groups)), []
+    cases, rows = cases_of(abnormal, groups, folds, found["accuracy"]), []
     for name in SCORES:
-        given = found[name]
-        value = np.nan if given is None else float(given)
-        around = bounds(name, value, drawn[name], cases[0], cases[1], total)
+        value = np.nan if found[name] is None else float(found[name])
+        around = bounds(name, value, drawn[name], cases)
         usable = int(np.isfinite(drawn[name]).sum())
-        rows.append((name, value, *around[:2], len(abnormal), total, usable, around[2]))
+        rows.append((name, value, *around[:2], len(abnormal), cases.total, usable, around[2]))
     return pd.DataFrame(rows, columns=COLUMNS).astype({"value": float})
 
 
-def bounds(
-    name: str, value: float, drawn: np.ndarray, positive: int, negative: int, total: int
-) -> tuple[float, float, str]:
+def bounds(name: str, value: float, drawn: np.ndarray, cases: Cases) -> tuple[float, float, str]:
     """A score's 95 % interval and the method that gave it.
 
-    Percentiles of resamples are too narrow near the end of a score's range, and at the end they have no width. So
-    proportions have Wilson's interval and the AUROC has Newcombe's, each with an effective number of cases: the one
-    at which its variance is the bootstrap's (Korn & Graubard, Surv Methodol 24:193, 1998), but never more than there
-    are independent cases. At the end of the range, where the bootstrap has no variance, it is their number.
+    Methods are those whose intervals cover in benchmarks/coverage.md. Percentiles of resamples are too narrow near the
+    end of a score's range, and at the end they have no width. So scores from 0 to 1 have Wilson's interval and the
+    AUROC has Newcombe's, each with an effective number of cases: the one at which its variance is the bootstrap's (Korn
+    & Graubard, Surv Methodol 24:193, 1998), but never more than there are independent cases. At the end of the range,
+    where the bootstrap has no variance, it is their number. Errors of probabilities hang on the few images that are
+    wrong: their interval is the bootstrap's on the logarithm, by Student's t of as many cases as are wrong.
+
+    Where the cases are too few for a score (`FEWEST`, `WRONG`) it has no interval. The ECE and the partial AUROC have
+    none at all: sampling alone makes the one larger, and resampling does so again, so that percentiles may lie wholly
+    above the value; the other hangs on a tenth of the normal images.
 
     Args:
         name: of the score.
         value: the score, NaN where not defined.
         drawn: float, (resamples,), NaN where not defined.
-        positive: independent groups with an abnormal image.
-        negative: independent groups with a normal image.
-        total: independent groups.
+        cases: what it stands on.
 
     Returns:
-        low, high, and `wilson` (sensitivity, specificity, accuracy), `newcombe` (auroc), `bootstrap` (percentiles 2.5
-        and 97.5 of the others), or `none` with NaN: the score is not defined, or all resamples agree within its range.
+        low, high, and `wilson`, `newcombe` (auroc), `log t` (brier, log_loss), `bootstrap` (percentiles 2.5 and 97.5),
+        or `none` with NaN: the score is not defined or one of `WITHOUT`, cases are too few, or all resamples agree
+        within its range.
     """
-    drawn = drawn[np.isfinite(drawn)]
-    if value != value or not len(drawn):
-        return np.nan, np.nan, "none"
-    agree, value = len(drawn) > 1 and np.ptp(drawn) <= AGREE, float(value)
-    cases = {"sensitivity": positive, "specificity": negative, "accuracy": total}
-    if name in cases or name == "auroc":
-        value = round(value) if min(abs(value), abs(1 - value)) <= AGREE else value
-        if agree and 0 < value < 1:
-            return np.nan, np.nan, "none"
-        variance = float(np.var(drawn))
-        if name in cases:
-            share = 1.0 if agree else min(1.0, value * (1 - value) / variance / cases[name])
-            return *wilson_interval(value, max(1.0, share * cases[name])), "wilson"
+    drawn, nothing = drawn[np.isfinite(drawn)], (np.nan, np.nan, "none")
+    if value != value or not len(drawn) or name in WITHOUT or cases.each < FEWEST.get(name, 0):
+        return nothing
+    agree, value = np.ptp(drawn) <= AGREE, float(value)
+    variance = float(np.var(drawn))
+    if name in ERRORS:
+        if agree or cases.wrong < WRONG or value <= 0:
+            return nothing
+        half = float(student.ppf((1 + LEVEL) / 2, cases.wrong - 1)) * variance**0.5 / value
+        return value * np.exp(-half), value * np.exp(half), "log t"
+    if name == "sensitivity_at_95_specificity":
+        low, high = percentiles(drawn)
+        return low, high, "bootstrap" if low == low else "none"
+    if name == "mcc":  # from -1 to 1
+        value, variance = (value + 1) / 2, variance / 4
+    value = round(value) if min(abs(value), abs(1 - value)) <= AGREE else value
+    if agree and 0 < value < 1:
+        return nothing
+    if name == "auroc":
+        positive, negative = cases.positive, cases.negative
         share = 1.0 if agree else min(1.0, auroc_variance(value, positive, negative) / variance)
         return *auroc_interval(value, max(1.0, share * positive), max(1.0, share * negative)), "newcombe"
-    low, high = percentiles(drawn)
-    return low, high, "bootstrap" if low == low else "none"
+    count = {"sensitivity": cases.positive, "specificity": cases.negative}.get(name, cases.total)
+    share = 1.0 if agree else min(1.0, value * (1 - value) / variance / count)
+    low, high = wilson_interval(value, max(1.0, share * count))
+    return (2 * low - 1, 2 * high - 1, "wilson") if name == "mcc" else (low, high, "wilson")
+
+
+def difference_bounds(name: str, value: float, apart: np.ndarray, cases: Cases) -> tuple[float, float]:
+    """The 95 % interval of a paired difference of two models' scores.
+
+    Args:
+        name: of the score.
+        value: the difference, NaN where not defined.
+        apart: float, (resamples,), NaN where not defined.
+        cases: what the weaker founded of the two scores stands on.
+
+    Returns:
+        low, high: percentiles of the resamples; of errors of probabilities, the difference and their standard
+        deviation, by Student's t as in `bounds`. NaN where that gives no interval to the score either, where less than
+        `USABLE` of the resamples define the difference, and where all agree.
+    """
+    defined = apart[np.isfinite(apart)]
+    few = cases.each < FEWEST.get(name, 0) or len(defined) < USABLE * len(apart)
+    if value != value or name in WITHOUT or few or not len(defined) or np.ptp(defined) <= AGREE:
+        return np.nan, np.nan
+    if name not in ERRORS:
+        return percentiles(defined)
+    if cases.wrong < WRONG:
+        return np.nan, np.nan
+    half = float(student.ppf((1 + LEVEL) / 2, cases.wrong - 1) * np.std(defined))
+    return value - half, value + half
 
 
 def percentiles(drawn: np.ndarray) -> tuple[float, float]:
@@ -178,7 +273,8 @@ def resampled(
     Returns:
         By score, float64 (resamples,); NaN where a resample does not define it.
     """
-    parts = [weighted_scores(abnormal, log_odds, w, threshold) for w in draws(groups, seed, resamples)]
+    scored = Weighted(abnormal, log_odds, threshold)
+    parts = [scored(weights) for weights in draws(groups, seed, resamples)]
     return {name: np.concatenate([part[name] for part in parts]) for name in SCORES}
 
 
@@ -196,17 +292,53 @@ def weighted_scores(
     Returns:
         By score, float64 (resamples,); NaN where it is not defined.
     """
-    abnormal, log_odds = checked_log_odds(abnormal, log_odds)
-    if not len(abnormal):
-        return {name: np.full(len(weights), np.nan) for name in SCORES}
-    order = np.argsort(-log_odds, kind="stable")
-    abnormal, log_odds, weights = abnormal[order], log_odds[order], weights[:, order].astype(np.float64)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return {
-            **_decided(abnormal, log_odds >= threshold, weights),
-            **_ranked(abnormal, log_odds, weights),
-            **_probabilistic(abnormal, expit(log_odds), weights),
-        }
+    return Weighted(abnormal, log_odds, threshold)(weights)
+
+
+class Weighted:
+    """`weighted_scores` of one set of predictions, prepared once for many calls.
+
+    Args:
+        abnormal: bool, (n,).
+        log_odds: float, (n,), finite.
+        threshold: log-odds from which on an image is called abnormal.
+    """
+
+    def __init__(self, abnormal: np.ndarray, log_odds: np.ndarray, threshold: float = THRESHOLD):
+        abnormal, log_odds = checked_log_odds(abnormal, log_odds)
+        self.order = np.argsort(-log_odds, kind="stable")
+        abnormal, log_odds = abnormal[self.order], log_odds[self.order]
+        self.abnormal, probability, called = abnormal, expit(log_odds), log_odds >= threshold
+        starts = np.flatnonzero(np.diff(log_odds, prepend=np.inf))
+        self.starts = starts if len(starts) < len(log_odds) else None  # None: no ties
+        smallest = np.finfo(np.float64).eps
+        of_label = np.clip(np.where(abnormal, probability, 1 - probability), smallest, 1 - smallest)
+        of = np.minimum((probability * BINS).astype(int), BINS - 1)
+        # What every score but those of a curve is a function of: sums over the images of these columns
+        counted = [called & abnormal, called & ~abnormal, ~called & abnormal, ~called & ~abnormal]
+        errors = [(probability - abnormal) ** 2, -np.log(of_label)]
+        gaps = (probability - abnormal)[:, None] * (of[:, None] == np.arange(BINS))
+        self.columns = np.column_stack([*counted, *errors, gaps])
+
+    def __call__(self, weights: np.ndarray) -> dict[str, np.ndarray]:
+        """By score, float64 (resamples,), of weights (resamples, n) in the order that predictions were given in."""
+        if not len(self.abnormal):
+            return {name: np.full(len(weights), np.nan) for name in SCORES}
+        weights = weights[:, self.order].astype(np.float64)
+        sums = weights @ self.columns
+        total = sums[:, :4].sum(1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return {
+                **_decided(*sums[:, :4].T),
+                **_ranked(*self._steps(weights)),
+                **dict(zip(("brier", "log_loss"), sums[:, 4:6].T / total, strict=True)),
+                "ece": np.abs(sums[:, 6:]).sum(1) / total,
+            }
+
+    def _steps(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Abnormal and normal images at each step of the curves, by falling log-odds; ties are one step."""
+        both = weights * self.abnormal, weights * ~self.abnormal
+        return both if self.starts is None else tuple(np.add.reduceat(one, self.starts, axis=1) for one in both)
 
 
 def draws(groups: np.ndarray, seed: int, resamples: int) -> Iterator[np.ndarray]:
@@ -215,7 +347,7 @@ def draws(groups: np.ndarray, seed: int, resamples: int) -> Iterator[np.ndarray]
     Args:
         groups: (n,); equal values, same group.
         seed: the same seed and groups give the same draws.
-        resamples: how many.
+        resamples: how many; fewer, but 200 at least, of more than 100 000 rows, whose intervals are narrow.
 
     Yields:
         int32, (some of the resamples, n).
@@ -223,6 +355,7 @@ def draws(groups: np.ndarray, seed: int, resamples: int) -> Iterator[np.ndarray]
     random = np.random.default_rng(seed)
     numbers = np.unique(groups, return_inverse=True)[1]
     count = int(numbers.max(initial=-1)) + 1
+    resamples = min(resamples, max(200, DRAWN // max(1, len(groups))))
     step = max(1, AT_ONCE // max(1, len(groups)))
     for first in range(0, resamples, step):
         times = np.zeros((min(step, resamples - first), count), dtype=np.int32)
@@ -231,9 +364,7 @@ def draws(groups: np.ndarray, seed: int, resamples: int) -> Iterator[np.ndarray]
         yield times[:, numbers]
 
 
-def _decided(abnormal: np.ndarray, called: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
-    tp, fp = weights[:, called & abnormal].sum(1), weights[:, called & ~abnormal].sum(1)
-    fn, tn = weights[:, ~called & abnormal].sum(1), weights[:, ~called & ~abnormal].sum(1)
+def _decided(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray, tn: np.ndarray) -> dict[str, np.ndarray]:
     f1 = [2 * hit / (2 * hit + fp + fn) for hit in (tn, tp)]  # 0 / 0, a class that does not occur, is left out
     spread = (tp + fn) * (tn + fp) * (tp + fp) * (tn + fn)
     mcc = np.where(spread > 0, (tp * tn - fp * fn) / np.sqrt(spread), 0.0)
@@ -246,11 +377,8 @@ def _decided(abnormal: np.ndarray, called: np.ndarray, weights: np.ndarray) -> d
     }
 
 
-def _ranked(abnormal: np.ndarray, log_odds: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
-    """Scores of the ROC and precision–recall curves; images come with falling log-odds, ties are one step."""
-    starts = np.flatnonzero(np.diff(log_odds, prepend=np.inf))
-    hits = np.add.reduceat(weights * abnormal, starts, axis=1)
-    alarms = np.add.reduceat(weights * ~abnormal, starts, axis=1)
+def _ranked(hits: np.ndarray, alarms: np.ndarray) -> dict[str, np.ndarray]:
+    """Scores of the ROC and precision–recall curves, of abnormal and normal images at each step, (resamples, steps)."""
     tp, fp = hits.cumsum(1), alarms.cumsum(1)
     tpr, fpr = tp / tp[:, -1:], fp / fp[:, -1:]
     rise, run = hits / tp[:, -1:], alarms / fp[:, -1:]
@@ -269,19 +397,6 @@ def _ranked(abnormal: np.ndarray, log_odds: np.ndarray, weights: np.ndarray) -> 
         "average_precision": (rise * precision).sum(1),
     }
     return {name: np.where(both, values, np.nan) for name, values in found.items()}
-
-
-def _probabilistic(abnormal: np.ndarray, probability: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
-    total = weights.sum(1)
-    smallest = np.finfo(np.float64).eps
-    of_label = np.clip(np.where(abnormal, probability, 1 - probability), smallest, 1 - smallest)
-    of = np.minimum((probability * BINS).astype(int), BINS - 1)
-    gaps = weights @ ((probability - abnormal)[:, None] * (of[:, None] == np.arange(BINS)))
-    return {
-        "brier": weights @ (probability - abnormal) ** 2 / total,
-        "log_loss": weights @ -np.log(of_label) / total,
-        "ece": np.abs(gaps).sum(1) / total,
-    }
 
 
 def arrays(predictions: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:

@@ -1,7 +1,8 @@
-"""Cost beside quality: what each rung of the ladder takes to train and to run, and how well it tells the classes apart.
+"""Compare cost and quality: training time, inference speed and AUROC of each rung of the ladder.
 
-The rungs are the thumbnail, the regression on frozen features, each fold's stages 1 and 2 and its final network, and
-models 4 and 5 where they were trained. All are judged on the same images, those that folds hold out (`valid`).
+The rungs are the thumbnail, the regression on frozen features, each fold's stages 1 and 2 and its final model (a
+network or its own regression), and models 4 and 5 if they were trained. All are evaluated on the same held-out images
+(`valid`).
 """
 
 from __future__ import annotations
@@ -17,22 +18,34 @@ from glaucoma.base import paths
 from glaucoma.base.errors import DataError
 from glaucoma.base.files import read_csv, read_json
 from glaucoma.evaluate.controls import read_controls
-from glaucoma.evaluate.intervals import LEVEL, RESAMPLES, arrays, bounds, draws, independent
+from glaucoma.evaluate.intervals import LEVEL, RESAMPLES, Cases, arrays, bounds, draws, independent
 from glaucoma.evaluate.summary import FoldResults
 from glaucoma.model.log_odds import with_log_odds
 
-__all__ = ["COLUMNS", "MARGIN", "RUNGS", "cheapest", "cost_quality", "ladder_lines", "read_costs", "read_ladder"]
+__all__ = [
+    "COLUMNS",
+    "MARGIN",
+    "RUNGS",
+    "cheapest",
+    "cost_quality",
+    "final_rung",
+    "ladder_lines",
+    "read_costs",
+    "read_ladder",
+]
 
-MARGIN = 0.01  # of AUROC, by which a cheaper rung may be worse
+MARGIN = 0.01  # non-inferiority margin of AUROC for a cheaper rung
 RUNGS = {  # from the bottom up
     "thumbnail": "a regression on 7 × 7 pixels",
     "regression": "a regression on the frozen backbone's features",
+    "folds_regression": "the folds' own regression on them, as params.yaml has it",
     "stage1": "the head trained",
     "stage2": "the end of the backbone trained too",
     "final": "the final network",
     "model4": "every layer, deeper head",
     "model5": "every layer, larger backbone",
 }
+FOLDS_REGRESSION = "folds_regression"  # the folds' final model with crossval.model: regression
 CONTROLS = {"thumbnail": "thumbnail", "regression_average": "regression"}  # rung of each control that is one
 PREDICTED = ["fold", "image", "patient", "label", "log_odds"]
 COLUMNS = ["rung", "folds", "images", "seconds", "images_per_second", "auroc", "low", "high"]
@@ -40,19 +53,24 @@ COLUMNS += ["difference", "difference_low", "difference_high", "verdict"]
 VERDICTS = BEST, EQUAL, OPEN, WORSE = "best", "not worse", "open", "worse"
 
 
+def final_rung(model: str) -> str:
+    """The rung of the folds' final model; `model` is `crossval.model`."""
+    return FOLDS_REGRESSION if model == "regression" else model
+
+
 def read_ladder(results: FoldResults, final: str = "final") -> pd.DataFrame:
-    """The predictions of every rung for the images that folds hold out.
+    """The predictions of every rung for the held-out images.
 
     Args:
         results: of the folds.
-        final: what the folds' final network is called: `final`, `model4` or `model5`.
+        final: the rung of the folds' final model, from `final_rung`.
 
     Returns:
-        Columns rung, fold, image, patient ("" where unknown), label, log_odds (of abnormal); rungs in the order of
-        `RUNGS`, those left out that the run does not have.
+        Columns rung, fold, image, patient ("" if unknown), label, log_odds (of abnormal); the rungs of this run, in the
+        order of `RUNGS`.
 
     Raises:
-        DataError: a rung predicts other images than the folds' final networks.
+        DataError: a rung and the folds' final models predict different images.
     """
     ours = results.pooled("valid")[PREDICTED]
     folds = ours["fold"].unique().tolist()
@@ -79,10 +97,10 @@ def read_ladder(results: FoldResults, final: str = "final") -> pd.DataFrame:
 
 
 def read_costs(folds: list[int], final: str = "final") -> pd.DataFrame:
-    """What every rung has cost: rung, seconds (of training a fold, their mean), images_per_second (their median).
+    """The cost of every rung: rung, seconds (training per fold, mean), images_per_second (median).
 
-    Seconds are those of all that a rung is built on, a pass of the train images through what is frozen included, and
-    without the search that chose its configuration. NaN where nothing was measured.
+    Seconds include the lower rungs that a rung is built on and one pass of the train images through the frozen layers,
+    but not the search for its configuration. NaN where nothing was measured.
     """
     rows: list[tuple[str, Any, Any]] = []
     for control, told in _json(paths.TIMING / "controls.json").items():
@@ -106,24 +124,24 @@ def cost_quality(
     resamples: int = RESAMPLES,
     clusters: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
-    """Set costs beside AUROCs: the mean over the folds of each fold's own, with intervals by paired bootstrap.
+    """Combine costs with AUROCs: the mean over folds of each fold's AUROC, with intervals by paired bootstrap.
 
-    The best rung is that of the highest mean AUROC among those that have all folds. The others are compared with it on
-    the folds that they have. Whole patients and photographs are drawn, the same ones for all rungs. What was chosen
-    for being best owes something to luck, so that the others look a little worse than they are.
+    The best rung has the highest mean AUROC among rungs with all folds. The others are compared with it on their own
+    folds. Whole patients and photographs are resampled, the same ones for all rungs. Selecting the best is optimistic,
+    so the others look slightly worse than they are.
 
     Args:
-        predictions: as `read_ladder` gives them.
-        costs: as `read_costs` gives them.
-        seed: of the draws.
-        resamples: how many.
+        predictions: from `read_ladder`.
+        costs: from `read_costs`.
+        seed: of the bootstrap.
+        resamples: number of resamples.
         clusters: the photograph of each image that has copies, by content id.
 
     Returns:
         A row per rung in the order of `RUNGS`, `COLUMNS`: its folds and their images, costs, AUROC with its 95 %
-        interval, difference to the best with its own; and the verdict: `best`, `not worse` (by more than `MARGIN`:
-        the interval shows it), `worse` (the interval shows that it is, by more), `open` (the interval holds both).
-        Empty cells are not known or not defined.
+        interval, difference to the best with its interval; and the verdict: `best`, `not worse` (the interval excludes
+        a loss of more than `MARGIN`), `worse` (it excludes any smaller loss), `open` (it includes both). Empty cells
+        are unknown or undefined.
     """
     rungs = [rung for rung in RUNGS if rung in set(predictions["rung"])]
     base = predictions.drop_duplicates(["fold", "image"]).sort_values(["fold", "image"], ignore_index=True)
@@ -148,7 +166,7 @@ def cost_quality(
     rows = []
     for rung in rungs:
         own = _mean(found[rung], has[rung])
-        low, high, _ = bounds("auroc", own[0], own[1:], *_cases(abnormal, groups, np.isfinite(log_odds[rung])))
+        low, high, _ = bounds("auroc", own[0], own[1:], _cases(abnormal, groups, np.isfinite(log_odds[rung])))
         apart = own - _mean(found[best], has[rung]) if best else np.full_like(own, np.nan)
         between = _between(apart[1:])
         rows.append({
@@ -168,13 +186,13 @@ def cost_quality(
 
 
 def cheapest(table: pd.DataFrame) -> pd.Series | None:
-    """The rung that is cheapest to train of those that have all folds and are not worse than the best by `MARGIN`.
+    """The rung with the lowest training cost among those that have all folds and are not worse than the best.
 
     Args:
-        table: as `cost_quality` gives it.
+        table: from `cost_quality`.
 
     Returns:
-        Its row; None where no rung's AUROC is defined. Of rungs without timings, the lower one is the cheaper.
+        Its row; None if no rung's AUROC is defined. Without timings, lower rungs count as cheaper.
     """
     whole = table[(table["folds"] == table["folds"].max()) & table["auroc"].notna()]
     fit = whole[whole["verdict"].isin((BEST, EQUAL))]
@@ -184,7 +202,7 @@ def cheapest(table: pd.DataFrame) -> pd.Series | None:
 
 
 def ladder_lines(table: pd.DataFrame) -> list[str]:
-    """What the table says, in sentences; the first names the rung to take. `table` as `cost_quality` gives it."""
+    """Summarise a table from `cost_quality` in sentences; the first names the recommended rung."""
     chosen = cheapest(table)
     if chosen is None:
         return ["cost and quality: no rung's AUROC is defined on valid"]
@@ -193,8 +211,12 @@ def ladder_lines(table: pd.DataFrame) -> list[str]:
     lines = [f"the cheapest rung that is shown not to be worse than the best by more than {MARGIN} on valid: {what}"]
     if chosen["rung"] != best["rung"]:
         lines[0] += f"; the best is {best['rung']}, AUROC {best['auroc']:.3f}{_cost(best)}"
+    own = FOLDS_REGRESSION in set(table["rung"])
     if chosen["rung"] == "regression":
-        lines.append(f"take it, by glaucoma predict controls PHOTOGRAPHS: training the network gains {MARGIN} at most")
+        gain = "C and flips of the folds' own regression gain" if own else "training the network gains"
+        lines.append(f"take it, by glaucoma predict controls PHOTOGRAPHS: {gain} {MARGIN} at most")
+    elif chosen["rung"] == FOLDS_REGRESSION:
+        lines.append("take it, by glaucoma predict crossval PHOTOGRAPHS: no network is trained for the folds")
     elif chosen["rung"] == "thumbnail":
         lines.append("a thumbnail is enough to tell the label here: look for a shortcut in the photographs first")
     left = table[(table["verdict"] == OPEN) & (table["folds"] == table["folds"].max())]
@@ -209,7 +231,7 @@ def ladder_lines(table: pd.DataFrame) -> list[str]:
 
 
 def _auroc(abnormal: np.ndarray, log_odds: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """The AUROC of some images under many weightings, as Mann and Whitney's statistic: float64 (resamples,)."""
+    """The AUROC of images under many weightings, as the Mann-Whitney statistic: float64 (resamples,)."""
     apart = log_odds[abnormal][:, None] - log_odds[~abnormal]
     wins = (apart > 0) + 0.5 * (apart == 0) + np.where(np.isnan(apart), np.nan, 0.0)
     of = weights[:, abnormal].astype(float), weights[:, ~abnormal].astype(float)
@@ -218,19 +240,18 @@ def _auroc(abnormal: np.ndarray, log_odds: np.ndarray, weights: np.ndarray) -> n
 
 
 def _mean(aurocs: np.ndarray, folds: np.ndarray) -> np.ndarray:
-    """Over these folds, those left out that lack a class altogether; NaN in resamples in which another one does."""
+    """Mean over these folds except those that lack a class; NaN in resamples where one of the others lacks a class."""
     rows = aurocs[folds & np.isfinite(aurocs[:, 0])]
     return rows.mean(axis=0) if len(rows) else np.full(aurocs.shape[1], np.nan)
 
 
-def _cases(abnormal: np.ndarray, groups: np.ndarray, rows: np.ndarray) -> tuple[int, int, int]:
+def _cases(abnormal: np.ndarray, groups: np.ndarray, rows: np.ndarray) -> Cases:
     """Independent groups among some rows: with an abnormal image, with a normal one, and all."""
-    first, second, whole = (len(np.unique(groups[rows & of])) for of in (abnormal, ~abnormal, rows))
-    return first, second, whole
+    return Cases(*(len(np.unique(groups[rows & of])) for of in (abnormal, ~abnormal, rows)))
 
 
 def _between(apart: np.ndarray) -> tuple[float, float]:
-    """Percentiles 2.5 and 97.5 of differences; the same twice where two rungs answer alike, which does show it."""
+    """Percentiles 2.5 and 97.5 of differences; equal if two rungs predict the same."""
     apart = apart[np.isfinite(apart)]
     low, high = np.quantile(apart, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) if len(apart) else (np.nan, np.nan)
     return float(low), float(high)
@@ -250,10 +271,10 @@ def _cost(row: Mapping[str, Any]) -> str:
 
 
 def _kept(report: Path) -> pd.DataFrame:
-    """The predictions that `ladder.csv` in a report's folder holds for `valid`.
+    """The `valid` predictions in `ladder.csv` of a report's folder.
 
     Raises:
-        DataError: they are of an older release.
+        DataError: an older release wrote them.
     """
     file = report / "ladder.csv"
     if not file.is_file():
@@ -266,13 +287,13 @@ def _kept(report: Path) -> pd.DataFrame:
 
 
 def _alike(table: pd.DataFrame, ours: pd.DataFrame, where: Path, stage: str) -> pd.DataFrame:
-    """Columns `PREDICTED` of a table, whose images are those of the folds that it has."""
+    """Columns `PREDICTED` of a table, after checking that it has exactly the images of its folds."""
     table = table[table["fold"].isin(ours["fold"])][PREDICTED]
     keys = ["fold", "image", "label"]
     both = [one[one["fold"].isin(table["fold"])].sort_values(keys)[keys].to_numpy().tolist() for one in (table, ours)]
     if both[0] != both[1]:
         remedy = "`dvc repro` makes it again" if stage == "crossval" else f"make it again: `dvc repro -f {stage}`"
-        raise DataError(f"{where} holds predictions of other images than the folds' networks", remedy)
+        raise DataError(f"{where} holds predictions of other images than the folds' models", remedy)
     return table
 
 

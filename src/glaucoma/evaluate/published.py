@@ -1,4 +1,4 @@
-"""Comparison with the published figures, made only where the protocol is the published one, or mends its leaks."""
+"""Compare with the published figures, but only if the protocol is the published one or differs by fixing a leak."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ __all__ = [
     "write_against_published",
 ]
 
-FEW = 3  # differing items that a note names one by one
+FEW = 3  # differing items that a note names individually
 OPTIMISTIC = "published folds 1–9 start from weights trained on most of their own test images"
-MENDED = {  # differences, as protocol.csv shows them, that do not forbid a comparison, and what they mean for it
+MENDED = {  # differences, as in protocol.csv, that still allow a comparison, and the note on each
     ("crossval.warm_start", "fold"): "here no fold's start has seen its test images, so only fold 0 is like for like",
     ("search.nested", "True"): "here each fold chooses stages 1 and 2 within its own train split",
 }
@@ -38,7 +38,7 @@ FILE = "which is like for like only if that file holds Keras' ImageNet weights" 
 
 @cache
 def published() -> dict[str, Any]:
-    """The report's figures, as `published.yaml` beside this module holds them (protocol, summary, folds, searches)."""
+    """The published figures from `published.yaml` beside this module (protocol, summary, folds, searches)."""
     return parse_yaml((files(__package__) / "published.yaml").read_bytes(), "published.yaml")
 
 
@@ -47,11 +47,11 @@ def protocol_table(params: Params, index: dict[str, int]) -> pd.DataFrame:
 
     Args:
         params: of this run.
-        index: of metrics/index.json: images, normal, abnormal, files, folds.
+        index: metrics/index.json: images, normal, abnormal, files, folds.
 
     Returns:
         A row per item; columns item (a key of params.yaml, or `index.` and a key of metrics/index.json), published,
-        here (both as text), same (`yes` or `no`). Lists are the same in any order.
+        here (both as text), same (`yes` or `no`). The order of lists does not matter.
     """
     protocol = published()["protocol"]
     given = params.model_dump()
@@ -64,25 +64,25 @@ def protocol_table(params: Params, index: dict[str, int]) -> pd.DataFrame:
 
 
 def comparable(protocol: pd.DataFrame) -> bool:
-    """Whether every item of the protocol is the same, or differs only in that a leak is mended (`MENDED`)."""
+    """Whether every item of the protocol is the same, or differs only by fixing a leak (`MENDED`)."""
     return all(_allowed(row) for row in _differing(protocol).itertuples())
 
 
 def comparison_table(
     protocol: pd.DataFrame, folds: pd.DataFrame, summary: pd.DataFrame, bounds: pd.DataFrame | None = None
 ) -> pd.DataFrame:
-    """Set this run's scores beside the published ones.
+    """Compare this run's scores with the published ones.
 
     Args:
-        protocol: as `protocol_table` returns it.
+        protocol: from `protocol_table`.
         folds: a row per fold; columns fold, test_accuracy, test_f1_macro, valid_accuracy, valid_f1_macro.
         summary: rows named by score, columns mean, std, min, 25%, 50%, 75%, max.
-        bounds: 95 % intervals of `here`: columns score, statistic, low, high, a row for each fold and the mean.
+        bounds: 95 % intervals of `here`: columns score, statistic, low, high; a row per fold and one for the mean.
 
     Returns:
         Columns score, statistic (mean … max, then `fold 0` …), published, here, low, high, difference (here -
-        published), note. From `here` to `difference` all is empty unless the protocols are `comparable`; the first
-        row's note says which of the two is the case, and why.
+        published), note. `here` to `difference` are empty unless the protocols are `comparable`; the first row's note
+        says whether they are, and why.
     """
     figures = published()
     rows = [
@@ -108,11 +108,10 @@ def comparison_table(
 
 
 def readings_table() -> pd.DataFrame:
-    """The published confusion matrices, read as they are printed and under their true names.
+    """The published confusion matrices, as printed and with corrected class names.
 
-    The report encodes its labels alphabetically (abnormal = 0) and prints them under [Normal, Abnormal], so each class
-    bears the other's name: what reads as its sensitivity is its specificity. Accuracy and macro F1 are the same either
-    way.
+    The report encodes its labels alphabetically (abnormal = 0) but prints them under [Normal, Abnormal], so the class
+    names are swapped and its printed sensitivity is the specificity. Accuracy and macro F1 are the same either way.
 
     Returns:
         Two rows per search: search, reading (`as printed`, `corrected`), tp, fn, tn, fp, then sensitivity and
@@ -182,13 +181,13 @@ def write_against_published(results: FoldResults, params: Params) -> str:
     """Write protocol.csv, published.csv and published_searches.csv into reports/summary/.
 
     Returns:
-        Whether the protocols can be compared, and why or what to know, as a sentence.
+        A sentence on whether the protocols are comparable, with the reason or the caveats.
 
     Raises:
         DataError: metrics/index.json is missing or damaged.
     """
     protocol = protocol_table(params, read_index_metrics(paths.METRICS / "index.json"))
-    bounds = _bounds(results, params.seed) if comparable(protocol) else None  # seconds that only a comparison is worth
+    bounds = _bounds(results, params.seed) if comparable(protocol) else None  # takes seconds, so only for a comparison
     table = comparison_table(protocol, results.folds, describe(results), bounds)
     write_csv(paths.SUMMARY / "protocol.csv", protocol)
     write_csv(paths.SUMMARY / "published.csv", table)
@@ -197,7 +196,7 @@ def write_against_published(results: FoldResults, params: Params) -> str:
 
 
 def _bounds(results: FoldResults, seed: int) -> pd.DataFrame:
-    """Intervals of each split's scores, `test_` or `valid_` before their names."""
+    """Intervals of each split's scores, with names that start with `test_` or `valid_`."""
     clusters = read_clusters() if paths.INDEX.is_file() else {}
     tables = []
     for split in SPLITS:

@@ -1,4 +1,4 @@
-"""All folds of the cross-validation together: read what each left, describe it, pool its predictions."""
+"""Summarise the cross-validation: read each fold's results, describe them, pool the predictions."""
 
 from __future__ import annotations
 
@@ -37,23 +37,23 @@ __all__ = [
 ]
 
 SPLITS = ("test", "valid")
-MEAN, POOLED = "mean over folds", "pooled over folds"  # what scores are of: the estimand, and what stands beside it
+MEAN, POOLED = "mean over folds", "pooled over folds"  # the estimand, and a secondary one for comparison
 HEADLINE = ("auroc", "sensitivity_at_95_specificity", "sensitivity", "specificity", "f1_macro", "brier")
 PREDICTIONS = ("image", "patient", "source", "split", "label", "predicted", "probability", "log_odds")
 
 
 @dataclass(frozen=True)
 class FoldResults:
-    """What the folds left.
+    """The results of the folds.
 
     Attributes:
-        folds: a row per fold; columns fold, then `test_` and `valid_` before each score, count and `contamination`.
-            A score that is not defined in a fold is NaN.
-        predictions: a row per prediction; columns fold, image, patient and source ("" where
-            unknown), split, label, predicted, probability and log_odds (of abnormal).
-        seconds: training time of each fold whose timing is there, by fold.
-        stale: result files of folds that are not asked for; they were not read.
-        warnings: what speaks against folds, as `glaucoma.model.symptoms.read_symptoms` gives it.
+        folds: a row per fold; columns fold, then each score, count and `contamination` with `test_` and `valid_` in
+            front. A score that is not defined in a fold is NaN.
+        predictions: a row per prediction; columns fold, image, patient and source ("" if unknown), split, label,
+            predicted, probability and log_odds (of abnormal).
+        seconds: training time by fold, where a timing exists.
+        stale: result files of folds that were not requested; they were not read.
+        warnings: the folds' warnings, from `glaucoma.model.symptoms.read_symptoms`.
     """
 
     folds: pd.DataFrame
@@ -63,12 +63,12 @@ class FoldResults:
     warnings: pd.DataFrame
 
     def pooled(self, split: str) -> pd.DataFrame:
-        """All folds' predictions for a split, columns as `predictions` without split."""
+        """All folds' predictions for a split; the columns of `predictions` without split."""
         chosen = self.predictions[self.predictions["split"] == split]
         return chosen.drop(columns="split").reset_index(drop=True)
 
     def contamination(self, *splits: str) -> float:
-        """The highest share, over folds and these splits, of images that the starting weights had been trained on."""
+        """The highest share, over folds and these splits, of images that the initial weights had been trained on."""
         return float(self.folds[[f"{split}_contamination" for split in splits]].max().max())
 
 
@@ -76,7 +76,7 @@ def read_folds(folds: Sequence[int]) -> FoldResults:
     """Read the results of exactly these folds.
 
     Raises:
-        DataError: a fold's scores or predictions are missing, damaged, or not of one run.
+        DataError: a fold's scores or predictions are missing, damaged or from different runs.
     """
     folds = sorted(folds)
     missing = [str(f) for fold in folds for f in _result_files(fold) if not f.is_file()]
@@ -116,7 +116,7 @@ def read_index_metrics(path: Path) -> dict[str, int]:
 
 
 def read_selection(folds: Sequence[int]) -> pd.DataFrame:
-    """Which configuration each fold's stages were trained with: columns fold, stage, chosen_on, lr … epochs, others."""
+    """The configuration of each fold's stages: columns fold, stage, chosen_on, lr … epochs, others."""
     columns = ["fold", "stage", "chosen_on", "lr", "optimizer", "batch_size", "epochs"]
     files = {fold: paths.fold_files(fold)["report"] / "selection.csv" for fold in sorted(folds)}
     tables = [read_csv(file).assign(fold=fold) for fold, file in files.items() if file.is_file()]
@@ -126,7 +126,7 @@ def read_selection(folds: Sequence[int]) -> pd.DataFrame:
 
 
 def selection_note(params: Params) -> str:
-    """A sentence on whether what configurations were selected on is also what is scored on."""
+    """A sentence on which data the configurations were selected on."""
     own = "; the final configuration is that of params.yaml"
     if params.crossval.warm_start == "none":
         return f"selection: no stage is searched for the folds{own}"
@@ -139,7 +139,8 @@ def selection_note(params: Params) -> str:
 def describe(results: FoldResults) -> pd.DataFrame:
     """The report's last table: rows `test_accuracy` … `valid_contamination`; columns count, mean, std, min … max.
 
-    As pandas' `describe`: std with n - 1, quartiles by linear interpolation; count is the folds where it is defined.
+    Like pandas' `describe`: std with n - 1, quartiles by linear interpolation; count is the number of folds where the
+    score is defined.
     """
     columns = [f"{split}_{score}" for split in SPLITS for score in (*SCORES, "contamination")]
     table = results.folds.reindex(columns=columns).astype(float).describe().T
@@ -147,9 +148,9 @@ def describe(results: FoldResults) -> pd.DataFrame:
 
 
 def headline(results: FoldResults) -> dict[str, float | int]:
-    """What metrics/summary.json holds: means over the folds, the contamination, how many folds are warned of.
+    """The content of metrics/summary.json: means over the folds, contamination, number of folds with warnings.
 
-    14 numbers at most; a score that no fold defines is left out.
+    At most 14 numbers; a score that is not defined in any fold is left out.
     """
     means = describe(results)["mean"]
     found = {f"{split}_{score}": float(means[f"{split}_{score}"]) for split in SPLITS for score in HEADLINE}
@@ -158,11 +159,11 @@ def headline(results: FoldResults) -> dict[str, float | int]:
 
 
 def readable(intervals: pd.DataFrame, contamination: float) -> str:
-    """A compact table for people: the mean over the folds of each score with its 95 % interval, valid first.
+    """A compact table to print: the mean over the folds of each score with its 95 % interval, valid first.
 
     Args:
-        intervals: as `glaucoma.evaluate.summary_tables.write_judgement` returns it.
-        contamination: the highest share of a fold's images that the starting weights had been trained on.
+        intervals: from `glaucoma.evaluate.summary_tables.write_judgement`.
+        contamination: the highest share of a fold's images that the initial weights had been trained on.
     """
     rows = intervals[intervals["estimand"] == MEAN].set_index(["split", "score"])
     lines = [f"{MEAN + ', with 95 % interval':<40}{'valid (held out)':>24}{'test (selects)':>24}"]
@@ -174,7 +175,7 @@ def readable(intervals: pd.DataFrame, contamination: float) -> str:
 
 
 def lacking(intervals: pd.DataFrame) -> list[str]:
-    """A sentence for each split of which resamples lack a class; `intervals` as `readable` takes them."""
+    """A sentence per split in which resamples lack a class; `intervals` as for `readable`."""
     rows, lines = intervals[intervals["estimand"] == MEAN].set_index(["split", "score"])["resamples"], []
     for split in ("valid", "test"):
         most, few = int(rows.loc[split].max()), int(rows.loc[(split, "auroc")])
@@ -185,7 +186,7 @@ def lacking(intervals: pd.DataFrame) -> list[str]:
 
 
 def estimate(row: Mapping[str, Any]) -> str:
-    """A score (value) with its interval (low, high) in words: `0.912 [0.843, 0.951]`."""
+    """Format a score (value) with its interval (low, high): `0.912 [0.843, 0.951]`."""
     if row["value"] != row["value"]:
         return "not defined"
     around = f" [{row['low']:.3f}, {row['high']:.3f}]" if row["low"] == row["low"] else ""

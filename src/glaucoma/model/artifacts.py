@@ -1,4 +1,4 @@
-"""Model files: `.keras` archives whose bytes depend on nothing but the model, each with a JSON sidecar."""
+"""Model files: `.keras` archives whose bytes depend only on the model, each with a JSON sidecar."""
 
 from __future__ import annotations
 
@@ -23,8 +23,7 @@ ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date a zip entry can hold
 def save_model(model: keras.Model, path: Path, card: dict[str, Any]) -> None:
     """Save `model` as `path` (.keras) and `card` beside it as JSON, with hashes of both.
 
-    Keras writes the date and memory addresses into the archive; they are taken out, so that equal models are equal
-    files.
+    Keras writes the date and memory addresses into the archive; they are removed, so equal models give equal files.
     """
     with atomic_path(path) as temporary:
         model.save(temporary)
@@ -33,22 +32,22 @@ def save_model(model: keras.Model, path: Path, card: dict[str, Any]) -> None:
 
 
 def load_model(path: Path) -> keras.Model:
-    """Load a `.keras` file for inference or further training; no code in it is run.
+    """Load a `.keras` file for inference or further training, without running any code in it.
 
     Raises:
-        WeightsError: no such file, not a whole Keras model, or one that asks for more than a network needs.
+        WeightsError: the file is missing, not a complete Keras model, or larger than any network needs.
     """
     with _whole(Path(path)) as whole:
         return keras.saving.load_model(whole, compile=False, safe_mode=True)
 
 
 def load_values(model: keras.Model, loaded: Path, path: Path) -> bool:
-    """Give a model that was loaded from `loaded` the values of another one of the same configuration.
+    """Load the values of another model with the same configuration into a model loaded from `loaded`.
 
-    What was traced for the model stays, which is most of the wait for a network.
+    The model's traced functions stay valid; tracing is most of the time it takes to load a network.
 
     Returns:
-        False, with nothing changed, where `path` holds a model of another configuration.
+        False, with nothing changed, if the model at `path` has another configuration.
 
     Raises:
         WeightsError: as `load_model`.
@@ -62,15 +61,15 @@ def load_values(model: keras.Model, loaded: Path, path: Path) -> bool:
 
 @contextmanager
 def _whole(path: Path) -> Iterator[Path]:
-    """Look at a model's file before it is read, and say of whatever goes wrong that it is not whole."""
+    """Check a model file before it is read, and report any failure as an incomplete model."""
     if not path.is_file():
         raise WeightsError(f"there is no model at {path}", "run `dvc repro`, or `dvc pull` where a remote holds it")
-    if path.suffix != ".keras":  # of other files, old HDF5 ones among them, Keras may run what they hold
+    if path.suffix != ".keras":  # Keras may run code in other files, such as old HDF5 ones
         raise WeightsError(f"{path} is no .keras file", "name a model that this project or Keras 3 has saved")
     try:
         check_contents(path)
         yield path
-    except Exception as error:  # a damaged archive fails wherever the damage lies: zip, JSON, HDF5, Keras
+    except Exception as error:  # damage can surface anywhere: zip, JSON, HDF5, Keras
         raise WeightsError(
             f"{path} is not a whole Keras model: {one_line(error)}", "restore it, e.g. with `dvc checkout`"
         ) from None
@@ -95,7 +94,7 @@ def _settle(path: Path) -> None:
 
 
 def _without_addresses(config: Any) -> Any:
-    """Drop the `id()` by which Keras marks objects that layers share: data type policies, which hold no state."""
+    """Drop the `id()` that Keras stores for objects shared by layers: dtype policies, which have no state."""
     if isinstance(config, dict):
         return {key: _without_addresses(value) for key, value in config.items() if key != "shared_object_id"}
     return [_without_addresses(value) for value in config] if isinstance(config, list) else config

@@ -1,7 +1,7 @@
-"""Random changes of images while they are trained on, by Keras' preprocessing layers; no part of a saved model.
+"""Random augmentation of training images by Keras' preprocessing layers; not part of saved models.
 
-What is uncovered at an image's edge is black, as around a retina. Shear, blur and other changes that could hide or make
-signs of glaucoma are left out on purpose.
+Uncovered areas at an image's edge become black, as around a retina. Shear, blur and other changes that could hide or
+create signs of glaucoma are left out on purpose.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from glaucoma.model.runtime import keras
 __all__ = ["augmented", "augmenting_layers"]
 
 FLIPS = {"horizontal": "horizontal", "vertical": "vertical", "both": "horizontal_and_vertical"}
-RANGE = (0, 255)  # of the values that go in and come out
+RANGE = (0, 255)  # of input and output values
 
 
 def augmenting_layers(augment: Augment, seed: int) -> list[keras.layers.Layer]:
-    """Keras' layers for what is asked for, each with a random sequence of its own that `seed` decides."""
+    """Keras layers for the enabled augmentations, each with its own random sequence, determined by `seed`."""
     layers = keras.layers
     wanted: list[tuple[Any, dict[str, Any]]] = []
     if augment.flip != "none":
@@ -42,11 +42,11 @@ def augmenting_layers(augment: Augment, seed: int) -> list[keras.layers.Layer]:
 
 
 def augmented(model: keras.Model, layers: list[keras.layers.Layer]) -> keras.Model:
-    """The model behind augmenting layers, which act in training only; it shares the model's variables.
+    """The model with augmenting layers before it, active in training only; it shares the model's variables.
 
     Args:
         model: (batch, size, size, 3) in 0–255 → (batch, 2).
-        layers: of `augmenting_layers`.
+        layers: from `augmenting_layers`.
     """
     pixels = x = keras.Input(model.input_shape[1:], dtype="float32")
     for layer in layers:

@@ -1,6 +1,6 @@
-"""Build a row of the table of backbones and give it its weights: random, ImageNet's, or from a file.
+"""Build a backbone of the table and load its weights: random, ImageNet's, or from a file.
 
-One graph whichever is taken: raw RGB values go in, and what prepares them is part of it.
+The graph is the same for all weights: it takes raw RGB values and includes the preprocessing.
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ __all__ = [
     "write_half",
 ]
 
-PREPARE = "prepare"  # name of the layer that stands for preprocessing which Keras leaves to the caller
+PREPARE = "prepare"  # name of the layer for preprocessing that Keras leaves to the caller
 
 
 def build_backbone(name: str, image_size: int, weights: str, views: int = 1) -> keras.Model:
-    """Build a backbone without top and give it its weights.
+    """Build a backbone without top and load its weights.
 
     Args:
         name: a key of `BACKBONES`.
-        image_size: pixels a side of each square view of the RGB input, float32 in 0–255.
-        weights: `none` (random, from the seed in force), `bundled` (shipped with the package), `imagenet`, or the
-            path of a file: HDF5 as `keras.applications` writes it, `.weights.h5`, or `.keras`.
-        views: squares that lie side by side in the input, ≥ 1.
+        image_size: pixels per side of each square view of the RGB input, float32 in 0–255.
+        weights: `none` (random, from the current seed), `bundled` (shipped with the package), `imagenet`, or the path
+            of a file: HDF5 as written by `keras.applications`, `.weights.h5`, or `.keras`.
+        views: squares side by side in the input, ≥ 1.
 
     Raises:
-        ParamsError: no such backbone, or images that are too small for it.
-        WeightsError: a file that is missing, damaged or of another architecture, or for `imagenet` no internet, or not
-            the package that holds them.
+        ParamsError: unknown backbone, or images too small for it.
+        WeightsError: the file is missing, damaged or of another architecture; for `imagenet`, there is no internet or
+            the package with the weights is missing.
     """
     if name not in BACKBONES:
         raise ParamsError(f"there is no backbone {name}", f"choose one of: {', '.join(nearest(name))}")
@@ -69,7 +69,7 @@ def build_backbone(name: str, image_size: int, weights: str, views: int = 1) -> 
 
 
 def _graph(name: str, shape: tuple[int, int, int]) -> keras.Model:
-    """The row's plain graph, its preprocessing included."""
+    """The backbone's plain graph, including preprocessing."""
     row = BACKBONES[name]
     if row.scale is None:
         return getattr(keras.applications, name)(include_top=False, weights=None, input_shape=shape)
@@ -81,14 +81,14 @@ def _graph(name: str, shape: tuple[int, int, int]) -> keras.Model:
 
 
 def _imagenet_file(row: Backbone) -> Path:
-    """Keras' own weights in Keras' own cache, downloaded if they are not there yet."""
+    """Keras' own weights in Keras' own cache, downloaded if missing."""
     cache = Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser()
     file = row.imagenet_url.rpartition("/")[2]
     try:
         found = keras.utils.get_file(
             file, row.imagenet_url, cache_dir=cache, cache_subdir="models", file_hash=row.imagenet_hash
         )
-    except Exception as error:  # whatever the download meets: no route, a proxy, a broken file
+    except Exception as error:  # any failure of the download: no route, a proxy, a broken file
         raise WeightsError(
             f"backbone.weights is imagenet, and {row.imagenet_url} could not be fetched: {one_line(error)}",
             f"on a machine without internet put that file at {cache / 'models' / file}, set backbone.weights to a path "
@@ -102,15 +102,15 @@ def _take_file(name: str, backbone: keras.Model, path: Path) -> None:
     if not path.is_file():
         what = "is a folder, not a file" if path.is_dir() else "does not exist"
         raise WeightsError(f"backbone.weights: {path} {what}", remedy)
-    held: list[str] = []  # names of the file's layers, as far as it was read
+    held: list[str] = []  # layer names read from the file so far
     try:
         take = _take_keras if path.suffix == ".keras" else _take_hdf5
         scale = take(BACKBONES[name], backbone, path, held)
     except WeightsError as error:
         raise WeightsError(f"backbone.weights: {error.found}", remedy) from None
     except OSError as error:
-        raise WeightsError(f"backbone.weights: {path} is damaged or no HDF5 file: {one_line(error)}", remedy) from None
-    except Exception as error:  # Keras' readers fail in many ways on a file that they were not made for
+        raise WeightsError(f"backbone.weights: {path} is damaged or not HDF5: {one_line(error)}", remedy) from None
+    except Exception as error:  # Keras' readers raise many kinds of errors on foreign files
         why = _what_it_is(name, held) or one_line(error)
         raise WeightsError(f"backbone.weights: {path} does not fit {name}: {why}", remedy) from None
     if not all(np.isfinite(values).all() for values in backbone.get_weights()):
@@ -120,17 +120,17 @@ def _take_file(name: str, backbone: keras.Model, path: Path) -> None:
 
 
 def _what_it_is(name: str, layers: list[str]) -> str:
-    """What layers' names tell of a file that does not fit; empty where they tell nothing."""
+    """A hint from the layer names of a file that does not fit; empty if there is none."""
     found = recognise(layers)
     if found and name not in found:
         return f"it looks like {' or '.join(found)}"
     if {"predictions", "probs", "fc1000", "head_softmax"} & set(layers):
-        return "it ends in a layer of classes; only the layers before it are wanted"
+        return "it includes the classification layer, which must be left out"
     return ""
 
 
 def _take_keras(row: Backbone, backbone: keras.Model, path: Path, held: list[str]) -> np.ndarray | None:
-    """Copy the weights of a saved model, layer by layer; the scale of its extra Rescaling, where it has one."""
+    """Copy the weights of a saved model, layer by layer; return the scale of its extra Rescaling, if any."""
     source = load_model(path)
     held += [layer.name for layer in source.layers]
     own, given = (list(filter(_is_kept, model.layers)) for model in (backbone, source))
@@ -151,8 +151,8 @@ def _is_kept(layer: keras.Layer) -> bool:
 
 
 def _take_hdf5(row: Backbone, backbone: keras.Model, path: Path, held: list[str]) -> np.ndarray | None:
-    """Load an HDF5 file; the scale to fold, where it was made for the graph that has an extra Rescaling."""
-    with h5py.File(path) as file:  # tells a damaged file from one of another architecture
+    """Load an HDF5 file; return the scale to fold if it was made for the graph with an extra Rescaling."""
+    with h5py.File(path) as file:  # separates damaged files from other architectures
         layers = file.get("model_weights") or file.get("layers") or file
         held += layers
         plain = sum(isinstance(layer, keras.layers.Rescaling) for layer in backbone.layers)
@@ -165,11 +165,11 @@ def _take_hdf5(row: Backbone, backbone: keras.Model, path: Path, held: list[str]
 
 
 def _fold(backbone: keras.Model, scale: np.ndarray) -> None:
-    """Make a Rescaling after the normalisation part of the normalisation's variance.
+    """Fold a Rescaling after the normalisation into the normalisation's variance.
 
-    `keras.applications` adds one for its own EfficientNet weights: it divides the normalised input once more, by
-    sqrt(stddev). (x - mean) / sqrt(variance * stddev) is the same function on the plain graph, so that every kind of
-    weights shares one graph.
+    `keras.applications` adds one for its own EfficientNet weights: it divides the normalised input again, by
+    sqrt(stddev). (x - mean) / sqrt(variance * stddev) is the same function on the plain graph, so all weights share one
+    graph.
     """
     normalization = next(layer for layer in backbone.layers if isinstance(layer, keras.layers.Normalization))
     mean, variance, *rest = normalization.get_weights()
@@ -177,15 +177,15 @@ def _fold(backbone: keras.Model, scale: np.ndarray) -> None:
     normalization.finalize_state()
 
 
-BUNDLED = Path(__file__).parent / "weights" / "efficientnetb0_eyes.npz"  # its recipe and scores: the JSON beside it
+BUNDLED = Path(__file__).parent / "weights" / "efficientnetb0_eyes.npz"  # recipe and scores in the JSON beside it
 BUNDLED_BACKBONE = "EfficientNetB0"
 
 
 def take_bundled(name: str, backbone: keras.Model) -> None:
-    """Give a backbone the shipped weights.
+    """Load the shipped weights into a backbone.
 
     Raises:
-        WeightsError: none are shipped for `name`, or the file is missing or not the one that its recipe names.
+        WeightsError: none are shipped for `name`, or the file is missing or does not match its recipe's hash.
     """
     remedy = f"set backbone.name to {BUNDLED_BACKBONE}, or backbone.weights to imagenet, a file or none"
     if name != BUNDLED_BACKBONE:
@@ -201,10 +201,11 @@ def take_bundled(name: str, backbone: keras.Model) -> None:
 def write_half(backbone: keras.Model, path: Path, recipe: dict[str, Any]) -> None:
     """Write a backbone's weights: kernels as float16, vectors (batch statistics among them) as float32.
 
-    `recipe`, how they were made, is written beside them as JSON with the file's SHA-256; both are what is shipped.
+    `recipe`, which describes how they were made, is written beside them as JSON with the file's SHA-256; both are
+    shipped.
 
     Raises:
-        WeightsError: a kernel holds what float16 cannot.
+        WeightsError: a value is out of float16's range.
     """
     arrays = {
         f"{number:04d}": values.astype("float16" if values.ndim > 1 else "float32")
@@ -218,14 +219,14 @@ def write_half(backbone: keras.Model, path: Path, recipe: dict[str, Any]) -> Non
 
 
 def read_half(backbone: keras.Model, path: Path) -> None:
-    """Give a backbone the weights that `write_half` wrote.
+    """Load weights written by `write_half` into a backbone.
 
     Raises:
-        WeightsError: damaged, or of another architecture.
+        WeightsError: the file is damaged or of another architecture.
     """
     try:
         with np.load(path, allow_pickle=False) as file:
             backbone.set_weights([file[name].astype("float32") for name in sorted(file.files)])
     except (ValueError, OSError, KeyError, EOFError, zipfile.BadZipFile) as error:
         what = f"{path} does not fit: {one_line(error)}"
-        raise WeightsError(what, "restore it with `git checkout`, or make it anew") from None
+        raise WeightsError(what, "restore it with `git checkout`, or recreate it") from None

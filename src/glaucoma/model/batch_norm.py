@@ -1,12 +1,12 @@
-"""Batch normalisation: its training step as one kernel, and its statistics computed anew after training.
+"""Batch normalisation: its training step as one kernel, and its statistics recomputed after training.
 
-Keras spells the training step out: moments, then scale and shift, which is a third of an EfficientNet's trained
-operations and a quarter of a step's time on a CPU. TensorFlow's own kernel for it has the same arithmetic (Ioffe and
-Szegedy 2015, doi 10.48550/arXiv.1502.03167, algorithm 1), with one difference that is undone here: the variance it
-gives for the moving average is the sample's, n / (n - 1) of the batch's, which Keras takes. Results differ by rounding.
+Keras implements the training step as separate operations (moments, then scale and shift): a third of an EfficientNet's
+training operations and a quarter of a step's time on a CPU. TensorFlow's fused kernel has the same arithmetic (Ioffe
+and Szegedy 2015, doi 10.48550/arXiv.1502.03167, algorithm 1), with one difference, corrected here: its variance for the
+moving average is the sample variance, n / (n - 1) times the batch variance that Keras uses. Results differ by rounding.
 
-A moving average with Keras' momentum of 0.99 still holds 0.99ⁿ of its start after n steps: half of it after two epochs
-of 36. Precise batch normalisation replaces it by the statistics of a sample under the weights as they are now (Wu and
+A moving average with Keras' momentum of 0.99 retains 0.99ⁿ of its initial value after n steps: half of it after two
+epochs of 36. Precise batch normalisation replaces it with the statistics of a sample under the current weights (Wu and
 Johnson 2021, arXiv 2105.07576, section 3).
 """
 
@@ -28,10 +28,10 @@ STOCK = keras.layers.BatchNormalization
 
 @contextmanager
 def one_kernel(model: keras.Model) -> Iterator[None]:
-    """Within, training steps of `model` are traced with one kernel for each batch normalisation that is trained.
+    """Context in which training steps of `model` are traced with one kernel per trained batch normalisation.
 
-    The layers are those that the model has: its file, its weights and what it predicts know nothing of it. With JAX,
-    whose compiler fuses by itself, and with torch nothing is changed.
+    The model's layers, file, weights and predictions are not affected. Nothing changes on JAX, whose compiler fuses
+    operations itself, and on torch.
     """
     layers = [layer for layer in all_layers(model) if _fits(layer)]
     with calling(layers, _call):
@@ -39,10 +39,10 @@ def one_kernel(model: keras.Model) -> Iterator[None]:
 
 
 class BatchStatistics:
-    """The statistics of the batch normalisations that are trained in a model, for any weights and batches.
+    """The statistics of a model's trained batch normalisations, for any weights and batches.
 
     Args:
-        model: one that is built. Its layers are read as they are at each use; what is frozen is left alone.
+        model: a built model. Its current values are used at each call; frozen layers are not changed.
     """
 
     def __init__(self, model: keras.Model):
@@ -54,14 +54,14 @@ class BatchStatistics:
 
     @contextmanager
     def of(self, batches: keras.utils.PyDataset, callbacks: Sequence[keras.callbacks.Callback] = ()) -> Iterator[None]:
-        """Within, moving means and variances are those of `batches`; after that, to the bit what they were.
+        """Context in which moving means and variances are those of `batches`; afterwards, they are restored exactly.
 
-        Layers normalise each batch by its own mean and variance, as in training; all else, dropout and stochastic
-        depth among it, is as at prediction. The variance is that of all images: the mean of the batches' variances
-        plus the variance of their means, a batch weighing as much as it has images.
+        Layers normalise each batch by its own mean and variance, as in training; everything else, including dropout and
+        stochastic depth, works as in prediction. The variance is that of all images: the mean of the batches' variances
+        plus the variance of their means, weighted by batch size.
 
         Args:
-            batches: the model's inputs, in batches as training has them; no labels.
+            batches: the model's inputs, in batches like those of training; no labels.
             callbacks: of `keras.Model.predict`.
         """
         if not self.layers:
@@ -78,11 +78,11 @@ class BatchStatistics:
                 variable.assign(value)
 
     def _computed(self, batches: keras.utils.PyDataset, callbacks: Sequence[keras.callbacks.Callback]) -> list:
-        """Mean and variance of each layer in turn, float32 (channels,)."""
+        """Mean and variance of each layer, float32 (channels,)."""
         found = self._measured.predict(batches, verbose=0, callbacks=list(callbacks))
         images, means, variances = (np.asarray(each, "float64") for each in found)
         weights = images / images.sum()
-        with np.errstate(invalid="ignore", over="ignore"):  # of a training that has diverged
+        with np.errstate(invalid="ignore", over="ignore"):  # after divergence
             mean = (weights * means).sum(axis=0)
             variance = (weights * (variances + np.square(means - mean))).sum(axis=0)
             ends = np.cumsum([layer.moving_mean.shape[0] for layer in self.layers])[:-1]
@@ -93,11 +93,11 @@ class BatchStatistics:
 class _Moments(keras.layers.Layer):
     """From a batch of a model's inputs: its size (1, 1), and (1, channels) means and variances of all trained layers.
 
-    Channels are those of the layers one after the other. Rows, so that `predict` makes a table of all batches.
+    The layers' channels are concatenated. Each batch gives a row, so `predict` returns a table of all batches.
     """
 
     def __init__(self, model: keras.Model):
-        super().__init__(dtype="float32")  # else it would cast pixels to half precision, under such a policy
+        super().__init__(dtype="float32")  # else a half-precision policy would cast pixels
         self.model = model
 
     def compute_output_spec(self, inputs: Any) -> tuple:
@@ -123,7 +123,7 @@ def _trained(model: keras.Model) -> list[Any]:
 
 
 def _fits(layer: Any) -> bool:
-    """Whether the kernel does what the layer is set to do, on images with channels last."""
+    """Whether the kernel supports the layer's settings, on images with channels last."""
     return (
         keras.backend.backend() == "tensorflow"
         and type(layer) is STOCK
@@ -145,8 +145,8 @@ def _call(layer: Any, inputs: Any, training: bool | None = None, mask: Any = Non
 
 
 def _by_batch(layer: Any, inputs: Any) -> tuple[Any, Any, Any]:
-    """Inputs scaled and shifted by their own mean and variance; and those two, float32 (channels,)."""
-    inputs = keras.ops.cast(inputs, "float32")  # as Keras does: half precision would overflow
+    """Inputs normalised by their own mean and variance, and these two, float32 (channels,)."""
+    inputs = keras.ops.cast(inputs, "float32")  # like Keras: half precision would overflow
     if _fits(layer):
         tf = tensorflow()
         scaled, mean, variance = tf.compat.v1.nn.fused_batch_norm(

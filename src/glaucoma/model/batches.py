@@ -1,4 +1,4 @@
-"""Batches from arrays that may be larger than memory, in an order that only the seed and the epoch decide; Ctrl-C."""
+"""Batches from arrays larger than memory, in an order determined by seed and epoch; Ctrl-C between batches."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ leave_untuned()
 
 
 class Batches(keras.utils.PyDataset):
-    """Rows of memory-mapped arrays as batches of float32, each epoch in an order of its own, or always as given.
+    """Rows of memory-mapped arrays as batches of float32, shuffled anew each epoch, or in the given order.
 
-    Keras' own adapters would copy whole arrays into memory and shuffle by the backend's generator; this order is the
-    same on every backend, so that the first epochs of a long run are those of a short one.
+    Keras' own adapters would copy whole arrays into memory and shuffle with the backend's generator; this order is the
+    same on every backend, so the first epochs of a long run equal those of a short one.
 
     Args:
-        arrays: the model's inputs, each (images, …); a row of each belongs to one image.
+        arrays: the model's inputs, each (images, …); the same row of each belongs to an image.
         rows: int (n,), the rows to use.
         abnormal: bool (n,), or None to predict.
-        batch_size: images per batch; the last one may be smaller.
-        seed: shuffles each epoch; None keeps the order of `rows`.
-        outputs: how many outputs of the model the labels are for.
+        batch_size: images per batch; the last may be smaller.
+        seed: for shuffling; None keeps the order of `rows`.
+        outputs: number of model outputs that get the labels.
     """
 
     autotune = False  # see `leave_untuned`
@@ -74,7 +74,7 @@ class Batches(keras.utils.PyDataset):
 
 
 class Stoppable(keras.callbacks.Callback):
-    """Lets Ctrl-C stop a training or a prediction between two batches, where no native code runs."""
+    """Lets Ctrl-C stop training or prediction between two batches, when no native code is running."""
 
     def on_train_batch_begin(self, batch: int, logs: object = None) -> None:
         """Raise the interrupt that has arrived."""

@@ -1,7 +1,7 @@
-"""What a `.keras` archive holds, looked at before Keras makes a network of it: nothing huge, and nothing elsewhere.
+"""Check a `.keras` archive before Keras loads it: no huge layers or weights, no weights in other files.
 
-Safe mode keeps code from running; it does not keep a few bytes from asking for more memory than there is, or from
-having weights read out of other files.
+Keras' safe mode prevents code from running, but a few bytes can still request more memory than there is or make Keras
+read weights from other files.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ __all__ = ["check_contents"]
 
 MEMBERS = {"metadata.json", "config.json", "model.weights.h5"}
 LARGEST = 2**31  # bytes of a whole model; EfficientNetB7, the largest of the table, takes 2.6e8
-WIDEST = 2**16  # of a shape, a number of units or filters
-NO_WIDTHS = ("seed", "shared_object_id")  # keys of other large numbers
+WIDEST = 2**16  # limit of a dimension, or a number of units or filters
+NO_WIDTHS = ("seed", "shared_object_id")  # keys whose values may be larger
 
 
 def check_contents(path: Path) -> None:
-    """Look at an archive without making anything of it.
+    """Check an archive without loading it.
 
     Raises:
         ValueError: members that Keras does not write, more than `LARGEST` bytes of weights, a layer wider than
             `WIDEST`, or weights in other files.
-        zipfile.BadZipFile, KeyError, OSError: it is no whole archive.
+        zipfile.BadZipFile, KeyError, OSError: the archive is incomplete.
     """
     with zipfile.ZipFile(path) as archive:
         sizes = {entry.filename: entry.file_size for entry in archive.infolist()}
@@ -55,7 +55,7 @@ def _check_widths(config: Any, key: str = "") -> None:
 def _check_weights(weights: h5py.File) -> None:
     total = 0
 
-    def look(name: str, link: Any) -> str | None:  # what it returns ends the visit; what it raised would be lost
+    def look(name: str, link: Any) -> str | None:  # a returned value ends the visit; h5py would lose an exception
         nonlocal total
         if not isinstance(link, h5py.HardLink):
             return f"{name} is a link to somewhere else"

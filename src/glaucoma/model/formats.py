@@ -1,4 +1,4 @@
-"""A trained network in formats of other programs: written by Keras' own export, named, and run again to be compared."""
+"""Export a trained network with Keras to ONNX, SavedModel or TFLite, and open the exported file to compare it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ import numpy as np
 
 from glaucoma.base.errors import GlaucomaError, ParamsError
 from glaucoma.model.portable import INSTALL, LOG_ODDS, Portable, Runner
+from glaucoma.model.resampling import with_resizing
 from glaucoma.model.runtime import keras, tensorflow
 from glaucoma.model.scorer import with_log_odds
 
 __all__ = ["SUFFIXES", "open_exported", "prepare", "write"]
 
+SOME = 64  # pixels a side of what is passed through a graph that takes any size
 SUFFIXES = {"onnx": ".onnx", "saved_model": ".saved_model", "tflite": ".tflite"}  # a SavedModel is a folder
 
 
@@ -26,7 +28,7 @@ class Signature(Runner):
 
     Args:
         run: float32 (n, size, size, 3) in 0–255 → (n, classes).
-        shape: of its input, (None, size, views · size, 3).
+        shape: of the input, (None, size, views · size, 3).
     """
 
     def __init__(self, run: Callable[[np.ndarray], np.ndarray], shape: tuple):
@@ -38,11 +40,11 @@ class Signature(Runner):
 
 
 def prepare(form: str) -> None:
-    """Load what writes a format, so that what is missing is said before anything is made.
+    """Import the packages that write a format, so that a missing one is reported first.
 
     Raises:
         GlaucomaError: the packages that write ONNX are not installed.
-        ParamsError: TensorFlow's formats are asked for on another backend.
+        ParamsError: TensorFlow's formats are requested on another backend.
     """
     if form == "onnx":
         _onnx()
@@ -50,28 +52,31 @@ def prepare(form: str) -> None:
         raise ParamsError(f"{form} is written by TensorFlow, and Keras runs on another", "unset KERAS_BACKEND")
 
 
-def write(network: keras.Model, path: Path, form: str, card: dict[str, Any]) -> None:
-    """Export by Keras' own means; equal networks give equal ONNX and TFLite files (a SavedModel's protobuf varies).
+def write(network: keras.Model, path: Path, form: str, card: dict[str, Any], *, resizes: bool = False) -> None:
+    """Export with Keras; equal networks give equal ONNX and TFLite files (a SavedModel's protobuf varies).
 
-    The constants of a Normalization layer are tensors, which the ONNX converter would take for inputs of the graph; as
-    arrays they are part of it.
+    The constants of a Normalization layer are converted to arrays: the ONNX converter would treat tensors as inputs.
 
     Args:
-        network: takes raw pixel values, float32 in 0–255. ONNX has its log-odds of abnormal as a second output, which
-            tells apart what the probabilities have rounded to 1.
-        path: a file, or, for `saved_model`, an empty folder.
-        form: one of `SUFFIXES`.
-        card: `classes` is read. All of it goes into the metadata of ONNX, which holds text: other values as JSON. The
-            others have no place for it.
+        network: takes raw pixel values, float32 in 0–255. ONNX gets the log-odds of abnormal as a second output, which
+            separates images whose probabilities are rounded to 1.
+        path: a file, or for `saved_model` an empty folder.
+        form: a key of `SUFFIXES`.
+        card: `classes` is read. ONNX stores all of it as metadata: text, other values as JSON. The other formats do
+            not store it.
+        resizes: whether the graph takes photographs of any size, and squashes them itself.
     """
     for layer in network.layers:
         if isinstance(layer, keras.layers.Normalization):
             layer.mean, layer.variance = (keras.ops.convert_to_numpy(one) for one in (layer.mean, layer.variance))
+    if resizes:
+        network = with_resizing(network)
     if form == "onnx":
         network = with_log_odds(network, tuple(card["classes"]))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        network(np.zeros((1, *network.input_shape[1:]), "float32"))  # Keras exports what was called once
+        sides = (side or SOME for side in network.input_shape[1:])
+        network(np.zeros((1, *sides), "float32"))  # Keras exports only models that were called
         name = {"onnx": "onnx", "saved_model": "tf_saved_model", "tflite": "litert"}[form]
         network.export(path, format=name, verbose=False)
     if form == "onnx":
@@ -79,7 +84,7 @@ def write(network: keras.Model, path: Path, form: str, card: dict[str, Any]) -> 
 
 
 def open_exported(path: Path, form: str, shape: tuple) -> Runner:
-    """What `write` has written, ready to run."""
+    """Open a file written by `write`, ready to run."""
     if form == "onnx":
         return Portable(path)
     tf = tensorflow()
@@ -110,11 +115,11 @@ def open_exported(path: Path, form: str, shape: tuple) -> Runner:
 
 
 def settle(onnx: Any, path: Path, card: dict[str, str]) -> None:
-    """Name input and outputs, number the rest, add the metadata: the converter's names count up within a process."""
+    """Name inputs and outputs, number the rest, add metadata: the converter's names depend on earlier exports."""
     model = onnx.load(path)
     graph = model.graph
     graph.name, graph.doc_string = "glaucoma", ""
-    del graph.value_info[:]  # shapes in between, under names of no meaning
+    del graph.value_info[:]  # intermediate shapes, under arbitrary names
     outputs = dict(zip((one.name for one in graph.output), ("probability", LOG_ODDS), strict=True))
     names = {graph.input[0].name: "pixels", **outputs, "": ""}
     flat = not any(entry.HasField("g") or entry.graphs for node in graph.node for entry in node.attribute)
@@ -132,7 +137,9 @@ def settle(onnx: Any, path: Path, card: dict[str, str]) -> None:
     graph.initializer.extend(sorted(constants, key=lambda one: one.name))
     for end in (graph.input[0], *graph.output):
         end.name = names[end.name]
-        end.type.tensor_type.shape.dim[0].dim_param = "batch"
+        for dim, named in zip(end.type.tensor_type.shape.dim, ("batch", "height", "width"), strict=False):
+            if named == "batch" or not dim.HasField("dim_value"):
+                dim.dim_param = named
     onnx.helper.set_model_props(model, card)
     onnx.checker.check_model(model)
     path.write_bytes(model.SerializeToString(deterministic=True))
@@ -141,9 +148,9 @@ def settle(onnx: Any, path: Path, card: dict[str, str]) -> None:
 def _onnx() -> Any:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # tf2onnx asks numpy for a name of old
+            warnings.simplefilter("ignore")  # tf2onnx uses a deprecated name of numpy
             import onnx
-            import onnxruntime  # noqa: F401 - to say so before minutes are spent
+            import onnxruntime  # noqa: F401 - to fail before spending minutes
             import tf2onnx
     except ImportError as error:
         raise GlaucomaError(f"{error.name or 'onnx'} is not installed, which writing ONNX needs", INSTALL) from None

@@ -1,4 +1,4 @@
-"""Where a network looks: Grad-CAM of a classifier with a pooled head, in closed form, on any backend."""
+"""Grad-CAM of a classifier with a pooled head, in closed form, on any backend."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ LINEAR = (keras.layers.Dropout, keras.layers.BatchNormalization)  # in inference
 def gradcam(
     network: keras.Model, classes: Sequence[str] = CLASSES
 ) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
-    """A function that explains photographs, by Selvaraju et al., "Grad-CAM", ICCV 2017, equations 1 and 2.
+    """Return a function that computes Grad-CAM (Selvaraju et al., ICCV 2017, equations 1 and 2).
 
-    What is explained is the log odds of abnormal: with two softmax outputs, the difference of their scores.
+    It explains the log-odds of abnormal: with two softmax outputs, the difference of their scores.
 
     Args:
-        network: (batch, size, size, 3) in 0–255 → (batch, 2) probabilities; its end is global pooling, batch
-            normalisation or none, dropout or none, and a softmax. Or a regression of `regression_network`.
+        network: (batch, size, size, 3) in 0–255 → (batch, 2) probabilities; it must end in global pooling, optional
+            batch normalisation, optional dropout and softmax, or come from `regression_network`.
         classes: the order of its outputs.
 
     Returns:
         uint8 (n, size, size, 3) → probability of abnormal, float64 (n,), and heat, float64 (n, h, w) on the grid of the
-        last feature map, ≥ 0: what speaks for abnormal. Its unit is the log odds per place of the grid.
+        last feature map, ≥ 0: the evidence for abnormal, in log-odds per grid cell.
 
     Raises:
         WeightsError: a head of another kind.
@@ -46,7 +46,7 @@ def gradcam(
     abnormal = list(classes).index("abnormal")
 
     def explain(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        _, weights = channel_weights(network, classes)  # as they are now: the network may have learnt in between
+        _, weights = channel_weights(network, classes)  # at each call: the network may have been trained since
         maps, probability = both.predict_on_batch(np.asarray(pixels, "float32"))
         places = maps.shape[1] * maps.shape[2]
         heat = np.maximum(maps.astype("float64") @ weights / places, 0)
@@ -58,9 +58,9 @@ def gradcam(
 def _of_regression(
     network: keras.Model, classes: Sequence[str]
 ) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
-    """`gradcam` of a regression on features from several depths: their heat is added up, each flip's turned back.
+    """`gradcam` of a regression on features from several depths: their heat is summed, each flip's flipped back.
 
-    Every feature is a pooled channel, so that equation 1 holds for each feature map by itself.
+    Every feature is a pooled channel, so equation 1 applies to each feature map separately.
     """
     features = network.get_layer(FEATURES)
     pools = pools_of(features)
@@ -107,12 +107,12 @@ def _spread(heat: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
 
 
 def channel_weights(network: keras.Model, classes: Sequence[str] = CLASSES) -> tuple[keras.Layer, np.ndarray]:
-    """The pooling layer, and the gradient of the log odds by each channel of the last feature map, over all places.
+    """The pooling layer, and the gradient of the log-odds with respect to each channel of the last feature map.
 
-    The head is linear after pooling, so that the gradient by a pooled channel is w = γ / √(σ² + ε) · (W_abnormal -
-    W_normal). Average pooling hands w / Z to each of the Z places (so that Grad-CAM is the class activation map of Zhou
-    et al., CVPR 2016); maximum pooling hands all of w to the highest. Equation 1 takes the mean over the places, w / Z
-    in both cases.
+    The head is linear after pooling, so the gradient with respect to a pooled channel is w = γ / √(σ² + ε) ·
+    (W_abnormal - W_normal). Average pooling passes w / Z to each of the Z cells (Grad-CAM then equals the class
+    activation map of Zhou et al., CVPR 2016); maximum pooling passes all of w to the highest. Equation 1 takes the mean
+    over the cells, w / Z in both cases.
 
     Returns:
         The layer, and w, float64 (channels,).
@@ -148,9 +148,9 @@ def channel_weights(network: keras.Model, classes: Sequence[str] = CLASSES) -> t
 
 
 def _block_before(pool: keras.Layer) -> list[keras.Layer]:
-    """The layers from a pooling back to one before it that kept its axes; empty where none is.
+    """The layers from a pooling back to an earlier pooling that kept its axes; empty if there is none.
 
-    What the later one pools is then a single place, which it leaves as it is.
+    The later pooling then pools a single cell, which it does not change.
     """
     found: list[keras.Layer] = []
     layer = pool
@@ -165,7 +165,7 @@ def _block_before(pool: keras.Layer) -> list[keras.Layer]:
 
 
 def _inputs(layer: keras.Layer) -> list[keras.Layer]:
-    """The layers whose outputs a layer takes."""
+    """The layers whose outputs are a layer's inputs."""
     return [source(tensor) for tensor in inputs_of(layer)]
 
 

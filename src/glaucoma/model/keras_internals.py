@@ -1,7 +1,7 @@
-"""All that uses Keras' private API, and what stock Keras does in its place.
+"""All uses of Keras' private API, and what stock Keras does instead.
 
-Private names can change with any minor version, so pyproject.toml holds Keras below the next one; tests/test_layers.py
-holds that no other module uses them. tests/test_optimizers.py, test_batch_norm.py, test_precise_bn.py, test_runtime.py
+Private names can change with any minor version, so pyproject.toml pins Keras below the next one; tests/test_layers.py
+checks that no other module uses them. tests/test_optimizers.py, test_batch_norm.py, test_precise_bn.py, test_runtime.py
 and test_cut.py compare each use with stock Keras.
 """
 
@@ -27,34 +27,34 @@ __all__ = [
     "source",
 ]
 
-# The graph of a model: Keras shows `model.layers`, and of a layer only the tensors of its own definition
+# The graph of a model: Keras exposes `model.layers`, and of a layer only the tensors of its own definition
 
 
 def all_layers(model: keras.Model) -> list[keras.Layer]:
-    """The layers of a model and those within them. `model.layers` stops at the first level."""
+    """All layers of a model, including nested ones; `model.layers` has only the first level."""
     return model._flatten_layers(include_self=False)
 
 
 def inputs_of(layer: keras.Layer) -> list[Any]:
-    """The symbolic tensors that a layer was first called with, none if it never was.
+    """The symbolic tensors of a layer's first call; empty if it was never called.
 
-    `layer.input` is the same, but of a model within a model it gives the inner model's own inputs.
+    `layer.input` is the same, except for a model within a model, where it is the inner model's own inputs.
     """
     return list(layer._inbound_nodes[0].input_tensors) if layer._inbound_nodes else []
 
 
 def outputs_of(layer: keras.Layer) -> list[Any]:
-    """The symbolic tensors that a layer's first call gave; as `inputs_of`, also of a model within a model."""
+    """The symbolic outputs of a layer's first call; like `inputs_of`, also for a model within a model."""
     return list(layer._inbound_nodes[0].output_tensors)
 
 
 def source(tensor: Any) -> keras.Layer:
-    """The layer or operation that a symbolic tensor comes from; Keras has no public way back from a tensor."""
+    """The layer or operation that produced a symbolic tensor; Keras has no public way to find it."""
     return tensor._keras_history.operation
 
 
 def inputs_to(tensor: Any) -> list[Any]:
-    """The symbolic tensors of the very call that gave `tensor`; a layer may be called more than once."""
+    """The input tensors of the call that produced `tensor`; a layer may be called more than once."""
     return list(source(tensor)._inbound_nodes[tensor._keras_history.node_index].input_tensors)
 
 
@@ -62,15 +62,15 @@ def inputs_to(tensor: Any) -> list[Any]:
 
 
 def reduction_axes(layer: keras.layers.BatchNormalization) -> list[int]:
-    """The axes that a built batch normalisation takes its mean over: all but its own `axis`."""
+    """The axes over which a built batch normalisation takes its mean: all except its `axis`."""
     return layer._reduction_axes
 
 
 @contextmanager
 def calling(layers: Sequence[keras.Layer], call: Callable) -> Iterator[None]:
-    """Within, each layer is called as `call(layer, inputs, training, mask)`; then as before, which may be no less.
+    """Context in which layers are called as `call(layer, inputs, training, mask)`; `call` is restored afterwards.
 
-    Keras looks `call` up on the layer at each call, and so finds this one; stock Keras calls the class's.
+    Keras looks up `call` on the layer at each call, and so finds this one; stock Keras calls the class's.
     """
     before = [vars(layer).get("call") for layer in layers]
     for layer in layers:
@@ -88,13 +88,13 @@ def calling(layers: Sequence[keras.Layer], call: Callable) -> Iterator[None]:
 
 
 class UpdatesAll:
-    """Mixed into an optimizer: one call of `update_all` is the step of all variables.
+    """Optimizer mixin: one call of `update_all` updates all variables.
 
-    Stock Keras calls `update_step` for each variable in turn.
+    Stock Keras calls `update_step` for each variable.
     """
 
     def update_all(self, gradients: Sequence[Any], variables: Sequence[Any], learning_rate: Any) -> None:
-        """Change `variables` along `gradients`, of equal order and shapes."""
+        """Update `variables` by `gradients`, in the same order and with the same shapes."""
         raise NotImplementedError
 
     def _backend_update_step(
@@ -104,26 +104,26 @@ class UpdatesAll:
 
 
 class AsOneVector(UpdatesAll):
-    """Mixed into an elementwise Keras optimizer: its slots and its update see one flat variable.
+    """Mixin for an elementwise Keras optimizer: its slots and its update use one flat variable.
 
-    Stock Keras keeps slots and makes an update for each variable: 215 to trace for EfficientNetB0, which is most of the
-    wait for its first step. The arithmetic is the same, to the bit.
+    Stock Keras has slots and an update per variable: 215 to trace for EfficientNetB0, which takes most of the time
+    before its first step. The arithmetic is the same, bit for bit.
     """
 
     def build(self, variables: Sequence[keras.Variable]) -> None:
-        """Make the slots, each of one flat variable as long as all `variables` together."""
+        """Create the slots, each a flat variable as long as all `variables` together."""
         if self.built:
             return
         sizes = [int(keras.ops.size(variable)) for variable in variables]
         flat = keras.Variable(keras.ops.zeros(sum(sizes), variables[0].dtype), trainable=True, name="flat")
         super().build([flat])
         self._trainable_variables_indices = {self._var_key(v): i for i, v in enumerate(variables)}
-        # set past Keras' tracking, which would count the model's own variables as the optimizer's state
+        # bypasses Keras' tracking, which would count the model's variables as optimizer state
         ends = [sum(sizes[: i + 1]) for i in range(len(sizes))]
         self.__dict__.update(_flat=flat, _ends=ends, _trainable_variables=list(variables))
 
     def update_all(self, gradients: Sequence[Any], variables: Sequence[Any], learning_rate: Any) -> None:
-        """Change `variables` along `gradients`, of equal order and shapes.
+        """Update `variables` by `gradients`, in the same order and with the same shapes.
 
         Raises:
             ValueError: a variable has no gradient.
@@ -138,7 +138,7 @@ class AsOneVector(UpdatesAll):
             variable.assign(part if len(variable.shape) == 1 else keras.ops.reshape(part, variable.shape))
 
     def _get_variable_index(self, variable: keras.Variable) -> int:
-        return 0  # every slot is a list of one, for the flat variable
+        return 0  # every slot is a list with one entry, for the flat variable
 
 
 def _flatten(tensors: Sequence[Any]) -> Any:
@@ -150,11 +150,11 @@ def _flatten(tensors: Sequence[Any]) -> Any:
 
 
 def leave_untuned() -> None:
-    """Have TensorFlow not tune the data sets that Keras makes of those whose attribute `autotune` is false.
+    """Disable TensorFlow's tuning of the data sets that Keras makes from those whose attribute `autotune` is false.
 
-    Stock Keras has them tuned. The tuner's thread sleeps in periods that double from 10 ms to 20 s, and each epoch and
-    prediction waits, when it is over, until the thread next wakes: up to as long again as its work took. Keras itself
-    goes without the tuner where a data set has several workers.
+    Stock Keras enables it. The tuner's thread sleeps in periods that double from 10 ms to 20 s, and each epoch and
+    prediction waits at its end until the thread wakes up: at most as long as its work took. Keras itself disables the
+    tuner for data sets with several workers.
     """
     if keras.backend.backend() != "tensorflow":
         return

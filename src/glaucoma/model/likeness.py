@@ -5,15 +5,19 @@ It looks at colour, light and sharpness only. What is near may still be another 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from PIL import Image
 from scipy.ndimage import gaussian_laplace
+from scipy.stats import t as student
 
-__all__ = ["Likeness", "appearance", "learn", "traits"]
+from glaucoma.base.confidence import wilson_interval
+
+__all__ = ["NOTABLE", "TRAITS", "Likeness", "appearance", "drift", "drift_line", "learn", "traits"]
 
 SIDE = 64  # pixels that an image is squashed to
 GRAIN = 1.0  # pixels that the Laplacian is smoothed by
@@ -23,6 +27,8 @@ FEWEST = 20  # images from which an appearance is learnt: fewer do not show how 
 USUAL = 99  # per cent of the training images that are no farther than `usual`
 ALLOWANCE = 1.25  # what lies this many times farther is unlike: images that were not learnt from lie a little farther
 NAMES = ("mid_red", "mid_green", "mid_blue", "rim_red", "rim_green", "rim_blue", "sd_red", "sd_green", "sd_blue")
+LEVEL = 0.95  # of all intervals of a drift together
+NOTABLE = 0.5  # standard deviations of the training images by which a mean may differ and pass for the same
 TRAITS = (*NAMES, "sharpness", "left_right", "top_bottom")
 
 
@@ -84,6 +90,47 @@ def traits(pixels: Iterable[np.ndarray]) -> np.ndarray:
     bottom: a disc lies left in one eye and right in the other.
     """
     return np.array([_traits(one) for one in pixels]).reshape(-1, len(TRAITS))
+
+
+def drift(likenesses: Sequence[Likeness], found: np.ndarray) -> pd.DataFrame:
+    """How the mean appearance of images differs from that of the images which models were trained on.
+
+    Args:
+        likenesses: of the models, one at least; their means and covariances are averaged.
+        found: float64 (n, 12), as `traits` gives it; rows of NaN, which could not be read, are left out.
+
+    Returns:
+        A row per trait: trait, training, training_sd, here, here_sd, shift (of the mean, in standard deviations of the
+        training images), low, high (its interval; all twelve hold together at 95 %, by Bonferroni), drifted (shift
+        beyond ± 0.5, and the interval excludes 0); then a row `unlike`: the share of images out of distribution, of
+        which the training images have 1 % at most (`drifted` if its 95 % interval lies above). No rows for fewer than
+        two images.
+    """
+    found = found[~np.isnan(found).any(axis=1)]
+    n, columns = len(found), ["trait", "training", "training_sd", "here", "here_sd", "shift", "low", "high", "drifted"]
+    if n < 2:
+        return pd.DataFrame(columns=columns)
+    mean = np.mean([one.mean for one in likenesses], axis=0)
+    spread = np.sqrt(np.mean([np.diag(np.linalg.inv(one.precision)) for one in likenesses], axis=0))
+    here, sd = found.mean(axis=0), found.std(axis=0, ddof=1)
+    shift = (here - mean) / spread
+    error = student.ppf(1 - (1 - LEVEL) / 2 / len(TRAITS), n - 1) * sd / np.sqrt(n) / spread
+    parts = (TRAITS, mean, spread, here, sd, shift, shift - error, shift + error)
+    table = pd.DataFrame(dict(zip(columns[:-1], parts, strict=True)))
+    table["drifted"] = (table["shift"].abs() > NOTABLE) & ((table["low"] > 0) | (table["high"] < 0))
+    far = np.median([one.distance(found) for one in likenesses], axis=0) > 1
+    low, high = wilson_interval(float(far.mean()), n)
+    row = ("unlike", 1 - USUAL / 100, np.nan, float(far.mean()), np.nan, np.nan, low, high, low > 1 - USUAL / 100)
+    return pd.concat([table, pd.DataFrame([row], columns=columns)], ignore_index=True)
+
+
+def drift_line(table: pd.DataFrame) -> str:
+    """What `drift` found, in a sentence."""
+    rows = table[table["trait"] != "unlike"]
+    names = rows.loc[rows["drifted"].astype(bool), "trait"].str.replace("_", " ")
+    far = float(table.loc[table["trait"] == "unlike", "here"].iloc[0])
+    what = f"drift from the training images: {', '.join(names) or 'no trait for certain'}"
+    return f"{what}; {far:.0%} of the photographs are out of distribution"
 
 
 def learn(pixels: np.ndarray, rows: np.ndarray) -> Likeness | None:

@@ -1,29 +1,31 @@
-"""Log-odds, ln(p / (1 - p)) of the probability of abnormal: what predictions are kept, ranked and cut by.
+"""Log-odds, ln(p / (1 - p)) of the probability of abnormal: predictions are stored, ranked and thresholded as log-odds.
 
-A probability near 1 has no room left for ranks: in float32 from log-odds of 17 on, in float64 from 37 on. So it is
-shown beside the log-odds, and computed from them.
+Probabilities near 1 lose ranks to rounding: in float32 from log-odds of 17, in float64 from 37. They are computed from
+the log-odds and shown beside them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from scipy.special import expit, log_expit, logit, logsumexp
 
-__all__ = ["ALL", "Threshold", "averaged", "averaged_by", "expit", "with_log_odds"]
+__all__ = ["ALL", "FLIPS", "Threshold", "averaged", "averaged_by", "expit", "over_flips", "with_log_odds"]
 
-ALL = float(np.finfo(np.float64).max)  # as a threshold, - ALL calls everything abnormal, and ALL nothing
+ALL = float(np.finfo(np.float64).max)  # as a threshold, -ALL calls every image abnormal, ALL none
+FLIPS = {"none": [()], "horizontal": [(), (2,)], "both": [(), (2,), (1,), (1, 2)]}  # axes of (batch, height, width, 3)
 OLDER = "predictions of an older release hold only probabilities, which have lost ranks"
 
 
 class Threshold(NamedTuple):
-    """From where on an image is called abnormal.
+    """The threshold from which an image is called abnormal.
 
     Attributes:
-        log_odds: what decides; finite, so that JSON can hold it.
-        probability: the same to be read; of log-odds far from 0 it is rounded.
+        log_odds: the threshold that is applied; finite, so that JSON can store it.
+        probability: the same as a probability, for display; rounded for log-odds far from 0.
     """
 
     log_odds: float
@@ -31,25 +33,40 @@ class Threshold(NamedTuple):
 
     @classmethod
     def of(cls, probability: float) -> Threshold:
-        """That of a probability, 0 to 1."""
+        """The threshold at a probability, 0 to 1."""
         return cls(float(np.clip(logit(np.clip(probability, 0, 1)), -ALL, ALL)), probability)
 
 
 def averaged(log_odds: np.ndarray, axis: int = 0) -> np.ndarray:
-    """The log-odds of the mean probability of several predictions of an image, which keep its rank.
+    """The log-odds of the mean probability of several predictions of an image, without losing ranks.
 
-    Probabilities are averaged, and not log-odds, as before: of ten networks one that is wildly sure then counts for a
-    tenth, where a mean of log-odds would be its alone.
+    Probabilities are averaged, not log-odds: one extremely confident network of ten then counts for a tenth, while it
+    would dominate a mean of log-odds.
 
     Args:
         log_odds: float, any shape.
-        axis: that of the predictions.
+        axis: the axis of the predictions.
     """
     return logsumexp(log_expit(log_odds), axis=axis) - logsumexp(log_expit(np.negative(log_odds)), axis=axis)
 
 
+def over_flips(predict: Callable[[np.ndarray], np.ndarray], pixels: np.ndarray, flips: str) -> np.ndarray:
+    """One model's mean log-odds over the flips of each image; each part of a photograph is flipped by itself.
+
+    Args:
+        predict: from pixels to log-odds, (n,).
+        pixels: uint8 (n, size, views · size, 3).
+        flips: a key of `FLIPS`.
+    """
+    if flips == "none":
+        return predict(pixels)
+    views = np.split(pixels, pixels.shape[2] // pixels.shape[1], axis=2)
+    turned = (np.concatenate([np.flip(view, axes) for view in views], axis=2) for axes in FLIPS[flips])
+    return np.mean([predict(one) for one in turned], axis=0)
+
+
 def averaged_by(log_odds: pd.Series, keys: pd.Series) -> pd.Series:
-    """As `averaged`, of the predictions that share a key; indexed by the sorted keys."""
+    """`averaged` over the predictions that share a key; indexed by the sorted keys."""
 
     def total(logarithms: pd.Series) -> pd.Series:
         top = logarithms.groupby(keys).max()
@@ -59,10 +76,10 @@ def averaged_by(log_odds: pd.Series, keys: pd.Series) -> pd.Series:
 
 
 def with_log_odds(table: pd.DataFrame) -> pd.DataFrame:
-    """A table of predictions as it is, its log-odds as numbers.
+    """A table of predictions, its log-odds as numbers.
 
     Raises:
-        ValueError: it has no column `log_odds`, or one that does not hold finite numbers.
+        ValueError: there is no column `log_odds`, or it has values that are not finite numbers.
     """
     if "log_odds" not in table:
         raise ValueError(f"it has no column log_odds; {OLDER}")

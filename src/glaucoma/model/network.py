@@ -1,6 +1,6 @@
 """The report's network: backbone → global max pooling → batch normalisation → dropout → softmax over two classes.
 
-Model 4 has the three layers between backbone and softmax three times.
+Model 4 repeats the three layers between backbone and softmax three times.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["CLASSES", "HEAD", "build_network", "build_regression", "reseed"]
 
 CLASSES = CONDITIONS  # order of the softmax outputs; look columns up with CLASSES.index
 HEAD = ("head_pool", "head_bn", "head_dropout", "head_softmax")
-TINY = 1e-12  # beside the variances, which the regression divides by as they are
+TINY = 1e-12  # epsilon of the normalisation, negligible beside the variances
 
 
 def build_network(backbone: keras.Model, *, dropout: float, seed: int, blocks: int = 1) -> keras.Model:
@@ -24,11 +24,11 @@ def build_network(backbone: keras.Model, *, dropout: float, seed: int, blocks: i
 
     Args:
         backbone: model without top, (batch, size, size, 3) → (batch, h, w, channels).
-        dropout: share of pooled features dropped while training, 0 ≤ dropout < 1.
-        seed: decides the head's initial weights and every dropout mask.
-        blocks: how many times pooling, normalisation and dropout follow each other, ≥ 1. All poolings but the last keep
-            the axes of height and width (both 1 from the first on), so that the next one finds them; the layers of a
-            further block are named with its number, as `head_pool_2`.
+        dropout: share of pooled features dropped in training, 0 ≤ dropout < 1.
+        seed: determines the head's initial weights and dropout masks.
+        blocks: number of repetitions of pooling, normalisation and dropout, ≥ 1. All poolings but the last keep the
+            height and width axes (both 1 after the first) for the next one; the layers of further blocks are named with
+            their number, e.g. `head_pool_2`.
 
     Returns:
         Model (batch, size, size, 3) float32 in 0–255 → (batch, 2) probabilities in the order of `CLASSES`.
@@ -50,18 +50,18 @@ def build_network(backbone: keras.Model, *, dropout: float, seed: int, blocks: i
 def build_regression(
     backbone: keras.Model, mean: np.ndarray, scale: np.ndarray, coefficients: np.ndarray, intercept: float
 ) -> keras.Model:
-    """Put a logistic regression on a backbone's average-pooled features, as a network like the others.
+    """Put a logistic regression on a backbone's average-pooled features, as a network.
 
-    Scaling stands in a batch normalisation, whose values are variables of the model: a Normalization layer's would be
-    constants of what was traced, and stay where a model takes another one's values. The softmax of -z / 2 and z / 2 is
-    the logistic function of z.
+    A batch normalisation does the scaling, because its values are variables of the model: a Normalization layer's would
+    be constants of the traced function and not change when another model's values are loaded. The softmax of -z / 2 and
+    z / 2 is the logistic function of z.
 
     Args:
         backbone: model without top, (batch, size, size, 3) → (batch, h, w, channels).
-        mean: float (channels,), taken from the pooled features.
-        scale: float (channels,), > 0, which they are divided by then.
-        coefficients: float (channels,), of the log odds of abnormal.
-        intercept: of the log odds of abnormal.
+        mean: float (channels,), subtracted from the pooled features.
+        scale: float (channels,), > 0, then divides them.
+        coefficients: float (channels,), of the log-odds of abnormal.
+        intercept: of the log-odds of abnormal.
 
     Returns:
         Model (batch, size, size, 3) float32 in 0–255 → (batch, 2) probabilities in the order of `CLASSES`.
@@ -78,9 +78,9 @@ def build_regression(
 
 
 def reseed(network: keras.Model, seed: int) -> None:
-    """Put every dropout layer's generator at the start of a sequence of its own, decided by `seed` and its name.
+    """Reset the generator of every dropout layer, seeded by `seed` and the layer's name.
 
-    A saved model does not hold these states, so that a loaded one would drop other features than the built one did.
+    A saved model does not include these states, so a loaded model would drop other features than the original.
     """
     for layer in network.layers:
         generator = getattr(layer, "seed_generator", None)

@@ -1,8 +1,8 @@
 """The report's four optimizers, updating all variables as one vector.
 
-A network of 215 variables has 215 updates to trace, which is most of the wait for its first step. These optimizers
-are elementwise, so one update of the concatenated variables is the same arithmetic: Keras' own `update_step`, on one
-variable.
+A network with 215 variables has 215 updates to trace, which takes most of the time before its first step. These
+optimizers are elementwise, so one update of the concatenated variables is the same arithmetic: Keras' own
+`update_step`, on one variable.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ def make_optimizer(name: str, lr: float) -> keras.optimizers.Optimizer:
 
 
 class SideBySide(UpdatesAll, keras.optimizers.Optimizer):
-    """Optimizers of several models that are trained as one, each for its own variables.
+    """Optimizers of several models that are trained together, each for its own variables.
 
     Args:
         optimizers: one per model.
-        variables: the trainable variables of each model, in the order of `optimizers`; together, all there are.
+        variables: the trainable variables of each model, in the order of `optimizers`; together, all of them.
     """
 
     def __init__(self, optimizers: Sequence[keras.optimizers.Optimizer], variables: Sequence[Sequence[keras.Variable]]):
@@ -49,7 +49,7 @@ class SideBySide(UpdatesAll, keras.optimizers.Optimizer):
         return [*super().variables, *(v for optimizer in self.optimizers for v in optimizer.variables)]
 
     def update_all(self, gradients: Sequence[Any], variables: Sequence[Any], learning_rate: Any) -> None:
-        """Have each optimizer change its own variables."""
+        """Let each optimizer update its own variables."""
         for part, optimizer in enumerate(self.optimizers):
             own = [(g, v) for g, v in zip(gradients, variables, strict=True) if self._owner[id(v)] == part]
             optimizer.apply(*map(list, zip(*own, strict=True)))

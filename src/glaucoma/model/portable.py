@@ -80,7 +80,7 @@ class Portable(Runner):
             raise WeightsError(f"{path} is no ONNX file of a classifier: {one_line(error)}", remedy) from None
         self._names = taken.name, given_back.name
         self._has_log_odds = LOG_ODDS in [one.name for one in others]  # not so in files of older releases
-        self.input_shape, self.output_shape = (None, *taken.shape[1:]), (None, *given_back.shape[1:])
+        self.output_shape = (None, *given_back.shape[1:])
         self.card: dict[str, Any] = {
             key: _value(text) for key, text in self._session.get_modelmeta().custom_metadata_map.items()
         }
@@ -88,6 +88,8 @@ class Portable(Runner):
         lacking = [key for key, kind in wanted.items() if not isinstance(self.card.get(key), kind)]
         if lacking:
             raise WeightsError(f"{path} does not say in its metadata its {', '.join(lacking)}", remedy)
+        size = self.card["input"].get("size")  # of a graph that resizes, and takes any
+        self.input_shape = (None, *(side if isinstance(side, int) else size for side in taken.shape[1:]))
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
         """Probabilities, float32 (n, classes), for float32 (n, size, size, 3) in 0–255."""

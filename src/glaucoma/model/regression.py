@@ -1,9 +1,8 @@
 """A logistic regression on a frozen backbone's features, as a network like the others.
 
-Parts of the photograph, flips, pooling, scaling and softmax are all in its graph, so that it is saved, exported and
-run as any network. Features come from several depths: what a backbone has learnt of natural photographs is more general
-before its end (Yosinski et al., NeurIPS 2014), and a disc's rim is small. What that and the flips are worth is measured
-in benchmarks/recipe.md.
+Views, flips, pooling, scaling and softmax are all in the graph, so it is saved, exported and run like any network.
+Features come from several depths: a pretrained backbone's features are more general before its end (Yosinski et al.,
+NeurIPS 2014), and the disc's rim is small. benchmarks/recipe.md measures the gain of depths and flips.
 """
 
 from __future__ import annotations
@@ -13,31 +12,26 @@ import re
 import numpy as np
 
 from glaucoma.base.backbone_table import BACKBONES, in_block
+from glaucoma.model.log_odds import FLIPS
 from glaucoma.model.network import CLASSES, HEAD
 from glaucoma.model.runtime import keras
 
 __all__ = ["FEATURES", "FLIPS", "LOGITS", "feature_trunk", "pools_of", "regression_network"]
 
-LOGITS = "head_logits"  # name of the layer of log odds
+LOGITS = "head_logits"  # name of the layer of log-odds
 FEATURES = "features"  # name of the part of the graph that computes one view's features
-# axes of (batch, height, width, 3)
-FLIPS: dict[str, list[tuple[int, ...]]] = {
-    "none": [()],
-    "horizontal": [(), (2,)],
-    "both": [(), (2,), (1,), (1, 2)],
-}
-STAGES = 3  # of the backbone, before its last one, whose ends give features
+STAGES = 3  # of the backbone before its last, whose final outputs give features
 
 
 def feature_trunk(backbone: keras.Model, name: str, flips: str) -> keras.Model:
-    """What the regression is fitted on: pooled features of each part of a photograph, for each of its flips.
+    """The features for the regression: pooled features of each view of a photograph, for each flip.
 
-    Averages over the ends of the three stages before the last, and the maximum over the last feature map; where a
-    backbone's blocks do not tell its stages, average and maximum over the last feature map.
+    Averages over the outputs of the three stages before the last, and the maximum over the last feature map; if a
+    backbone's stages are unknown, average and maximum over the last feature map.
 
     Args:
         backbone: model without top, (batch, size, views · size, 3) → (batch, h, w, channels).
-        name: its row of the table.
+        name: its row in the backbone table.
         flips: none | horizontal | both.
 
     Returns:
@@ -58,17 +52,17 @@ def feature_trunk(backbone: keras.Model, name: str, flips: str) -> keras.Model:
 def regression_network(
     trunk: keras.Model, mean: np.ndarray, scale: np.ndarray, coefficients: np.ndarray, intercept: float
 ) -> keras.Model:
-    """Put a fitted regression on the trunk that its features came from; log odds are averaged over the flips.
+    """Put a fitted regression on its feature trunk; log-odds are averaged over the flips.
 
-    Scaling stands in a batch normalisation, whose values are variables of the model: a Normalization layer's would be
-    constants of what was traced. The softmax of -z / 2 and z / 2 is the logistic function of z.
+    A batch normalisation does the scaling, because its values are variables of the model: a Normalization layer's would
+    be constants of the traced function. The softmax of -z / 2 and z / 2 is the logistic function of z.
 
     Args:
-        trunk: as `feature_trunk` makes it.
-        mean: float (features,), taken from the features.
-        scale: float (features,), > 0, which they are divided by then.
-        coefficients: float (features,), of the log odds of abnormal.
-        intercept: of the log odds of abnormal.
+        trunk: from `feature_trunk`.
+        mean: float (features,), subtracted from the features.
+        scale: float (features,), > 0, then divides them.
+        coefficients: float (features,), of the log-odds of abnormal.
+        intercept: of the log-odds of abnormal.
 
     Returns:
         Model (batch, size, views · size, 3) float32 in 0–255 → (batch, 2) probabilities in the order of `CLASSES`.
@@ -85,15 +79,15 @@ def regression_network(
 
 
 def pools_of(features: keras.Model) -> list[keras.Layer]:
-    """The pooling layers of the part called `FEATURES`, in the order of its output."""
+    """The pooling layers of the submodel `FEATURES`, in the order of its output."""
     named = {layer.name: layer for layer in features.layers}
     averages = [named[name] for i in range(len(named)) if (name := f"average_{i}") in named]
     return [*averages, named["highest"]]
 
 
 def _features(backbone: keras.Model, name: str, size: int) -> keras.Model:
-    """One square view's features, (batch, size, size, 3) → (batch, features)."""
-    if backbone.input_shape[2] != size:  # it was built for several views side by side
+    """The features of one square view, (batch, size, size, 3) → (batch, features)."""
+    if backbone.input_shape[2] != size:  # built for several views side by side
         square = keras.models.clone_model(backbone, input_tensors=keras.Input((size, size, 3), dtype="float32"))
         square.set_weights(backbone.get_weights())
         for layer in square.layers:
@@ -108,7 +102,7 @@ def _features(backbone: keras.Model, name: str, size: int) -> keras.Model:
 
 
 def _blocks(name: str) -> list[str]:
-    """The last block of each of the stages that give features."""
+    """The last block of each stage that gives features."""
     stages: dict[str, str] = {}
     for block in BACKBONES[name].blocks:
         if found := re.fullmatch(r"(block\d+)[a-z]|(conv\d+)_block\d+", block):

@@ -1,4 +1,4 @@
-"""The one place that prepares Keras and knows of TensorFlow: quiet, seeded, deterministic.
+"""Configure Keras (quiet, seeded, deterministic); the only module that imports TensorFlow.
 
 Import Keras from here (`from glaucoma.model.runtime import keras`), so that the environment is set before the backend
 starts. TensorFlow is the default backend; `KERAS_BACKEND=jax` or `torch` runs the same code.
@@ -17,17 +17,17 @@ from glaucoma.base.environment import threads
 from glaucoma.base.errors import ParamsError
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # what matters arrives as a Python exception
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # serious errors are raised as Python exceptions
 os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # else the first worker takes all of a GPU's memory
 
 
-with suppress(ParamsError):  # `fresh` raises it again, where it is shown as a sentence
+with suppress(ParamsError):  # `fresh` raises it again, where it is reported properly
     os.environ["TF_NUM_INTRAOP_THREADS"] = str(threads())
 
 
 @contextmanager
 def _library_chatter_kept_back() -> Iterator[None]:
-    """Keep back what native code prints while it loads (TensorFlow greets every process); show it if loading fails."""
+    """Hide the output of native code while it loads (TensorFlow prints in every process); show it if loading fails."""
     sys.stderr.flush()
     real = os.dup(2)
     with tempfile.TemporaryFile() as kept:
@@ -52,13 +52,13 @@ __all__ = ["describe", "fresh", "keras", "ready_to_predict", "tensorflow", "thre
 
 
 def fresh(seed: int) -> None:
-    """Start from nothing: no layers or names left over, all random generators seeded, deterministic kernels on.
+    """Reset Keras: clear layers and names, seed all random generators, enable deterministic kernels.
 
-    Deterministic and default kernels give different values, so the choice is made once, here. It costs nothing
-    measurable on a CPU.
+    Deterministic and default kernels give different values, so the choice is made once, here. The cost on a CPU is not
+    measurable.
 
     Raises:
-        ParamsError: the environment asks for a number of threads that is none.
+        ParamsError: GLAUCOMA_THREADS is not a valid number.
     """
     threads()
     keras.backend.clear_session(free_memory=False)
@@ -66,7 +66,7 @@ def fresh(seed: int) -> None:
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
-        tf.get_logger().setLevel("ERROR")  # it warns of every model traced anew, which a search does on purpose
+        tf.get_logger().setLevel("ERROR")  # it warns of retracing, which a search does on purpose
         tf.config.experimental.enable_op_determinism()
     elif keras.backend.backend() == "torch":
         import torch
@@ -75,10 +75,10 @@ def fresh(seed: int) -> None:
 
 
 def ready_to_predict(model: keras.Model) -> None:
-    """Have `model.predict` traced once for batches of any size.
+    """Trace `model.predict` once, for batches of any size.
 
-    TensorFlow would trace it for the first batch's size and, at the first batch of another size (a last one, a smaller
-    split), once more for any: 2 s in vain for a whole EfficientNetB0. What it computes is the same.
+    TensorFlow would trace it for the first batch's size and again at the first batch of another size (a last one, a
+    smaller split): 2 s wasted for a whole EfficientNetB0. The results are the same.
     """
     if keras.backend.backend() == "tensorflow" and model.predict_function is None:
         model.make_predict_function()
@@ -87,13 +87,13 @@ def ready_to_predict(model: keras.Model) -> None:
 
 
 def describe() -> dict[str, str]:
-    """Versions that decide a result: Keras, its backend and the backend's own version."""
+    """Versions that affect results: Keras, its backend and the backend's version."""
     backend = keras.backend.backend()
     return {"keras": keras.__version__, "backend": backend, "backend_version": sys.modules[backend].__version__}
 
 
 def tensorflow() -> Any:
-    """TensorFlow itself, for its own file formats: whatever else is done goes through Keras."""
+    """TensorFlow itself, for its file formats only; everything else uses Keras."""
     import tensorflow as tf
 
     return tf

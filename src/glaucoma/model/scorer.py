@@ -1,7 +1,7 @@
-"""A network up to its logits: what it says before the softmax squeezes it into [0, 1], where float32 knows no ranks.
+"""A network up to its logits, because the softmax in float32 loses ranks.
 
-A softmax in float32 is 1 from log-odds of about 17 on, so that sure images can't be told from surer ones. The network
-stays what it is; its scorer shares its layers and variables, and only leaves the softmax out.
+A softmax in float32 is 1 from log-odds of about 17, so confident predictions cannot be ranked. The scorer shares the
+network's layers and variables and omits only the softmax; the network itself is unchanged.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from glaucoma.model.runtime import keras
 
 __all__ = ["log_odds", "scorer", "with_log_odds"]
 
-SMALLEST = 1.2e-38  # of float32, so that a logarithm is finite: log-odds reach ± 87 where there are only probabilities
+SMALLEST = 1.2e-38  # of float32, so that logarithms are finite: log-odds from probabilities reach ± 87
 
 
 def scorer(network: keras.Model) -> keras.Model:
     """A model on the network's layers whose two outputs differ by the log-odds.
 
-    They are the logits, where the network ends in a softmax of its own layer or of a dense one, also within a model
-    that it ends in; else, of another program's network, the logarithms of its probabilities.
+    The outputs are the logits if the network ends in a softmax layer or a dense layer with softmax, also in a nested
+    model; otherwise (another program's network) the logarithms of its probabilities.
 
     Args:
-        network: ends in (batch, 2) probabilities.
+        network: its output is (batch, 2) probabilities.
 
     Returns:
-        Of the same inputs, float (batch, 2), columns as the network's.
+        A model of the same inputs; float (batch, 2), columns as in the network.
     """
     last, before = source(network.outputs[0]), inputs_to(network.outputs[0])
     if isinstance(last, keras.Model):
@@ -43,20 +43,20 @@ def scorer(network: keras.Model) -> keras.Model:
 
 
 def with_log_odds(network: keras.Model, classes: tuple[str, ...] = CLASSES) -> keras.Model:
-    """The network with a second output: float (batch, 1), the log-odds of abnormal."""
+    """The network with a second output, the log-odds of abnormal, float (batch, 1)."""
     scored = scorer(network)
     at = [classes.index(name) for name in ("abnormal", "normal")]
     return keras.Model(network.inputs, [network.outputs[0], _Difference(*at)(scored.outputs[0])])
 
 
 def log_odds(scored: np.ndarray, classes: tuple[str, ...] = CLASSES) -> np.ndarray:
-    """The log-odds of abnormal, float64 (n,), ln(p / (1 - p)), from a scorer's (n, 2) whose columns are `classes`."""
+    """The log-odds of abnormal, ln(p / (1 - p)), float64 (n,), from a scorer's output (n, 2) with columns `classes`."""
     scored = np.asarray(scored, "float64")
     return scored[:, classes.index("abnormal")] - scored[:, classes.index("normal")]
 
 
 class _Logits(keras.layers.Layer):
-    """A dense layer without its activation; the variables are that layer's."""
+    """A dense layer without its activation; it shares the layer's variables."""
 
     def __init__(self, dense: keras.layers.Dense):
         super().__init__(trainable=dense.trainable, dtype=dense.dtype_policy)
@@ -75,7 +75,7 @@ class _Logarithm(keras.layers.Layer):
 
 
 class _Difference(keras.layers.Layer):
-    """One column less another, kept as a column."""
+    """The difference of two columns, as a column."""
 
     def __init__(self, one: int, other: int):
         super().__init__()

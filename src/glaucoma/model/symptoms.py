@@ -1,6 +1,6 @@
-"""Signs that a training came to nothing: the same answer for everything, or a network that is saved worse than it was.
+"""Detect failed trainings: the same answer for every image, or a saved network worse than the trained one.
 
-The rule, its limits and its words stand here alone; the page, the commands and the sidecars repeat them.
+The rules, limits and wording are defined here only; the page, the commands and the sidecars repeat them.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ __all__ = ["FILE", "Symptom", "first_line", "read_symptoms", "symptoms", "sympto
 
 FILE = "warnings.csv"  # in the folder of each training's report
 
-# A calibrated log-odds whose standard deviation is s has an AUROC of about Φ(s / √2): 0.1 is 0.53, hardly above chance,
-# and probabilities of, say, 0.475 to 0.525. What varies less than that says the same of everything.
+# Calibrated log-odds with standard deviation s have an AUROC of about Φ(s / √2): 0.1 gives 0.53, hardly above chance,
+# and probabilities of, say, 0.475 to 0.525. With less variation, the answer is the same for every image.
 LEAST_SPREAD = 0.1
-# A classifier that finds only half of a class calls all of five images something else by chance in 1 of 32 cases.
+# A classifier with a recall of one half misses all of five images of a class by chance in 1 of 32 cases.
 LEAST_OF_A_CLASS = 5
-# One train image in ten that is wrong as saved and was right in training; and, for small splits, three standard errors.
-# Dropout and augmentation make training look worse than it is, so that without a fault the gap is below zero.
+# One train image in ten wrong as saved but right in training; for small splits, three standard errors.
+# Dropout and augmentation lower the training accuracy, so without a fault the gap is below zero.
 LARGEST_GAP, ERRORS = 0.1, 3
-KNOWN = 0.9  # accuracy on the train split from which on it is known by heart
-UNEQUAL = 0.75  # share of the larger class from which on it is worth calling everything by its name
+KNOWN = 0.9  # train accuracy from which the network counts as overfitted
+UNEQUAL = 0.75  # share of the larger class from which predicting it for every image pays off
 
 SAYS = {
     "worse_as_saved": "scores its train images far worse as saved than in training",
@@ -42,24 +42,24 @@ STATISTICS = (
     "set fit.precise_bn to true, or train for more epochs",
 )
 TOO_FAST = ("the learning rate was too high: the loss rose", "lower lr")
-BY_HEART = ("the train images are known by heart", "train for fewer epochs, or set augment")
-FOR_THE_LARGER = ("the classes are unequal", "set fit.class_weight to balanced")
+BY_HEART = ("the network has memorised the train images", "train for fewer epochs, or set augment")
+FOR_THE_LARGER = ("the classes are imbalanced", "set fit.class_weight to balanced")
 TOO_LITTLE = (
-    "too little was learnt: learning rate too low, too few epochs, or random weights to start from",
+    "the network is undertrained: learning rate too low, too few epochs, or random initial weights",
     "raise lr or epochs, or name pretrained weights in backbone.weights",
 )
 
 
 @dataclass(frozen=True)
 class Symptom:
-    """A sign that a network is of no use.
+    """A sign that a network is useless.
 
     Attributes:
         warning: its name, a key of `SAYS`.
-        value: the measure that is out of bounds: standard deviation of the log-odds, share of images that are called
-            the same, or how much lower the accuracy on the train split is.
-        found: what was seen, as a clause.
-        cause: the likely one.
+        value: the measure that is out of bounds: standard deviation of the log-odds, share of images with the same
+            predicted class, or the drop of the accuracy on the train split.
+        found: the observation, as a clause.
+        cause: the likely cause.
         remedy: what to do.
     """
 
@@ -81,17 +81,17 @@ def symptoms(
     history: pd.DataFrame | None = None,
     epoch: int | None = None,
 ) -> list[Symptom]:
-    """What speaks against a network, from its predictions; nothing where all is well.
+    """The symptoms of a network, from its predictions; empty if there are none.
 
-    Three signs: the train split is scored far worse than it was during the epoch that made the weights
-    (`worse_as_saved`); log-odds that hardly vary (`same_answer`); one class for all images of both (`one_class`).
+    Three signs: the saved network scores the train split far worse than in training (`worse_as_saved`); the log-odds
+    hardly vary (`same_answer`); images of both classes are all assigned to one (`one_class`).
 
     Args:
         abnormal: bool, (n,); labels of images that were not trained on.
-        log_odds: float, (n,); what the network says of them, ln(p / (1 - p)) of the probability of abnormal.
-        train: the same two of the train split, or of part of it, as the saved network predicts it.
+        log_odds: float, (n,); the network's ln(p / (1 - p)) of the probability of abnormal for them.
+        train: the same two for the train split or part of it, predicted by the saved network.
         history: a row per epoch: epoch, loss and accuracy (of the train split, in training mode).
-        epoch: whose weights these are; the last by default.
+        epoch: the epoch of the saved weights; the last by default.
     """
     found = _worse_as_saved(*train, history, epoch) if train and history is not None else []
     spread, n = float(np.std(log_odds)) if len(log_odds) else np.nan, len(log_odds)
@@ -109,19 +109,19 @@ def symptoms(
 
 
 def symptoms_table(named: Mapping[str, Sequence[Symptom]]) -> pd.DataFrame:
-    """The symptoms of trainings, by their names, as a table: columns of (the name), warning … remedy."""
+    """The symptoms of trainings, by name, as a table: columns of (the name), warning … remedy."""
     rows = [(name, *astuple(one)) for name, found in named.items() for one in found]
     return pd.DataFrame(rows, columns=["of", *(field.name for field in fields(Symptom))])
 
 
 def read_symptoms(files: Iterable[Path]) -> pd.DataFrame:
-    """Several such tables as one; files that are not there are passed over."""
+    """Read and concatenate such tables; missing files are skipped."""
     tables = [read_csv(file) for file in files if file.is_file()]
     return pd.concat([one for one in tables if len(one)] or [symptoms_table({})], ignore_index=True)
 
 
 def symptoms_of(card: Mapping[str, Any]) -> list[Symptom]:
-    """The symptoms that a model's card names under `warnings`; none where it is silent, or another program's."""
+    """The symptoms under `warnings` in a model card; empty if there are none or another program wrote the card."""
     try:
         found = [Symptom(**one) for one in card.get("warnings", ())]
     except TypeError:
@@ -130,12 +130,12 @@ def symptoms_of(card: Mapping[str, Any]) -> list[Symptom]:
 
 
 def first_line(table: pd.DataFrame, count: int, noun: str = "fold") -> str:
-    """What must be known before any score is read, as one line; nothing where all is well.
+    """One line of warnings to show before any score; empty if there are none.
 
     Args:
-        table: as `symptoms_table` gives it. Trainings called `fold 0`, `fold 1` and so on are counted, not listed.
-        count: how many folds there are.
-        noun: what is counted in the place of folds.
+        table: from `symptoms_table`. Trainings named `fold 0`, `fold 1` and so on are counted, not listed.
+        count: number of folds.
+        noun: the counted unit, if not folds.
     """
     told = []
     for name, says in SAYS.items():
@@ -153,7 +153,7 @@ def first_line(table: pd.DataFrame, count: int, noun: str = "fold") -> str:
 def _worse_as_saved(
     abnormal: np.ndarray, log_odds: np.ndarray, history: pd.DataFrame, epoch: int | None
 ) -> list[tuple[str, float, str]]:
-    """The gap between training and saved network, with its name and in words, where it is too large."""
+    """The symptom, its value and description, if the accuracy gap between training and saved network is too large."""
     row = history.iloc[-1] if epoch is None else history.set_index("epoch").loc[epoch]
     now = float(np.mean((log_odds >= THRESHOLD) == abnormal))
     loss = float(np.logaddexp(0, np.where(abnormal, -log_odds, log_odds)).mean())
@@ -170,7 +170,7 @@ def _cause(
     train: tuple[np.ndarray, np.ndarray] | None,
     history: pd.DataFrame | None,
 ) -> tuple[str, str]:
-    """The likely cause, and what to do."""
+    """The likely cause and the remedy."""
     if "worse_as_saved" in names:
         return STATISTICS
     if history is not None and len(history) > 1:

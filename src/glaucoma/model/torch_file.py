@@ -1,9 +1,9 @@
-"""Read a file of weights in PyTorch's old format, without PyTorch and without running anything that the file names.
+"""Read weights in PyTorch's old file format, without PyTorch and without running code from the file.
 
 The format: five pickles (a magic number, the format's version, sizes of the writer's types, an OrderedDict of named
-tensors, the keys of their storages), then of each storage an int64 count and its raw little-endian values. A pickle can
-call whatever it names; here it may use the few operations that such a file needs and name four things, of which only
-the dictionary is the real one.
+tensors, the keys of their storages), then for each storage an int64 count and its raw little-endian values. A pickle
+can call any importable name; this reader allows only the operations that such files need and four names, all but the
+dictionary replaced by stand-ins.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ OPERATIONS = re.compile(  # names of pickletools
     "EMPTY_TUPLE|TUPLE|TUPLE1|TUPLE2|TUPLE3|EMPTY_LIST|APPEND|APPENDS|EMPTY_DICT|SETITEM|SETITEMS|BINPUT|LONG_BINPUT|"
     "BINGET|LONG_BINGET"
 )
-COUNT = np.dtype("<i8")  # of a storage's values, before them
+COUNT = np.dtype("<i8")  # type of the count before a storage's values
 
 
 class _Storage(NamedTuple):
-    kind: str  # of its values, as NumPy names it
+    kind: str  # NumPy's name of its values' type
     key: str
     count: int  # type: ignore[assignment]  # of tuples it is a method
 
@@ -47,11 +47,11 @@ class _Tensor(NamedTuple):
 
 
 def read_pinned(path: Path, sha256: str) -> dict[str, np.ndarray]:
-    """The tensors of a file whose content is known.
+    """The tensors of a file with a known hash.
 
     Raises:
-        ValueError: it is another file, or not of this format.
-        OSError: it cannot be read.
+        ValueError: the hash or the format differs.
+        OSError: the file cannot be read.
     """
     content = path.read_bytes()
     found = hashlib.sha256(content).hexdigest()
@@ -64,13 +64,13 @@ def read_tensors(content: bytes) -> dict[str, np.ndarray]:
     """The tensors in a file's content by name, float32 or int64, in PyTorch's order of axes.
 
     Raises:
-        ValueError: damaged, cut short, of another format, or with more in it than weights.
+        ValueError: the content is damaged, truncated, of another format, or has more than weights.
     """
     file = io.BytesIO(content)
     try:
         head = [_unpickled(file) for _ in range(3)]
         named, keys = _unpickled(file), _unpickled(file)
-    except Exception as error:  # damaged pickles fail in every way there is
+    except Exception as error:  # damaged pickles raise all kinds of errors
         raise ValueError(f"it is no whole file of PyTorch's weights: {one_line(error)}") from None
     if head[:2] != [MAGIC, VERSION] or not (isinstance(head[2], dict) and head[2].get("little_endian") is True):
         raise ValueError(f"it is no little-endian file of PyTorch's weights, version {VERSION}")
@@ -83,7 +83,7 @@ def read_tensors(content: bytes) -> dict[str, np.ndarray]:
 
 
 class _Unpickler(pickle.Unpickler):
-    """Makes descriptions of tensors; NumPy's arrays would be objects on which a pickle can call methods."""
+    """Creates descriptions of tensors; a pickle could call methods of NumPy arrays."""
 
     def find_class(self, module: str, name: str) -> Any:
         known = {
@@ -104,7 +104,7 @@ class _Unpickler(pickle.Unpickler):
 
 
 def _described(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> _Tensor:
-    """What stands in for the function that makes a tensor; whether it is trained, and hooks, are left out."""
+    """Stand-in for the function that creates a tensor; it ignores `requires_grad` and hooks."""
     if type(storage) is not _Storage or type(shape) is not tuple or type(strides) is not tuple:
         raise ValueError("a tensor is not described as one")
     (begin,) = _whole(offset)
@@ -118,20 +118,19 @@ def _whole(*numbers: Any) -> tuple[int, ...]:
 
 
 def _unpickled(file: io.BytesIO) -> Any:
-    """The next of the file's pickles, each of whose operations is looked at before one is done."""
+    """Load the file's next pickle after checking all of its operations."""
     begin = file.tell()
     for operation, argument, _ in pickletools.genops(file):
         if not OPERATIONS.fullmatch(operation.name):
             raise ValueError(f"it does {operation.name}, which weights do not need")
-        # It makes a list as long as that
-        if operation.name == "LONG_BINPUT" and int(argument or 0) > file.getbuffer().nbytes:
+        if operation.name == "LONG_BINPUT" and argument > file.getbuffer().nbytes:  # would allocate a list this long
             raise ValueError(f"it numbers an object {argument}")
     file.seek(begin)
     return _Unpickler(file).load()
 
 
 def _storages(content: bytes, begin: int, keys: Any, wanted: set[_Storage]) -> dict[_Storage, int]:
-    """Where in the file the values of each storage begin; all of the file must be storages that tensors use."""
+    """Offset of each storage's values in the file; the whole file must consist of storages that tensors use."""
     by_key = {storage.key: storage for storage in wanted}
     if len(by_key) != len(wanted) or type(keys) is not list or not all(type(key) is str for key in keys):
         raise ValueError("its storages are not told apart")

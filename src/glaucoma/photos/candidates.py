@@ -1,10 +1,10 @@
-"""Which photographs may show the same: found by hashes, without comparing all pairs.
+"""Find pairs of photographs that may be duplicates, by hashing instead of comparing all pairs.
 
-A thumbnail's hash are the signs of its structure's cosine transform (Zauner, "Implementation and Benchmarking of
-Perceptual Image Hash Functions", 2010), so that exposure and uneven light do not count. The hashes of its eight
-mirrored and turned pictures follow from it. Parts of a thumbnail have hashes too, since a crop shows a part. What
-agrees in all of some drawn bits is compared in all bits (Indyk & Motwani, "Approximate nearest neighbors", STOC
-1998); the more images, the more bits are drawn, so that the search stays near linear.
+A thumbnail's hash is the signs of its structure's cosine transform (Zauner, "Implementation and Benchmarking of
+Perceptual Image Hash Functions", 2010), so exposure and uneven illumination do not matter. The hashes of its eight
+mirrored and rotated versions follow from it. Parts of a thumbnail are hashed too, because a crop shows only a part.
+Hashes that agree in a random subset of bits are compared in all bits (Indyk & Motwani, "Approximate nearest neighbors",
+STOC 1998); the more images, the larger the subset, so the search stays nearly linear.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from glaucoma.photos.register import COARSE, SIDE, structure
 __all__ = ["APART", "TURNS", "candidates", "parts"]
 
 TURNS = [(mirrored, degrees) for mirrored in (False, True) for degrees in (0, 90, 180, 270)]
-WAVES = 14  # half waves a side of the finest structure that is hashed
-LOW, MIDDLE = (3, 10), (3, 14)  # half waves: of the bits that candidates agree in, and of all that are compared
-TABLES = 64  # draws of bits
-EXACT = 24  # bits of a number that float32 holds
-MORE = 5  # bits drawn beyond those that tell all images apart
-APART = 0.27  # share of bits from which on hashes are of different photographs
-PARTS = {1.0: 1, 0.93: 2, 0.86: 3, 0.79: 4}  # shares of a side that a crop may show, and at how many places
-LEAST = 0.6  # share of a photograph that a crop shows at least
-TOGETHER = 256  # images that are looked up at a time
+WAVES = 14  # half waves per side of the finest structure that is hashed
+LOW, MIDDLE = (3, 10), (3, 14)  # half waves: of the bits drawn for lookup, and of all compared bits
+TABLES = 64  # random subsets of bits
+EXACT = 24  # largest integer that float32 represents exactly, in bits
+MORE = 5  # bits drawn beyond those needed to separate all images
+APART = 0.27  # share of differing bits from which photographs count as different
+PARTS = {1.0: 1, 0.93: 2, 0.86: 3, 0.79: 4}  # share of a side that a crop may show: number of positions
+LEAST = 0.6  # smallest share of a photograph that a crop shows
+TOGETHER = 256  # images per lookup
 
 
 def candidates(greys: np.ndarray, apart: float) -> pd.DataFrame:
-    """Pairs that may be one.
+    """Pairs of possible duplicates.
 
     Returns:
-        Columns `first`, `second` (places in `greys`, in any order), `turn` (a place in `TURNS`: the second, mirrored
-        and turned, is a part of the first) and `part` (a place in `_parts`), a row for each pair.
+        A row per pair; columns `first`, `second` (positions in `greys`, in any order), `turn` (a position in `TURNS`:
+        the second, mirrored and rotated, is a part of the first) and `part` (a position in `parts`).
     """
     usable = np.flatnonzero(greys.any(axis=(1, 2)))
     columns = ["first", "second", "turn", "part"]
@@ -62,13 +62,13 @@ def candidates(greys: np.ndarray, apart: float) -> pd.DataFrame:
 
 @cache
 def parts() -> list[tuple[float, float, float, float]]:
-    """What a crop may show of a photograph: top, left, height and width, as shares of its sides; first all of it."""
+    """Parts that a crop may show: top, left, height and width, as shares of the sides; the whole photograph first."""
     spans = [(start, share) for share, count in PARTS.items() for start in np.linspace(0, 1 - share, count).tolist()]
     return [(top, left, high, wide) for top, high in spans for left, wide in spans if high * wide >= LEAST]
 
 
 def _waves(greys: np.ndarray, parts: list[tuple[float, float, float, float]]) -> np.ndarray:
-    """The first coefficients of the cosine transform of parts' structure, float32 (n, parts, 15, 15): rows down."""
+    """The first cosine-transform coefficients of the parts' structure, float32 (n, parts, 15, 15), vertical first."""
     pictures = structure(greys, COARSE)
     spans = sorted({(top, high) for top, _, high, _ in parts} | {(left, wide) for _, left, _, wide in parts})
     basis = np.concatenate([_basis(*span) for span in spans])
@@ -86,17 +86,17 @@ def _basis(start: float, share: float) -> np.ndarray:
 
 
 def _turned(waves: np.ndarray, mirrored: bool, degrees: int) -> np.ndarray:
-    """The transform of the mirrored and then turned picture: a mirror image's odd waves change their sign."""
+    """The transform of the mirrored, then rotated picture: mirroring flips the sign of odd waves."""
     sign = (-1.0) ** np.arange(WAVES + 1)
     if mirrored:
         waves = waves * sign
-    for _ in range(degrees // 90):  # a turn to the left swaps the axes, then up and down
+    for _ in range(degrees // 90):  # rotation to the left: swap the axes, then flip vertically
         waves = waves.swapaxes(-1, -2) * sign[:, None]
     return waves
 
 
 def _bits(waves: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Signs of coefficients: bool (n, low ones), and all that are compared, packed, uint8 (n, bytes)."""
+    """Signs of the coefficients: the low ones, bool (n, bits), and all compared ones, packed, uint8 (n, bytes)."""
     length = np.hypot(*np.mgrid[: WAVES + 1, : WAVES + 1])
     low, middle = (waves[:, (length >= least) & (length < most)] > 0 for least, most in (LOW, MIDDLE))
     return low, np.packbits(middle, axis=1)
@@ -104,13 +104,13 @@ def _bits(waves: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 @dataclass(frozen=True)
 class _Tables:
-    """Rows by the bits that each draw takes of them.
+    """Hash tables: one per random subset (draw) of bits.
 
     Attributes:
-        draws: float32 (bits, draws), powers of two at the bits drawn: times bits, an exact key for each draw.
-        keys: for each draw the keys that there are, in order.
-        starts: for each draw where in `rows` each key's begin; one more at the end.
-        rows: for each draw the rows, in the order of their keys.
+        draws: float32 (bits, draws), powers of two at the drawn bits; multiplied by bits, an exact key per draw.
+        keys: for each draw, the keys in order.
+        starts: for each draw, the start of each key's entries in `rows`, and the end.
+        rows: for each draw, the rows in the order of their keys.
     """
 
     draws: np.ndarray
@@ -132,7 +132,7 @@ class _Tables:
         return cls(draws, [keys for keys, _ in firsts], starts, orders)
 
     def agreeing(self, low: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """For each draw pairs of a place in `low`, bool (n, bits), and a row that agrees with it in all bits drawn."""
+        """For each draw, pairs of a position in `low`, bool (n, bits), and a row with the same drawn bits."""
         for wanted, keys, starts, rows in zip(_keys(low, self.draws), self.keys, self.starts, self.rows, strict=True):
             place = np.searchsorted(keys, wanted).clip(max=len(keys) - 1)
             queries = np.flatnonzero(keys[place] == wanted)
@@ -147,7 +147,7 @@ def _keys(low: np.ndarray, draws: np.ndarray) -> np.ndarray:
 def _near(
     tables: _Tables, middle: np.ndarray, low: np.ndarray, queried: np.ndarray, apart: float
 ) -> tuple[np.ndarray, ...]:
-    """Queries and rows of the tables that agree in all bits of a draw and in most of all bits; and in how many not."""
+    """Queries and rows that agree in all bits of a draw and in most bits overall, and the number of differing bits."""
     found = []
     limit = apart * 8 * middle.shape[1]
     for queries, rows in tables.agreeing(low):

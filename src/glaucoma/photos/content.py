@@ -1,4 +1,4 @@
-"""Which bytes a listed file holds: content ids, and reading what was listed or saying that it changed."""
+"""Content ids of listed files, and reading a file only if its content has not changed."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ STALE = "the images changed since they were listed: run `dvc repro` again"
 
 
 def content_ids(root: Path, names: Sequence[str]) -> list[str]:
-    """SHA-256 of each file's bytes; files that are one by hard links are read once.
+    """SHA-256 of each file's bytes; hard links to one file are read once.
 
     Raises:
-        DataError: all files that cannot be opened.
+        DataError: files cannot be opened; all are named.
     """
     inodes: list[tuple[int, int] | None] = []
     faults = []
@@ -54,7 +54,7 @@ def content_ids(root: Path, names: Sequence[str]) -> list[str]:
 
 
 def read_content(root: Path, path: str, image: str) -> bytes:
-    """The bytes of an indexed file, which are to be those that were indexed.
+    """The bytes of an indexed file, checked against its content id.
 
     Raises:
         DataError: the file is gone or has changed.

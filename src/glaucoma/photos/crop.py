@@ -1,7 +1,7 @@
-"""The parts of a photograph that the network sees: all of it, the round retina, or what surrounds the optic disc.
+"""Crop a photograph for the network: the whole image, the round retina, or the region around the optic disc.
 
-Several parts lie side by side in one picture, each squashed to a square: a network of convolutions and global pooling
-takes that as it takes one square.
+Several views are placed side by side in one picture, each resized to a square: a network of convolutions and global
+pooling handles that like a single square.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ __all__ = ["Box", "cropped", "decode_uncropped", "find_boxes", "load_cropped"]
 
 # disc radii from the disc's centre to the box's sides; 1.5: Diaz-Pinto et al., BioMed Eng OnLine 18:29 (2019)
 AROUND = {"disc": 1.5, "wide": 3.0}
-DARK = 20  # grey level of the brightest channel up to which a pixel belongs to the camera's black border
-SIDE = 256  # pixels of the longer side of the copy in which the border is looked for
+DARK = 20  # maximum of the brightest channel in the camera's black border
+SIDE = 256  # longer side, in pixels, of the copy that is searched for the border
 
 
 @dataclass(frozen=True)
 class Box:
-    """A part of a photograph, in its pixels after Exif orientation; `found` is False where it is all for want of one.
+    """A crop box in the photograph's pixels, after Exif orientation.
 
     Attributes:
-        view: which part, of `params.VIEWS`.
+        view: one of `params.VIEWS`.
         left, top, width, height: whole pixels, within the photograph.
-        found: whether what was to be cropped to has been found.
+        found: whether the disc or the retina was found; if not, the box is the whole photograph.
     """
 
     view: str
@@ -49,9 +49,9 @@ class Box:
 
 
 def find_boxes(image: Image.Image, crop: str) -> tuple[Box, ...]:
-    """The boxes that `crop` asks for in an RGB photograph; all of it, with `found` False, where there is no such thing.
+    """The boxes of `crop` in an RGB photograph; the whole photograph, with `found` False, where detection fails.
 
-    A disc gets a square, moved into the photograph where it would reach beyond, and no longer than its shorter side.
+    A disc's box is a square, shifted to lie within the photograph and at most as long as its shorter side.
     """
     views = views_of(crop)
     disc = find_disc(image) if AROUND.keys() & set(views) else None
@@ -75,22 +75,22 @@ def _box(image: Image.Image, view: str, disc: Disc | None) -> Box:
 def load_cropped(
     source: Path | bytes, size: int, *, max_megapixels: float, crop: str
 ) -> tuple[np.ndarray, tuple[Box, ...]]:
-    """Decode a photograph and take the parts that the network sees; what training sees and what prediction must see.
+    """Decode a photograph and crop it for the network, in training and prediction alike.
 
     Returns:
-        uint8, (size, views · size, 3), 0–255, RGB; and a box for each view, none where `crop` is none.
+        uint8, (size, views · size, 3), 0–255, RGB; and a box per view, none if `crop` is none.
 
     Raises:
-        Unreadable: why it cannot be used.
+        Unreadable: with the reason.
     """
     return cropped(decode_uncropped(source, size, max_megapixels=max_megapixels, crop=crop), size, crop)
 
 
 def decode_uncropped(source: Path | bytes, size: int, *, max_megapixels: float, crop: str) -> Image.Image:
-    """Decode a photograph as finely as `cropped` needs it: in full where a part will be cut out.
+    """Decode a photograph at the resolution that `cropped` needs: in full if a part will be cropped.
 
     Raises:
-        Unreadable: why it cannot be used.
+        Unreadable: with the reason.
     """
     if crop == "none":
         return decode_for(source, size, max_megapixels=max_megapixels)
@@ -98,7 +98,7 @@ def decode_uncropped(source: Path | bytes, size: int, *, max_megapixels: float, 
 
 
 def cropped(image: Image.Image, size: int, crop: str) -> tuple[np.ndarray, tuple[Box, ...]]:
-    """Crop what `decode_uncropped` gave, squash each part to a square and lay them side by side; see `load_cropped`."""
+    """Crop an image from `decode_uncropped`, resize each view to a square and join them; see `load_cropped`."""
     if crop == "none":
         return to_pixels(image, size), ()
     boxes = find_boxes(image, crop)
@@ -106,7 +106,7 @@ def cropped(image: Image.Image, size: int, crop: str) -> tuple[np.ndarray, tuple
 
 
 def _retina(image: Image.Image) -> Box | None:
-    """The bounding box of the largest lit region, None where that is less than a tenth of the photograph."""
+    """The bounding box of the largest lit region; None if it is less than a tenth of the photograph."""
     scale = max(1.0, max(image.size) / SIDE)
     size = [max(1, round(side / scale)) for side in image.size]
     lit = np.asarray(image.resize(size, Image.Resampling.BOX)).max(axis=2) > DARK

@@ -1,7 +1,7 @@
-"""DICOM: the picture in a file and, of its header, what a study needs: size, eye, and which files are of one person.
+"""Read DICOM files: the picture and the parts of the header that a study needs (size, eye, files of one person).
 
-Nothing that names a person leaves this module: whose a file is is told by a token that means nothing outside of the
-process, and what pydicom says of a file, which may quote its header, is passed on to nobody.
+Nothing that identifies a person leaves this module: patients are distinguished by a token that is meaningless outside
+the process, and messages of pydicom, which may quote the header, are not passed on.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
 __all__ = ["Header", "NoPhotograph", "installed", "read_frame", "read_head"]
 
 INSTALL = "pip install 'glaucoma[dicom]'"
-PACKED = {  # transfer syntaxes whose frames are files of a format of their own
+PACKED = {  # transfer syntaxes whose frames are files in another format
     **dict.fromkeys((f"1.2.840.10008.1.2.4.{number}" for number in (50, 51, 57, 70, 80, 81)), "JPEG"),
     **dict.fromkeys((f"1.2.840.10008.1.2.4.{number}" for number in (90, 91)), "JPEG2000"),
 }
 PLAIN = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.5")  # and run lengths
-DEFLATED = b"1.2.840.10008.1.2.1.99"  # unpacks to any size, before anything is known of it
+DEFLATED = b"1.2.840.10008.1.2.1.99"  # may unpack to any size before it can be checked
 NO_PHOTOGRAPHS = {"OPT": "an OCT volume", "OCT": "an OCT volume", "SEG": "a segmentation"}  # by modality
 STARTS = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}  # markers of a JPEG's frame
 GREY = ("MONOCHROME1", "MONOCHROME2")
@@ -48,24 +48,24 @@ PICTURE = [
 ]
 PERSON = ["PatientID", "IssuerOfPatientID", "PatientName", "PatientBirthDate"]
 EYE = ["ImageLaterality", "Laterality", "BurnedInAnnotation"]
-KEY = os.urandom(32)  # of this process alone: without it a number of a few digits could be guessed from its hash
+KEY = os.urandom(32)  # for this process only: without it, a number of a few digits could be guessed from its hash
 
 
 class NoPhotograph(Unreadable):
-    """A DICOM file that was never meant to be a photograph: a report, an OCT volume."""
+    """A DICOM file that is not meant to be a photograph, such as a report or an OCT volume."""
 
 
 @dataclass(frozen=True)
 class Header:
-    """What the header of a DICOM file tells of its picture.
+    """The data about its picture in the header of a DICOM file.
 
     Attributes:
         width, height: pixels.
-        frames: of which the first is read.
+        frames: number of frames; the first is read.
         eye: R, L or "".
-        person: equal for files of one patient, within this process; "" where the header has no patient's number.
-        named: whether the path given holds the patient's name, number or birth date.
-        burned: whether text is burned into the pixels, as the header admits.
+        person: equal for files of one patient, within this process; "" if the header has no patient ID.
+        named: whether the given path contains the patient's name, number or birth date.
+        burned: whether text is burned into the pixels, according to the header.
     """
 
     width: int
@@ -78,7 +78,7 @@ class Header:
 
 
 def installed() -> bool:
-    """Whether DICOM files can be read at all."""
+    """Whether DICOM files can be read."""
     try:
         return bool(_pydicom())
     except Unreadable:
@@ -86,15 +86,15 @@ def installed() -> bool:
 
 
 def read_head(source: Path | bytes, below: Path | None = None) -> Header:
-    """Read a header, and no pixel.
+    """Read a header without the pixels.
 
     Args:
         source: a DICOM file, or its bytes.
-        below: a folder that the file is in. Where given, who the patient is is looked at, and whether the path from
-            there names them.
+        below: a folder that contains the file. If given, the patient is read, and whether the path from there names
+            them.
 
     Raises:
-        NoPhotograph: there is no picture, or another one than a photograph.
+        NoPhotograph: there is no picture, or it is not a photograph.
         Unreadable: pydicom is missing, or the header is damaged.
     """
     data = _read(source, PICTURE + ([*EYE, *PERSON] if below else []))
@@ -114,21 +114,21 @@ def read_head(source: Path | bytes, below: Path | None = None) -> Header:
             named=any(len(word) > 2 and re.search(rf"(?<![^\W_]){re.escape(word)}(?![^\W_])", place) for word in tells),
             burned=str(data.get(EYE[2]) or "").upper() == "YES",
         )
-    except Exception:  # text in an encoding that is none
+    except Exception:  # text in an invalid encoding
         raise Unreadable("damaged header") from None
 
 
 def read_frame(source: Path | bytes, fits: Callable[[int, int], None]) -> Image.Image:
-    """Decode the first frame as 8-bit RGB, without a viewer's window.
+    """Decode the first frame as 8-bit RGB, without applying a display window.
 
-    More than 8 bits are scaled down from those stored, or of 16 from those that are used; MONOCHROME1 is turned about.
+    More than 8 bits are scaled down from the stored range, 16 bits from the used range; MONOCHROME1 is inverted.
 
     Args:
         source: a DICOM file, or its bytes.
-        fits: called with width and height before anything is decoded; raises Unreadable where they are not wanted.
+        fits: called with width and height before decoding; raises Unreadable to reject the size.
 
     Raises:
-        Unreadable: why it cannot be used.
+        Unreadable: with the reason.
     """
     data = _read(source, [*PICTURE, "PixelData"], pixels=True)
     head, colours = _header(data), str(data.get("PhotometricInterpretation"))
@@ -165,7 +165,7 @@ def _in_8_bits(levels: np.ndarray, stored: int) -> np.ndarray:
 
 @cache
 def _pydicom() -> ModuleType:
-    """The library, silent.
+    """Import pydicom with its messages silenced.
 
     Raises:
         Unreadable: it is not installed.
@@ -183,10 +183,10 @@ def _pydicom() -> ModuleType:
 
 
 def _read(source: Path | bytes, tags: list[str], *, pixels: bool = False) -> Dataset:
-    """These elements of a file, and no others.
+    """Read only these elements of a file.
 
     Raises:
-        Unreadable: pydicom is missing, or it cannot be read.
+        Unreadable: pydicom is missing, or the file cannot be read.
     """
     library = _pydicom()
     try:
@@ -216,10 +216,10 @@ def _header(data: Dataset) -> Header:
 
 
 def _look_inside(data: Dataset, head: Header) -> None:
-    """Look at the size of a compressed frame before it is decoded: it may claim another one than the header does.
+    """Check the size of a compressed frame before decoding: it may differ from the header's.
 
     Raises:
-        Unreadable: it does, or is compressed in a way that is not read here.
+        Unreadable: it differs, or the compression is not supported.
     """
     syntax = str(getattr(data, "file_meta", {}).get("TransferSyntaxUID", PLAIN[0]))
     if syntax in PLAIN:
@@ -242,7 +242,7 @@ def _look_inside(data: Dataset, head: Header) -> None:
 
 
 def _jpeg_size(frame: bytes) -> tuple[tuple[int, int], int]:
-    """Width and height, and how many layers of colour, by the header of any kind of JPEG; Pillow knows only 8 bits."""
+    """Width and height, and the number of components, from the header of any JPEG; Pillow supports only 8 bits."""
     at = 2
     while frame[at + 1] not in STARTS:
         at += 1 if frame[at + 1] == 0xFF else 2 + int.from_bytes(frame[at + 2 : at + 4], "big")

@@ -1,8 +1,8 @@
-"""Where the optic disc lies: the round, bright place whose edge is steepest all around.
+"""Locate the optic disc: the bright circle with the steepest edge all around.
 
-Vessels are closed morphologically, then circles vote by the gradient across their edge, as in Aquino, Gegúndez-Arias &
-Marín (IEEE Trans. Med. Imaging 29, 2010): a circular Hough transform in which each edge counts by its strength and
-direction. The inside has to be brighter than the ring around it, Lowell et al.'s template (ibid. 23, 2004).
+Vessels are removed by morphological closing. A circular Hough transform then weights each edge by strength and
+direction (Aquino, Gegúndez-Arias & Marín, IEEE Trans. Med. Imaging 29, 2010). The inside must be brighter than the ring
+around it (template of Lowell et al., ibid. 23, 2004).
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from scipy.signal import fftconvolve
 
 __all__ = ["Disc", "find_disc"]
 
-SIDE = 128  # pixels of the longer side of the copy that is searched
+SIDE = 128  # longer side, in pixels, of the copy that is searched
 RADII = tuple(np.geomspace(5, 48, 20).round(1).tolist())  # pixels of that copy: 0.04–0.37 of the longer side
 WEIGHTS = np.array([0.4, 0.6, 0.0], np.float32)  # red shows the disc's edge, green its brightness; blue is noise
-LEAST = 1.6  # geometric mean of edge and contrast, in standard deviations of the picture; below it no disc is claimed
+LEAST = 1.6  # least geometric mean of edge and contrast of a disc, in standard deviations of the picture
 
 
 @dataclass(frozen=True)
 class Disc:
-    """A circle in pixels of the picture, x to the right, y down; and how sure the finder is (`LEAST` or more)."""
+    """A circle in the picture's pixels, x to the right, y down, and its score (`LEAST` or more)."""
 
     x: float
     y: float
@@ -34,12 +34,12 @@ class Disc:
 
 
 def find_disc(image: Image.Image) -> Disc | None:
-    """Find the optic disc in an RGB photograph, or None where nothing looks like one."""
+    """Find the optic disc in an RGB photograph; None if nothing looks like one."""
     scale = SIDE / max(image.size)
     size = [max(8, round(side * scale)) for side in image.size]
     pixels = np.asarray(image.resize(size, Image.Resampling.BOX), np.float32)
     inside = gaussian_filter((pixels.max(axis=2) > 12).astype(np.float32), 1.5)
-    seen = inside > 0.95  # off the camera's dark border, whose own edge is steep
+    seen = inside > 0.95  # excludes the camera's dark border, whose edge is steep
     if seen.mean() < 0.2:
         return None
     grey = gaussian_filter(grey_closing(pixels @ WEIGHTS, (7, 7)), 1.0)
@@ -71,13 +71,13 @@ def _best(grey: np.ndarray, seen: np.ndarray, radius: float) -> tuple[float, int
 
 @cache
 def _kernels(radius: float) -> tuple[np.ndarray, ...]:
-    """Means of the gradient's outward part along a circle (across, down), within it, and in the ring around it."""
+    """Kernels: outward gradient along a circle (across, down), mean within it, and mean of the ring around it."""
     reach = int(np.ceil(1.5 * radius)) + 1
     y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1].astype(np.float32)
     away = np.hypot(x, y)
     edge = np.exp(-0.5 * ((away - radius) / (0.5 + 0.06 * radius)) ** 2)
     edge /= edge.sum()
     disc, ring = (away <= radius).astype(np.float32), ((away > 1.05 * radius) & (away <= 1.5 * radius)).astype("f4")
-    # fftconvolve flips its kernel, which turns the odd ones' sign
+    # fftconvolve flips its kernel, which changes the sign of odd ones
     outward = [-edge * part / np.maximum(away, 1) for part in (x, y)]
     return *outward, disc / disc.sum(), ring / ring.sum()

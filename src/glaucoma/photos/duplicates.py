@@ -1,14 +1,14 @@
-"""Photographs that are one: resized, recompressed, mirrored or turned copies, and crops of one out of another.
+"""Find duplicate photographs: resized, recompressed, mirrored or rotated copies, and crops of one another.
 
-Only what the camera saw counts: the square inside the field (`field.Field`), in a 64 × 64 thumbnail. Pairs whose hashes
-are alike (`candidates`) are verified: their fine structure is registered and correlated (`register.registered`).
+Only the square inside the camera's field (`field.Field`) is compared, as a 64 × 64 thumbnail. Pairs with similar hashes
+(`candidates`) are verified by registering and correlating their fine structure (`register.registered`).
 
-The correlation's meaning: of two different retinas it is that of two random pictures. Of 387 whole retinas of EyePACS
-and of 705 disc crops of ACRIMA, 8 000 pairs drawn at random, turned at random, had 0.12 and 0.17 in the mean (standard
-deviations 0.05) and 0.45 at most; 6 000 of those whose hashes lie nearest, 0.19 and 0.22 (0.07) and 0.45 at most.
-Copies of them, resized, recompressed to a quality of 35 to 95, changed in tone, cropped by up to 4 % a side, padded,
-squashed or turned by up to 3°, had 0.69 or more in 98 of 100 and 0.95 in the median. benchmarks/audit_tree.py measures
-the same on rendered retinas. `SAME` is more than five standard deviations above different photographs' mean.
+Different retinas correlate like random pictures. For 387 whole retinas of EyePACS and 705 disc crops of ACRIMA, 8 000
+random pairs, randomly rotated, had mean correlations of 0.12 and 0.17 (standard deviations 0.05) and at most 0.45; the
+6 000 pairs with the nearest hashes 0.19 and 0.22 (0.07) and at most 0.45. Copies of them (resized, recompressed at
+quality 35 to 95, changed in tone, cropped by up to 4 % per side, padded, squashed or rotated by up to 3°) had at least
+0.69 in 98 of 100 and a median of 0.95. benchmarks/audit_tree.py measures the same on rendered retinas. `SAME` is more
+than five standard deviations above the mean of different photographs.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ from glaucoma.photos.register import COARSE, FINE, SIDE, registered, structure
 
 __all__ = ["DECODED", "SAME", "compared", "fingerprint", "firm", "link", "number"]
 
-DECODED = 256  # pixels that images are decoded to at least; larger ones are told apart no better
-FLAT = 8.0  # grey levels; a thumbnail that spans less shows nothing that could be compared
-SAME = 0.6  # correlation from which on two photographs are one
-EQUAL = 0.95  # correlation from which on there is nothing to register
+DECODED = 256  # least side of decoded images, pixels; more does not help
+FLAT = 8.0  # grey levels; a thumbnail with a smaller range has no structure to compare
+SAME = 0.6  # correlation from which two photographs are duplicates
+EQUAL = 0.95  # correlation from which registration is skipped
 
-TOGETHER = 256  # pairs that are verified at a time
+TOGETHER = 256  # pairs verified at a time
 
 
 def fingerprint(image: Image.Image, field: Field | None = None) -> np.ndarray:
-    """What tells one photograph from another: uint8 (64, 64), the green light inside the field, 0–255 its own range.
+    """Thumbnail for finding duplicates: uint8 (64, 64), the green channel inside the field, stretched to 0–255.
 
     Args:
-        image: RGB, of at least `DECODED` pixels a side, or of all it has.
-        field: its field, where that is known already.
+        image: RGB, at least `DECODED` pixels per side, or its full size if smaller.
+        field: its field, if known already.
 
     Returns:
-        All 0 where the photograph shows nothing.
+        The thumbnail; all 0 if the photograph is blank.
     """
     box = (field or find_field(image)).inside
     grey = np.asarray(image.getchannel("G").convert("F").resize((SIDE, SIDE), Image.Resampling.BILINEAR, box=box))
@@ -54,24 +54,24 @@ def fingerprint(image: Image.Image, field: Field | None = None) -> np.ndarray:
 
 
 def link(prints: Sequence[np.ndarray]) -> pd.DataFrame:
-    """Which photographs are one: of the pairs that `compared` gives, those that correlate by `SAME` at least."""
+    """Pairs of duplicates: those of `compared` with a correlation of at least `SAME`."""
     pairs = compared(prints)
     one = pairs["correlation"] >= SAME
     return firm(pairs[one].reset_index(drop=True), pairs[~one], len(prints))
 
 
 def compared(prints: Sequence[np.ndarray], apart: float = APART) -> pd.DataFrame:
-    """Pairs that may be one, and how alike they are.
+    """Pairs of possible duplicates and their correlation.
 
     Args:
-        prints: as `fingerprint` gives them.
-        apart: share of bits from which on hashes are of different photographs, which are not compared.
+        prints: from `fingerprint`.
+        apart: share of differing hash bits from which pairs are not compared.
 
     Returns:
         Columns `first`, `second` (positions in `prints`, first < second), `mirrored` (bool) and `turned` (0, 90, 180
-        or 270: the second, mirrored left to right and then turned by so many degrees to the left, is the first or a
-        part of it, or the first a part of it) and `correlation` (of their registered fine structure, -1 to 1), the
-        most alike first.
+        or 270: the second, mirrored left to right and then rotated to the left by this many degrees, equals the first
+        or one is a part of the other) and `correlation` (of their registered fine structure, -1 to 1), in descending
+        order of correlation.
     """
     greys = np.stack(prints) if len(prints) else np.zeros((0, SIDE, SIDE), np.uint8)
     pairs = candidates(greys, apart)
@@ -86,7 +86,7 @@ def compared(prints: Sequence[np.ndarray], apart: float = APART) -> pd.DataFrame
 
 
 def _row(first: int, second: int, turn: int, correlation: float) -> tuple[int, int, bool, int, float]:
-    """A row of `compared` from a candidate: turned back where the second comes first."""
+    """A row of `compared` from a candidate, with the rotation inverted if the second comes first."""
     mirrored, degrees = TURNS[turn]
     if first > second:
         first, second, degrees = second, first, degrees if mirrored else -degrees % 360
@@ -94,9 +94,9 @@ def _row(first: int, second: int, turn: int, correlation: float) -> tuple[int, i
 
 
 def firm(links: pd.DataFrame, others: pd.DataFrame, count: int) -> pd.DataFrame:
-    """Links, the strongest first, less the weakest of each cluster in which more pairs turned out not to be one.
+    """Remove the weakest links from clusters that contain more rejected pairs than links; strongest links come first.
 
-    So chains of pairs that are just alike come apart, and copies of one photograph stay together.
+    This splits chains of merely similar photographs and keeps copies of one photograph together.
     """
     while len(links):
         numbers = number(links, count)
@@ -111,14 +111,14 @@ def firm(links: pd.DataFrame, others: pd.DataFrame, count: int) -> pd.DataFrame:
 
 
 def number(links: pd.DataFrame, count: int) -> np.ndarray:
-    """Number the clusters that pairs form, at any remove; int32, (count,), equal numbers, same cluster."""
+    """Number the connected components of the pairs: int32, (count,); equal numbers mean the same cluster."""
     ends = links["first"].to_numpy(dtype=int), links["second"].to_numpy(dtype=int)
     graph = coo_array((np.ones(len(links), dtype=np.int8), ends), shape=(count, count))
     return connected_components(graph, directed=False)[1]
 
 
 def _verified(greys: np.ndarray, pairs: pd.DataFrame) -> list[float]:
-    """The correlation of candidates' registered fine structure."""
+    """The correlations of candidates' registered fine structure."""
     images, places = np.unique(pairs[["first", "second"]], return_inverse=True)
     coarse, fine = (structure(greys[images], scales) for scales in (COARSE, FINE))
     found = []

@@ -1,4 +1,4 @@
-"""What a camera saw of a photograph: its lit field without the black frame, and the largest square within it."""
+"""The camera's field in a photograph: the lit region without the black frame, and the largest square within it."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from scipy.ndimage import distance_transform_cdt, label
 
 __all__ = ["Field", "brightest", "find_field"]
 
-SIDE = 128  # pixels that a photograph is squashed to while its field is looked for
-LIGHT = 0.1  # of the way from black to the bright parts; what is darker belongs to the frame
-LEAST = 8  # grey levels above black that are light anyway; JPEG's ringing reaches less
-BLACK = 40  # grey level above which nothing in a photograph is a black frame
-BRIGHT = 90  # per cent of the pixels that are no brighter than its bright parts
-FIELD = 0.1  # share of a photograph, row or column that is lit at least where the field is
-ALL = 0.94  # share of the field's box from which on the square is taken for all of it
+SIDE = 128  # side in pixels of the squashed copy that is searched for the field
+LIGHT = 0.1  # of the range from black to the bright parts; darker pixels belong to the frame
+LEAST = 8  # grey levels above black that always count as lit; JPEG ringing stays below
+BLACK = 40  # highest grey level of a black frame
+BRIGHT = 90  # percentile that defines the bright parts
+FIELD = 0.1  # least lit share of a photograph, row or column within the field
+ALL = 0.94  # share of the field's box from which the square is the whole box
 
 
 @dataclass(frozen=True)
@@ -24,11 +24,11 @@ class Field:
     """A camera's field.
 
     Attributes:
-        pixels: uint8, (128, 128, 3): the photograph squashed.
-        lit: bool, (128, 128): which parts of the squashed photograph it covers; all where no black frame is seen.
-        inside: left, top, right and bottom, in pixels of the photograph, of the largest square within it, the field's
-            bounding box being taken for a square. Copies have the same one, whatever black was added around the field
-            or cut off, and however it was squashed.
+        pixels: uint8, (128, 128, 3): the photograph, squashed to a square.
+        lit: bool, (128, 128): the field in the squashed photograph; all True if there is no black frame.
+        inside: left, top, right and bottom, in pixels of the photograph, of the largest square within the field, whose
+            bounding box counts as a square. It is the same in copies that were squashed, padded with black or cropped
+            in the frame.
     """
 
     pixels: np.ndarray
@@ -44,12 +44,12 @@ def find_field(image: Image.Image) -> Field:
 
 
 def brightest(pixels: np.ndarray) -> np.ndarray:
-    """The brightest colour of each pixel: uint8 (…, 3) → (…); a reduction over the last axis takes longer."""
+    """The brightest channel of each pixel: uint8 (…, 3) → (…); faster than a reduction over the last axis."""
     return np.maximum(np.maximum(pixels[..., 0], pixels[..., 1]), pixels[..., 2])
 
 
 def _lit(small: np.ndarray) -> np.ndarray:
-    """The largest lit piece, without holes along rows and columns; everything where there is none to speak of."""
+    """The largest lit region, with holes along rows and columns filled; everything if there is no such region."""
     black, bright = float(small.min()), float(np.percentile(small, BRIGHT))
     everything = np.ones(small.shape, bool)
     if black > BLACK:
@@ -58,7 +58,7 @@ def _lit(small: np.ndarray) -> np.ndarray:
     if not count:
         return everything
     field = regions == 1 + np.bincount(regions.ravel())[1:].argmax()
-    # A dark macula or a shaded middle is part of the field: it lies between lit parts on all four sides
+    # A dark macula or a shaded centre is part of the field: it has lit parts on all four sides
     for axis in (0, 1):
         before = np.logical_or.accumulate(field, axis=axis)
         after = np.flip(np.logical_or.accumulate(np.flip(field, axis), axis=axis), axis)
@@ -67,7 +67,7 @@ def _lit(small: np.ndarray) -> np.ndarray:
 
 
 def _inside(field: np.ndarray, width: int, height: int) -> tuple[float, float, float, float]:
-    """The largest square within the field of a photograph of that size, as `Field` has it."""
+    """The largest square within the field of a photograph of this size, as in `Field`."""
     rows, columns = (np.flatnonzero(field.mean(axis=axis) >= FIELD) for axis in (1, 0))
     if not len(rows) or not len(columns):
         return 0.0, 0.0, float(width), float(height)

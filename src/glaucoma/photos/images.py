@@ -24,7 +24,7 @@ __all__ = [
     "to_pixels",
 ]
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp"})
+SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".tiff", ".bmp", ".webp"})
 DICOM = frozenset({".dcm", ".dicom"})  # and names without a suffix, or with one of digits
 SMALLEST_SIDE = 32  # pixels; anything smaller is an icon or a placeholder, no photograph
 

@@ -1,7 +1,7 @@
-"""One look at each distinct image: it is decoded once, and all that is asked of its pixels is taken from that.
+"""Decode each distinct image once and measure everything that the index and the audit need from its pixels.
 
-The index looks for copies and the audit for far more, in two processes. What they saw is kept between them by content
-id, so that no image is decoded twice; the file is safe to delete.
+The index searches for copies and the audit for more, in two processes. The measurements are cached by content id, so no
+image is decoded twice; the cache is safe to delete.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from glaucoma.photos.quality import Quality, quality_of
 
 __all__ = ["THUMBNAIL", "Look", "clusters", "look_at"]
 
-THUMBNAIL = 7  # pixels a side
-VERSION = 3  # of what is kept; to be raised when a measure changes
+THUMBNAIL = 7  # pixels per side
+VERSION = 3  # of the cache; raise it when a measure changes
 # Luminance table of quality 50: ITU-T T.81 (1992), table K.1
 LUMINANCE = np.array([
     16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55, 14, 13, 16, 24, 40, 57, 69, 56, 14, 17, 22, 29, 51,
@@ -41,14 +41,14 @@ SUMS = np.array([((LUMINANCE * scale + 50) // 100).clip(1, 255).sum() for scale 
 
 @dataclass(frozen=True)
 class Look:
-    """What is known of one image's pixels and file.
+    """Measurements of one image's pixels and file.
 
     Attributes:
         print: its fingerprint, uint8 (64, 64).
         quality: measures of the photograph.
         thumbnail: uint8, (7, 7, 3), RGB; its mean is the image's mean colour.
-        bytes: of the file.
-        jpeg: quality that it was saved with as JPEG, 1–100, estimated; NaN where it is none.
+        bytes: size of the file.
+        jpeg: estimated JPEG quality, 1–100; NaN for other formats.
     """
 
     print: np.ndarray
@@ -61,20 +61,20 @@ class Look:
 def look_at(
     index: pd.DataFrame, root: Path, title: str, *, max_megapixels: float, kept: Path | None = None
 ) -> dict[str, Look | str]:
-    """Look at every distinct image of an index, in the order of content ids.
+    """Measure every distinct image of an index, in the order of content ids.
 
     Args:
-        index: `path` and `image` (content id) at least.
-        root: folder that paths start from.
+        index: with at least `path` and `image` (content id).
+        root: folder that paths are relative to.
         title: of the progress bar.
         max_megapixels: larger images count as unreadable.
-        kept: file of earlier looks, used and written anew; None: none is kept.
+        kept: cache file, read and rewritten; None: no cache.
 
     Returns:
-        By content id the look, or one sentence on why the image cannot be read.
+        By content id, the measurements, or one sentence on why the image cannot be read.
 
     Raises:
-        DataError: an image is gone, or changed since it was indexed.
+        DataError: an image is gone or has changed since it was indexed.
     """
     images = distinct(index)
     key = hash_json([VERSION, max_megapixels, DECODED, PIL.__version__])
@@ -83,7 +83,7 @@ def look_at(
     def look(row: tuple[str, str]) -> Look | str:
         path, image = row
         try:
-            content = read_content(root, path, image)  # known or not: it has to be what was indexed
+            content = read_content(root, path, image)  # read even if cached, to check that it is unchanged
             return known[image] if image in known else _look(content, max_megapixels)
         except Unreadable as reason:
             return str(reason)
@@ -97,9 +97,9 @@ def look_at(
 
 
 def clusters(looks: Mapping[str, Look | str]) -> tuple[dict[str, int], pd.DataFrame]:
-    """The cluster of each image, by content id (equal numbers, same photograph), and the links that make them.
+    """The cluster of each image, by content id (equal numbers mean the same photograph), and the links between copies.
 
-    An unreadable image stands alone. Links are as `link` gives them; `first` and `second` are content ids.
+    An unreadable image is a cluster of its own. Links are those of `link`, with content ids as `first` and `second`.
     """
     prints = {image: one.print for image, one in looks.items() if isinstance(one, Look)}
     readable, links = list(prints), link(list(prints.values()))
@@ -110,7 +110,7 @@ def clusters(looks: Mapping[str, Look | str]) -> tuple[dict[str, int], pd.DataFr
 
 
 def _look(content: bytes, max_megapixels: float) -> Look:
-    # At an eighth of its size a JPEG is still read to its end
+    # Even at an eighth of its size, a JPEG is read to its end
     image = decode(content, max_megapixels=max_megapixels, at_least=DECODED)
     thumbnail = np.asarray(image.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX))
     field = find_field(image)
@@ -118,7 +118,7 @@ def _look(content: bytes, max_megapixels: float) -> Look:
 
 
 def _jpeg_quality(content: bytes) -> float:
-    """The quality whose table of the standard's is nearest in sum, as most software scales them; NaN for no JPEG."""
+    """The JPEG quality whose scaled standard table has the nearest sum; NaN for other formats."""
     table = quantisation(content)
     return float("nan") if table is None else float(1 + np.abs(SUMS - sum(table)).argmin())
 
@@ -136,7 +136,7 @@ def _keep(file: Path, key: str, looks: Mapping[str, Look]) -> None:
 
 
 def _load(file: Path, key: str) -> dict[str, Look]:
-    """Looks that were kept; none where there are none, or other ones than are asked for."""
+    """Cached measurements; empty if there are none or they were made with other settings."""
     try:
         with np.load(file, allow_pickle=False) as archive:
             arrays = dict(archive)

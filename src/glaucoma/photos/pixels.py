@@ -1,4 +1,4 @@
-"""pixels.npy: every distinct image decoded once, each part squashed to a square, ready to train on."""
+"""Write pixels.npy: every distinct image decoded once, each view resized to a square, ready for training."""
 
 from __future__ import annotations
 
@@ -37,25 +37,25 @@ def write_pixels(
     """Decode every distinct image of an index into one array.
 
     Writes `array_file`, uint8 (n, size, views · size, 3), C order, RGB, rows sorted by content id, and `table_file`,
-    whose row i has the `image` and `path` of array row i. Both appear whole or not at all; memory stays at a few
-    images.
+    whose row i has the `image` and `path` of array row i. Both are written atomically; only a few images are in memory
+    at a time.
 
     Args:
-        index: as `read_index` gives it.
+        index: from `read_index`.
         root: data.root.
         array_file: the .npy file.
         table_file: the .csv file.
-        size: pixels a side.
+        size: pixels per side.
         max_megapixels: larger images are unreadable.
         drop_unreadable: leave unreadable images out instead of failing.
-        crop: parts of each photograph to take; all of it where a part is not found.
-        boxes_file: a .csv file for the boxes in pixels, a row per image and view; no rows where nothing is cropped.
+        crop: views of each photograph; the whole photograph where a view is not found.
+        boxes_file: a .csv file for the boxes in pixels, a row per image and view; no rows if nothing is cropped.
 
     Returns:
-        How many images were left out.
+        Number of images left out.
 
     Raises:
-        DataError: all unreadable images, unless dropped; an image that changed since it was indexed.
+        DataError: unreadable images (all are named), unless dropped; an image that changed since it was indexed.
     """
     images, views = distinct(index), len(views_of(crop))
 
@@ -83,7 +83,7 @@ def write_pixels(
         if not kept:
             raise DataError(f"not one image in {shown(root)} can be read:{listed(faults)}", "set another data.root")
         _header(file, len(kept), size, views)
-        # Next to each other, so that the two files are of one run even if it is killed
+        # Immediately one after the other, so that both files are of the same run even after a kill
         write_csv(table_file, pd.DataFrame(kept, columns=["image", "path"]))
         if boxes_file:
             write_csv(boxes_file, pd.DataFrame(boxes, columns=["image", "path", *Box.__dataclass_fields__]))

@@ -1,9 +1,9 @@
-"""Whether two pictures show the same structure: fine structure, registered and correlated.
+"""Register the fine structure of two pictures and correlate it, to decide whether they show the same.
 
-Fine structure is what vessels are made of: a band of scales, each place in units of its surroundings' contrast, so
-that neither exposure nor colour nor uneven light counts. Of two pictures one is moved over the other by an affine
-transform, found by inverse compositional alignment (Baker & Matthews, "Lucas-Kanade 20 Years On", Int J Comput Vision
-56:221, 2004), on coarse structure first.
+Fine structure is a band of scales that shows the vessels, normalised by the local contrast, so that exposure, colour
+and uneven illumination do not matter. One picture is registered to the other by an affine transform, found by inverse
+compositional alignment (Baker & Matthews, "Lucas-Kanade 20 Years On", Int J Comput Vision 56:221, 2004), on coarse
+structure first.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from scipy.ndimage import affine_transform, gaussian_filter
 
 __all__ = ["COARSE", "FINE", "SIDE", "registered", "structure"]
 
-SIDE = 64  # pixels of a picture
-FINE = (0.5, 2.0, 4.0)  # pixels: the band's scales, and the surroundings whose contrast is the unit
+SIDE = 64  # side of a picture, pixels
+FINE = (0.5, 2.0, 4.0)  # pixels: the band's scales, and the scale of the local contrast
 COARSE = (1.0, 4.0, 7.0)
-FLOOR = 0.3  # of the whole picture's contrast, which a place's counts as at least: noise is not to be blown up
-MOST = 3.0  # contrasts; a reflex counts no more
-EDGE = SIDE // 20  # pixels at the rim that do not count: the filters see nothing beyond
-REACH = SIDE // 8  # pixels that pictures are shifted at most before they are aligned
+FLOOR = 0.3  # least local contrast, as a share of the whole picture's, so that noise is not amplified
+MOST = 3.0  # contrasts; larger values, as of reflexes, are clipped
+EDGE = SIDE // 20  # pixels ignored at the rim, where the filters lack data
+REACH = SIDE // 8  # largest shift, in pixels, before alignment
 STEPS = 8  # of alignment
-OVERLAP = 0.5  # share of a picture that has to lie within the other
-# Correlation of coarse structure after alignment below which the fine one's is not looked for: sharp rims alike, as
-# drawn discs have, make fine structure correlate by up to 0.80, coarse by 0.75; copies of real photographs that are
-# found at all had 0.87 or more in 98 of 100
+OVERLAP = 0.5  # share of a picture that must lie within the other
+# Coarse correlation after alignment below which fine structure is not compared: similar sharp rims, as in drawn discs,
+# make fine structure correlate by up to 0.80 and coarse by 0.75; detected copies of real photographs had at least 0.87
+# in 98 of 100
 HOPELESS = 0.75
 
 
@@ -33,11 +33,11 @@ def structure(pictures: np.ndarray, scales: tuple[float, float, float]) -> np.nd
 
     Args:
         pictures: (n, side, side), any numbers.
-        scales: the finest and the coarsest scale and the surroundings, standard deviations in pixels.
+        scales: the finest and the coarsest scale and the local neighbourhood, standard deviations in pixels.
 
     Returns:
-        float32, (n, side, side), each of mean 0 and length 1, so that a product's sum is a correlation; 0 where there
-        is no structure.
+        float32, (n, side, side), each with mean 0 and norm 1, so that a sum of products is a correlation; 0 if there is
+        no structure.
     """
     fine, coarse, around = ((0, scale, scale) for scale in scales)
     band = pictures.astype(np.float32)
@@ -54,7 +54,7 @@ def registered(
     fine: tuple[np.ndarray, np.ndarray],
     part: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0),
 ) -> float:
-    """The correlation of two pictures' fine structure after the second has been moved over the first, -1 to 1.
+    """The correlation of two pictures' fine structure after registering the second to the first, -1 to 1.
 
     Args:
         coarse: both pictures' structure at `COARSE` scales, float32 (64, 64).
@@ -62,7 +62,7 @@ def registered(
         part: of the second that the first may show: top, left, height and width, as shares of its sides.
 
     Returns:
-        0 where they cannot be brought to overlap, or where their coarse structure correlates by less than `HOPELESS`.
+        The correlation; 0 if they do not overlap enough or their coarse correlation is below `HOPELESS`.
     """
     top, left, high, wide = part
     matrix, shift = np.diag([high, wide]), np.array([top + high / 2 - 0.5, left + wide / 2 - 0.5]) * SIDE
@@ -72,12 +72,12 @@ def registered(
 
 
 def _offset(matrix: np.ndarray, shift: np.ndarray) -> np.ndarray:
-    """SciPy's offset of a transform about the pictures' centres."""
+    """SciPy's offset for a transform about the pictures' centres."""
     return shift + CENTRE - matrix @ [CENTRE, CENTRE]
 
 
 def _shift(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """By how many whole pixels `other` has to be read off to be most like `one`: (down, right)."""
+    """The shift of `other` that best matches `one`, in whole pixels: (down, right)."""
     match = np.fft.irfft2(np.conj(np.fft.rfft2(one)) * np.fft.rfft2(other), one.shape)
     moves = np.r_[0 : REACH + 1, -REACH:0]
     near = match[np.ix_(moves, moves)]
@@ -93,7 +93,7 @@ COUNTS[EDGE:-EDGE, EDGE:-EDGE] = True
 def _align(
     one: np.ndarray, other: np.ndarray, matrix: np.ndarray, shift: np.ndarray
 ) -> tuple[float, np.ndarray, np.ndarray]:
-    """The best correlation on the way of `other` over `one`, and the transform there: where one pixel is read off."""
+    """The best correlation while aligning `other` to `one`, and its transform from pixels of `one` to `other`."""
     down, right = np.gradient(one)
     slopes = np.stack([down * DOWN, down * RIGHT, down, right * DOWN, right * RIGHT, right])[:, COUNTS]
     inverse = np.linalg.pinv(slopes @ slopes.T) @ slopes

@@ -10,12 +10,14 @@ import pandas as pd
 
 from glaucoma.base import paths
 from glaucoma.base.errors import DataError, listed, shown
-from glaucoma.base.files import sha256_file, write_csv, write_json
+from glaucoma.base.files import near, sha256_file, write_csv, write_json
 from glaucoma.base.index import distinct, read_index
 from glaucoma.base.params import Params
 from glaucoma.dataset.layouts import scan
-from glaucoma.evaluate.intervals import intervals
+from glaucoma.evaluate.agreement import agreement
+from glaucoma.evaluate.intervals import independent, intervals
 from glaucoma.evaluate.scores import ABNORMAL, THRESHOLD, predictions_table, scores
+from glaucoma.model.likeness import drift
 from glaucoma.model.log_odds import expit
 from glaucoma.photos.content import content_ids
 from glaucoma.photos.looks import clusters, look_at
@@ -39,6 +41,7 @@ class External:
             out for being labelled both ways; unreadable; models: how many predictions are averaged.
         predictions: columns path, image, perhaps patient and source, label, predicted, probability, log_odds.
         faults: why files are unreadable, `path: why`.
+        drift: as `glaucoma.model.likeness.drift` gives it; no rows where no card tells what to compare with.
         warned: what speaks against the model, as `glaucoma.predict.inference.warned` says it.
     """
 
@@ -47,11 +50,14 @@ class External:
     counts: dict[str, Any]
     predictions: pd.DataFrame
     faults: list[str]
+    drift: pd.DataFrame
     warned: str = ""
 
 
-def evaluate_external(model: str, root: Path, params: Params, output: Path) -> External:
-    """Predict every distinct image of a labelled collection, and write scores.json, intervals.csv, predictions.csv.
+def evaluate_external(model: str, root: Path, params: Params, output: Path, flips: str | None = None) -> External:
+    """Predict every distinct image of a labelled collection, and write scores.json and tables.
+
+    intervals.csv, agreement.csv (calibration, as predicted), predictions.csv and drift.csv are the tables.
 
     Images that this project's index lists, byte for byte or as a copy of the same photograph, are left out, whatever
     split they are in: they were trained, selected or judged on here. Copies within the collection count as one in the
@@ -62,6 +68,7 @@ def evaluate_external(model: str, root: Path, params: Params, output: Path) -> E
         root: the collection, in any layout; its folds, if it brings any, are ignored.
         params: gives the names of classes, the largest image and the seed of the intervals' bootstrap.
         output: folder to write.
+        flips: as `predict_files` takes it.
 
     Raises:
         WeightsError: no such model, or a damaged one.
@@ -70,7 +77,7 @@ def evaluate_external(model: str, root: Path, params: Params, output: Path) -> E
     classifiers = [load_classifier(path) for path in find_models(model)]
     table, counts, same = _collection(root, params)
     found = predict_files(
-        classifiers, [root / path for path in table["path"]], max_megapixels=params.data.max_megapixels
+        classifiers, [root / path for path in table["path"]], max_megapixels=params.data.max_megapixels, flips=flips
     )
     faults = [f"{shown(table['path'].iat[i])}: {why}" for i, why in sorted(found.faults.items())]
     readable = [i not in found.faults for i in range(len(table))]
@@ -83,9 +90,14 @@ def evaluate_external(model: str, root: Path, params: Params, output: Path) -> E
     predictions = pd.concat([about, predicted], axis=1)
     counts |= {"unreadable": len(faults), "models": len(classifiers)}
     around = intervals(predictions, seed=params.seed, clusters=same)
-    result = External(scores(abnormal, log_odds=log_odds), around, counts, predictions, faults, warned(classifiers))
+    moved = drift(found.likenesses, found.traits) if found.likenesses else pd.DataFrame()
+    told = scores(abnormal, log_odds=log_odds)
+    result = External(told, around, counts, predictions, faults, moved, warned(classifiers))
     write_csv(output / "predictions.csv", predictions)
     write_csv(output / "intervals.csv", result.intervals)
+    write_csv(output / "agreement.csv", agreement(abnormal, expit(log_odds), independent(predictions, same)))
+    if len(moved):
+        write_csv(output / "drift.csv", moved)
     used: dict[str, Any] = {one.path.as_posix(): sha256_file(one.path) for one in classifiers}
     write_json(
         output / "scores.json", {**result.scores, **counts, "threshold": float(expit(THRESHOLD)), "sha256": used}
@@ -96,7 +108,7 @@ def evaluate_external(model: str, root: Path, params: Params, output: Path) -> E
 def _collection(root: Path, params: Params) -> tuple[pd.DataFrame, dict[str, int | None], dict[str, str]]:
     """Each distinct image that may be judged on, by path; counts of what was left out; the photograph of each image."""
     if not root.is_dir():
-        what = "is a file" if root.exists() else "does not exist"
+        what = "is a file" if root.exists() else f"does not exist{near(root)}"
         raise DataError(f"the collection {shown(root)} {what}", "name the folder that holds the labelled photographs")
     table = scan(root, "auto", params.data.classes).table.sort_values("path", ignore_index=True)
     table["image"] = content_ids(root, table["path"].tolist())

@@ -17,14 +17,15 @@ from glaucoma.base.errors import WeightsError, listed, shown
 from glaucoma.base.index import CONDITIONS
 from glaucoma.base.params import views_of
 from glaucoma.base.progress import Progress
-from glaucoma.model.likeness import Likeness, traits
-from glaucoma.model.log_odds import Threshold, averaged, expit
+from glaucoma.model.likeness import TRAITS, Likeness, traits
+from glaucoma.model.log_odds import FLIPS, Threshold, averaged, expit, over_flips
 from glaucoma.model.portable import SUFFIX, Portable, Runner
 from glaucoma.model.sidecar import read_sidecar
 from glaucoma.model.symptoms import first_line, symptoms_of, symptoms_table
 from glaucoma.photos.crop import cropped, decode_uncropped
 from glaucoma.photos.images import Unreadable, decode
-from glaucoma.predict.revisions import fetch_models, parse
+from glaucoma.predict.homes import of_one_study
+from glaucoma.predict.revisions import fetch_models, natural, parse
 
 if TYPE_CHECKING:  # Keras starts where a model needs it: ONNX does not
     from glaucoma.model.runtime import keras
@@ -72,14 +73,27 @@ class Classifier:
         return wanted.get("crop", "none") if isinstance(wanted, dict) else "none"
 
     @property
+    def flips(self) -> str:
+        """The flips of a photograph over which its predictions were averaged when it was scored."""
+        wanted = self.card.get("input")
+        told = wanted.get("flips", "none") if isinstance(wanted, dict) else "none"
+        return told if told in FLIPS else "none"
+
+    @property
     def threshold(self) -> Threshold:
         """Its own, from where on it calls a photograph abnormal; 0.5 where its card says none."""
         told = Threshold.of(self.card.get("threshold", 0.5))
         exact = self.card.get("threshold_log_odds")
         return told._replace(log_odds=float(exact)) if isinstance(exact, (int, float)) else told
 
-    def log_odds(self, pixels: np.ndarray) -> np.ndarray:
-        """Log-odds of abnormal, float64 (n,), for uint8 (n, size, views · size, 3), each image alone."""
+    def log_odds(self, pixels: np.ndarray, flips: str | None = None) -> np.ndarray:
+        """Log-odds of abnormal, float64 (n,), for uint8 (n, size, views · size, 3), each image alone.
+
+        They are the mean over `flips` (none | horizontal | both; None: its own) of each image.
+        """
+        return over_flips(self._log_odds, pixels, self.flips if flips is None else flips)
+
+    def _log_odds(self, pixels: np.ndarray) -> np.ndarray:
         if isinstance(self.scorer, Runner):
             starts = range(0, len(pixels), BATCH)
             return np.concatenate([self.scorer.log_odds(pixels[i : i + BATCH], self.classes) for i in starts])
@@ -102,12 +116,17 @@ class Predictions:
         notes: what `look` said of each file; "" of those that cannot be read.
         unlike: float64 (models, files), how far a photograph is from the images that a model was trained on, ≥ 0, in
             shares of the limit: above 1 is unlike them. NaN where that is not known, and where nothing was looked at.
+        traits: float64 (files, 12), what each photograph looks like to the network of the largest input; NaN of those
+            that cannot be read, and where no card tells what the training images look like.
+        likenesses: what the training images of the models with that input look like, of those whose cards say it.
     """
 
     each: np.ndarray
     faults: dict[int, str]
     notes: list[str]
     unlike: np.ndarray
+    traits: np.ndarray
+    likenesses: list[Likeness]
 
     @property
     def log_odds(self) -> np.ndarray:
@@ -125,15 +144,17 @@ def find_models(name: str | Path) -> list[Path]:
 
     Args:
         name: a `.keras` or `.onnx` file; a folder, which is the ensemble of those in it (of `.keras` alone where it
-            has both); or the name of either in models/, such as `stage2`, `crossval` or `crossval/fold3`, which may
-            stand behind a revision of Git or a DVC experiment: `HEAD~1:stage2`.
+            has both; in models/crossval and models/controls, of crossval.folds); or the name of either in models/, such
+            as `stage2`, `crossval` or `crossval/fold3`, which may stand behind a revision of Git or a DVC experiment:
+            `HEAD~1:stage2`.
 
     Raises:
-        WeightsError: nothing of that name; with what there is.
+        WeightsError: nothing of that name; with what there is. A fold of crossval.folds that is missing, or folds that
+            were not trained alike.
     """
     given = Path(name).expanduser()
     if not given.exists() and (then := parse(str(name))):
-        given = fetch_models(*then)
+        return fetch_models(*then)
     if given.suffix == ".tflite" or (given / "saved_model.pb").is_file():
         what = f"{shown(name)} is for other programs: prediction reads .keras and .onnx, whose loading runs no code"
         raise WeightsError(what, "name the .keras file that it was made from")
@@ -141,9 +162,9 @@ def find_models(name: str | Path) -> list[Path]:
         if place.is_file():
             return [place]
         for suffix in (".keras", SUFFIX):
-            if place.is_dir() and (found := sorted(place.glob(f"*{suffix}"), key=_natural)):
-                return found
-    known = [path for path in sorted(paths.MODELS.rglob("*.keras"), key=_natural) if path != paths.BACKBONE]
+            if place.is_dir() and (found := sorted(place.glob(f"*{suffix}"), key=natural)):
+                return of_one_study(place, found)
+    known = [path for path in sorted(paths.MODELS.rglob("*.keras"), key=natural) if path != paths.BACKBONE]
     names = [path.relative_to(paths.MODELS).with_suffix("").as_posix() for path in known]
     remedy = f"choose one of:{listed(names)}" if names else "train one with `dvc repro`, or name a .keras file"
     raise WeightsError(f"there is no model {shown(name)}, neither as a path nor in {paths.MODELS}/", remedy)
@@ -211,9 +232,10 @@ def warned(models: Sequence[Classifier]) -> str:
 
 def predict_files(
     models: Sequence[Path | Classifier],
-    files: Sequence[Path],
+    files: Sequence[Path | bytes],
     *,
     max_megapixels: float = MEGAPIXELS,
+    flips: str | None = None,
     look: Callable[[Image.Image], str] | None = None,
 ) -> Predictions:
     """Predict image files by each of several models; what cannot be read stops nothing.
@@ -222,8 +244,9 @@ def predict_files(
 
     Args:
         models: their files, or classifiers that are loaded.
-        files: of images.
+        files: of images, or their bytes.
         max_megapixels: larger images are unreadable.
+        flips: none | horizontal | both, over which each model's log-odds are averaged; None: each model's own.
         look: called in threads with each decoded photograph, whole, for a note on it. It shares the decoding for
             prediction, unless that is coarser than `LOOKED_AT`. Without it, `unlike` is not measured either.
 
@@ -231,10 +254,11 @@ def predict_files(
         WeightsError: a model cannot be loaded.
     """
     loaded = [model if isinstance(model, Classifier) else load_classifier(model) for model in models]
-    each, notes = np.full((len(loaded), len(files)), np.nan), [""] * len(files)
-    faults: dict[int, str] = {}
-    unlike = np.full_like(each, np.nan)
-    for turn, (size, crop) in enumerate(sorted({(one.size, one.crop) for one in loaded}, reverse=True)):
+    each, faults, notes = np.full((len(loaded), len(files)), np.nan), {}, [""] * len(files)
+    unlike, seen_all = np.full_like(each, np.nan), np.full((len(files), len(TRAITS)), np.nan)
+    inputs = sorted({(one.size, one.crop) for one in loaded}, reverse=True)
+    likenesses = [one.likeness for one in loaded if one.likeness and (one.size, one.crop) == inputs[0]]
+    for turn, (size, crop) in enumerate(inputs):
         noted = look if turn == 0 else None  # of the finest, if several sizes are asked for
 
         def pixels(row: int, size: int = size, crop: str = crop, noted: Any = noted) -> np.ndarray | str:
@@ -257,17 +281,13 @@ def predict_files(
                 rows = [start + i for i, found in enumerate(part) if not isinstance(found, str)]
                 if rows:
                     decoded = np.stack([found for found in part if not isinstance(found, str)])
-                    seen = traits(decoded) if look else None
+                    seen = traits(decoded) if look or (likenesses and turn == 0) else None
+                    if seen is not None and turn == 0:
+                        seen_all[rows] = seen
                     for row, one in enumerate(loaded):
                         if (one.size, one.crop) == (size, crop):
-                            each[row, rows] = one.log_odds(decoded)
-                            if seen is not None and one.likeness:
+                            each[row, rows] = one.log_odds(decoded, flips)
+                            if look and one.likeness:
                                 unlike[row, rows] = one.likeness.distance(seen)
                 progress.step(len(part))
-    return Predictions(each, faults, notes, unlike)
-
-
-def _natural(path: Path) -> tuple:
-    """Sort key by which fold10 follows fold9."""
-    digits = "".join(c for c in path.stem if c.isdigit())
-    return (str(path.parent), path.stem.rstrip("0123456789"), int(digits or 0), path.name)
+    return Predictions(each, faults, notes, unlike, seen_all, likenesses)

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from glaucoma.base.errors import many, shown
+from glaucoma.base.errors import many
 from glaucoma.base.files import read_csv
 from glaucoma.report.mosaic import tile
 from glaucoma.report.probe_figures import probes_chart
@@ -69,19 +69,19 @@ def offenders(findings: pd.DataFrame, index: pd.DataFrame) -> pd.DataFrame:
     """Unreadable and poor photographs of the audit's findings, with the fault of each.
 
     Args:
-        findings: reports/audit/findings.csv: columns finding, where (the file as messages name it) and message.
+        findings: reports/audit/findings.csv: columns finding, where (the file) and message.
         index: as `read_index` returns it.
 
     Returns:
         Columns path, fault (`unreadable`, or a complaint's name such as `over-exposed`) and why; sorted by fault, path.
     """
     poor = findings[findings["finding"].isin(["unreadable", "poor_photograph"])]
-    files = {shown(path): path for path in sorted(index["path"].unique())}
+    files = set(index["path"])
     rows = []
     for row in poor.itertuples():
         fault, _, why = (row.finding, "", row.message) if row.finding == "unreadable" else row.message.partition(": ")
         if row.where in files:
-            rows.append((files[row.where], fault, why))
+            rows.append((row.where, fault, why))
     return pd.DataFrame(rows, columns=["path", "fault", "why"]).sort_values(["fault", "path"], ignore_index=True)
 
 

@@ -1,4 +1,4 @@
-"""The stage `explain`: Grad-CAM of the worst errors, and how much of the heat lies on the disc where that is known."""
+"""The stage `explain`: Grad-CAM of the worst errors and of examples; how much heat lies on the disc, where known."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from glaucoma.base.params import Params
 from glaucoma.base.progress import track
 from glaucoma.model.portable import Portable
 from glaucoma.model.runtime import fresh
-from glaucoma.photos.crop import Box, cropped, decode_uncropped
 from glaucoma.photos.images import Unreadable
-from glaucoma.predict.inference import MEGAPIXELS, Classifier, load_classifier
+from glaucoma.predict.heat import heat_of_photograph
+from glaucoma.predict.inference import Classifier, load_classifier
 from glaucoma.report.style import heading, new_figure, plain_name, save, styled
 
 __all__ = [
@@ -42,7 +42,7 @@ TRUTH = paths.TRUTH
 
 
 def run_explain(params: Params) -> dict[str, Any]:
-    """Write reports/explain/ (an overlay of each error that the page shows, and heat.csv) and metrics/explain.json.
+    """Write reports/explain/ (overlays of the photographs that the page explains, heat.csv) and metrics/explain.json.
 
     Returns:
         The metrics: `heat_on_disc` and `disc_area` (means over images, shares of 0–1), `fold`, `images`, and
@@ -56,7 +56,10 @@ def run_explain(params: Params) -> dict[str, Any]:
     judged = _judged(params, seen)
     worst = read_csv(paths.SUMMARY / "worst.csv", dtype={"image": str})
     worst = worst[(worst["rank"] <= HEAT_SHOWN) & worst["image"].isin(seen.rows.index)]
-    wanted = {int(fold): set(rows["image"]) for fold, rows in worst.groupby("fold")}
+    asked = [worst, read_csv(paths.SUMMARY / "examples.csv", dtype={"image": str})]
+    asked = pd.concat([one[["fold", "image"]] for one in asked]).drop_duplicates().sort_values(["fold", "image"])
+    asked = asked[asked["image"].isin(seen.rows.index)]
+    wanted = {int(fold): set(rows["image"]) for fold, rows in asked.groupby("fold")}
     if isinstance(judged, pd.DataFrame):
         wanted.setdefault(min(params.crossval.folds), set()).update(judged["image"])
     heat: dict[tuple[int, str], np.ndarray] = {}
@@ -69,7 +72,7 @@ def run_explain(params: Params) -> dict[str, Any]:
         heat |= {(fold, image): own for image, own in zip(images, explain(seen.pixels(images))[1], strict=True)}
 
     rows = []
-    for row in worst.sort_values(["fold", "error", "rank"]).itertuples():
+    for row in asked.itertuples():
         own, file = heat[row.fold, row.image], f"fold{row.fold}-{row.image[:16]}.png"
         with atomic_path(paths.EXPLAIN / file) as temporary:
             Image.fromarray(heat_overlay(seen.pixels([row.image])[0], own)).save(temporary, "PNG")
@@ -129,9 +132,6 @@ def _boxes(rows: pd.DataFrame, params: Params) -> dict[str, list[tuple[float, fl
     return boxes
 
 
-SIDE = 512  # pixels of an overlay's longer side
-
-
 def explainers(models: Sequence[Classifier]) -> list:
     """What explains each model, made before anything is predicted, so that a head of another kind is told at once.
 
@@ -179,41 +179,12 @@ def explain_files(
 
 
 def _overlay(models: Sequence[Classifier], explain: Sequence, file: Path, path: Path) -> Path:
-    seen: dict[tuple[int, str], Any] = {}
-    total: Any = None
-    photograph: Any = None
-    chances, frames = [], []
-    for one, heat_of in zip(models, explain, strict=True):
-        key = (one.size, one.crop)
-        if key not in seen:
-            image = decode_uncropped(file, one.size, max_megapixels=MEGAPIXELS, crop=one.crop)
-            if photograph is None:
-                shrunk = min(1.0, SIDE / max(image.size))
-                size = [max(1, round(side * shrunk)) for side in image.size]
-                photograph, total = np.asarray(image.resize(size, Image.Resampling.BOX)), np.zeros(size[::-1])
-            pixels, boxes = cropped(image, one.size, one.crop)
-            places = [_place(box, image, total.shape) for box in boxes] or [(0, 0, *total.shape[::-1])]
-            frames += [place for box, place in zip(boxes, places, strict=False) if box.found]
-            seen[key] = pixels, places
-        pixels, places = seen[key]
-        probability, heat = heat_of(pixels[None])
-        chances.append(probability[0])
-        for part, (x, y, wide, high) in zip(np.array_split(heat[0], len(places), axis=1), places, strict=True):
-            fine = Image.fromarray(part.astype("float32")).resize((wide, high), Image.Resampling.BILINEAR)
-            # heat is spread over a part's area: that of a small part is as much in all as that of a large one
-            total[y : y + high, x : x + wide] += np.asarray(fine) / len(models) / (wide * high)
-    note = f"Probability of abnormal {np.mean(chances):.3f}"
+    found = heat_of_photograph(models, explain, file)
+    note = f"Probability of abnormal {found.probability:.3f}"
     note += f", mean of {len(models)} networks" if len(models) > 1 else ""
-    heat_figure(photograph, total, frames, file.name, f"{note}. For research, not a medical device.", path)
+    note += ". For research, not a medical device."
+    heat_figure(found.photograph, found.heat, found.frames, file.name, note, path)
     return path
-
-
-def _place(box: Box, image: Image.Image, shape: tuple[int, ...]) -> tuple[int, int, int, int]:
-    """Left, top, width and height of a box on the shrunken photograph, at least a pixel each."""
-    high, wide = shape
-    across, down = wide / image.width, high / image.height
-    x, y = round(box.left * across), round(box.top * down)
-    return x, y, min(max(1, round(box.width * across)), wide - x), min(max(1, round(box.height * down)), high - y)
 
 
 def _plain(stem: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from glaucoma.base import paths
@@ -11,6 +12,8 @@ from glaucoma.base.errors import many
 from glaucoma.base.files import read_csv, read_json
 from glaucoma.base.params import Params
 from glaucoma.evaluate.summary import MEAN, SPLITS, FoldResults, read_folds
+from glaucoma.evaluate.usefulness import miss_range
+from glaucoma.report.review_figures import calibration_figure, labels_sheet, predictive_figure
 from glaucoma.report.score_figures import (
     decision_figure,
     folds_figure,
@@ -43,7 +46,7 @@ def write_figures(params: Params) -> None:
     for fold in params.crossval.folds:
         _training(paths.fold_files(fold)["report"], f"fold{fold}", f"fold {fold}")
     if (paths.SUMMARY / "intervals.csv").is_file():
-        _summary(read_folds(params.crossval.folds))
+        _summary(read_folds(params.crossval.folds), params.search.miss_cost)
 
 
 def _training(folder: Path, name: str, title: str) -> None:
@@ -55,7 +58,7 @@ def _training(folder: Path, name: str, title: str) -> None:
             confusion_figure(_counts(file), paths.FIGURES / f"{name}_confusion_{split}.png", f"{title}: {split}")
 
 
-def _summary(results: FoldResults) -> None:
+def _summary(results: FoldResults, miss: float) -> None:
     """Draw all folds together."""
     tables, figures = paths.SUMMARY, paths.FIGURES
     for split in SPLITS:
@@ -76,12 +79,34 @@ def _summary(results: FoldResults) -> None:
     intervals_figure(around[around["estimand"] == MEAN], figures / "intervals.png", title, seen)
     precision_recall_figure(test, figures / "precision_recall.png", "Precision and recall of the test splits", seen)
     note = "valid predictions, calibration fitted on test" + (f"\n{seen}" if seen else "")
-    for name, draw, title in (
-        ("reliability", reliability_figure, "Do probabilities mean what they say?"),
-        ("decision_curve", decision_figure, "Decision curve: is the model worth acting on?"),
-    ):
-        draw(read_csv(tables / f"{name}.csv"), figures / f"{name}.png", title, note)
+    title = "Do probabilities mean what they say?"
+    reliability_figure(read_csv(tables / "reliability.csv"), figures / "reliability.png", title, note)
+    parts = [read_csv(tables / f"{name}.csv") for name in ("calibration_curve", "probabilities", "agreement")]
+    calibration_figure(
+        *parts, figures / "calibration_curve.png", "Calibration, and the probabilities of each class", note
+    )
+    net, wins = read_csv(tables / "net_benefit.csv"), []
+    for row in net[net["at"] == "range"].to_dict("records"):
+        around = f" [{row['low']:+.3f}, {row['high']:+.3f}]" if row["low"] == row["low"] else ""
+        wins.append(f"{'as predicted' if row['method'] == 'none' else row['method']} {row['more']:+.3f}{around}")
+    told = f"{note}\nIn the marked range, more than the better of referring all and no one: {'; '.join(wins)}"
+    title = "Decision curve: is the model worth acting on?"
+    curves = read_csv(tables / "decision_curve.csv")
+    decision_figure(curves, figures / "decision_curve.png", title, told, miss_range(miss))
+    told = "Sensitivity and specificity of valid, thresholds chosen on test; bars: 95 % intervals"
+    title = "What a call means where fewer are ill"
+    predictive_figure(read_csv(tables / "predictive_values.csv"), figures / "predictive_values.png", title, told)
     ladder_figure(read_csv(paths.COST_QUALITY), figures / "cost_quality.png")
+    _labels()
+
+
+def _labels() -> None:
+    """Draw the labels to look at again, if there are any and the pixels are there."""
+    issues = read_csv(paths.SUMMARY / "label_issues.csv").fillna({"suggested": "", "nearest": ""})
+    if (issues["suggested"] != "").any() and paths.PIXELS.is_file() and paths.PIXELS_TABLE.is_file():
+        table = read_csv(paths.PIXELS_TABLE, dtype=str)
+        rows, files = (dict(zip(table["image"], of, strict=True)) for of in (range(len(table)), table["path"]))
+        labels_sheet(issues, np.load(paths.PIXELS, mmap_mode="r"), rows, files, paths.FIGURES / "label_issues.png")
 
 
 def _counts(file: Path) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +11,16 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from glaucoma.base import paths
-from glaucoma.base.confidence import difference_interval
 from glaucoma.base.errors import many
 from glaucoma.base.files import atomic_path, hash_json, sha256_file
 from glaucoma.base.params import Params
-from glaucoma.evaluate.controls import control_lines
-from glaucoma.evaluate.ladder import cheapest, ladder_lines
+from glaucoma.evaluate.controls import check_lines, control_lines
+from glaucoma.evaluate.ladder import ladder_lines
 from glaucoma.evaluate.scores import ABNORMAL, NORMAL
-from glaucoma.evaluate.summary import MEAN, estimate, lacking
+from glaucoma.evaluate.summary import estimate, lacking
 from glaucoma.model.symptoms import FILE, first_line, read_symptoms
-from glaucoma.report import page as figures
+from glaucoma.report import front
+from glaucoma.report.front import INTERVALS, intervals_table, mean_of
 from glaucoma.report.page_parts import (
     Missing,
     Nothing,
@@ -36,13 +37,15 @@ from glaucoma.report.page_parts import (
 from glaucoma.report.probe_figures import Scored, probes_picture
 from glaucoma.report.style import CONDITION_COLOURS, GREY, heading, horizontal_lines, new_figure, styled
 
-__all__ = ["configuration", "gather", "overlays", "slices", "verdict", "worst", "write_pages"]
+__all__ = ["configuration", "gather", "overlays", "slices", "worst", "write_pages"]
 
 STAGES = {"stage1": "head only", "stage2": "end of the backbone", "stage3": "every layer"}
 EXTRA = {"model4": "every layer, deeper head", "model5": "every layer, larger backbone"}  # shown where they were run
 SCORES = ("sensitivity", "specificity", "auroc", "f1_macro", "accuracy")
 CURVES = {
     "roc": "ROC curve of the test predictions pooled over folds, and each fold's",
+    "calibration_curve": "Calibration curves on valid, and the probabilities of each class",
+    "predictive_values": "What a call means where fewer or more are ill",
     "precision_recall": "Precision–recall curve of the test predictions pooled over folds",
     "reliability": "Reliability diagram of valid predictions, calibration fitted on test",
     "decision_curve": "Decision curve: net benefit on valid by threshold",
@@ -50,6 +53,13 @@ CURVES = {
 JUDGED = {
     "thresholds": "Thresholds chosen on test, applied unchanged to valid",
     "calibration": "Calibration fitted on test, scored on valid",
+}
+REVIEWED = {  # tables that are shown where the run has them
+    "agreement.csv": "Calibration: intercept, slope, observed to expected, skill",
+    "net_benefit.csv": "Net benefit, and how much more it is than that of referring all or no one",
+    "operating_points.csv": "Operating points, with intervals of both rates",
+    "predictive_values.csv": "Predictive values by prevalence",
+    "precision.csv": "How exactly this many images tell a score, and how many it would take",
 }
 EXPLORE = {
     "condition_by_split": "Files by split and condition",
@@ -63,7 +73,9 @@ EXPLORE = {
     "crops": "Crops of some photographs, those without a box first",
     "overlap": "Share of each fold's test images that other folds train on",
 }
-SOMETIMES = ("mosaic_source", "sizes_by_source", "crops")  # drawn where there are several sources, or a crop
+PHOTOGRAPHS = ("mosaic", "mosaic_split", "mosaic_source", "crops", "label_issues")
+# Drawn where there are several sources, or a crop, or enough images
+SOMETIMES = ("mosaic_source", "sizes_by_source", "crops", "calibration_curve", "predictive_values", "label_issues")
 
 
 def write_pages(params: Params) -> None:
@@ -92,8 +104,14 @@ def write_pages(params: Params) -> None:
 
 def gather(params: Params) -> dict[str, Any]:
     """Everything that the templates show; a `Missing` with its reason for missing parts."""
+    photograph_of, heat_of = _photographs(), _heat()
     return {
         "params": params,
+        "question": front.question(params),
+        "answer": front.answer(params),
+        "numbers": front.numbers(),
+        "roc": front.curves(),
+        "examples": front.examples(photograph_of, heat_of),
         "warned": _warned(params),
         "synthetic": Path(params.data.root) == paths.SAMPLE,
         "index": json_or_missing(paths.METRICS / "index.json"),
@@ -108,20 +126,20 @@ def gather(params: Params) -> dict[str, Any]:
         "ladder": table(paths.COST_QUALITY, "Cost of each model, and its AUROC on valid", sortable=True),
         "ladder_figure": picture(paths.FIGURES / "cost_quality.png", "AUROC of each model by its cost"),
         "ladder_lines": _ladder(),
-        "permuted": json_or_missing(paths.CONTROLS_METRICS),
+        "leak_checks": _leak_checks(),
         "offenders": _found("offenders", "Poor photographs found by the audit", "no poor photograph"),
         "duplicates": _found("duplicates", "Files that show the same photograph, side by side", "no such pair"),
         "summary": json_or_missing(paths.SUMMARY_METRICS),
         "headline": _headline(),
         "means": _means(),
         "lacking": _lacking(),
-        "verdict": verdict(),
+        "verdict": front.verdict(),
         "intervals": _shown_intervals(),
         "folds": _folds(),
         "folds_figure": picture(paths.FIGURES / "folds.png", "Macro F1, AUROC and sensitivity of each fold"),
         "intervals_figure": picture(paths.FIGURES / "intervals.png", "Means over folds with their 95 % intervals"),
         "report": table(paths.SUMMARY / "report_test.csv", "Classification report, test splits pooled"),
-        "curves": [picture(paths.FIGURES / f"{name}.png", alt) for name, alt in CURVES.items()],
+        "curves": _pictures(paths.FIGURES, CURVES),
         "judged": [table(paths.SUMMARY / f"{name}.csv", alt, sortable=True) for name, alt in JUDGED.items()],
         "subgroups": table(paths.SUMMARY / "subgroups.csv", "Scores by group, with 95 % intervals", sortable=True),
         "confusions": [
@@ -129,14 +147,10 @@ def gather(params: Params) -> dict[str, Any]:
             for name, split in (("confusion", "test"), ("confusion_valid", "valid"))
         ],
         "searches": [_search(name, what, params) for name, what in _run().items()],
-        "errors": worst(),
+        "errors": worst(photograph_of, heat_of),
         "overlays": overlays(),
         "explain": json_or_missing(paths.METRICS / "explain.json"),
-        "explore": [
-            picture(file, alt)
-            for name, alt in EXPLORE.items()
-            if (file := paths.EXPLORE / f"{name}.png").is_file() or name not in SOMETIMES
-        ],
+        "explore": _pictures(paths.EXPLORE, EXPLORE),
         "protocol": table(paths.SUMMARY / "protocol.csv", "The protocol, as published and here", sortable=True),
         "published": table(paths.SUMMARY / "published.csv", "Published scores and ours", sortable=True, drop=("note",)),
         "readings": table(
@@ -150,6 +164,17 @@ def gather(params: Params) -> dict[str, Any]:
         "backbone": _backbone(params),
         "configuration": configuration(params, _origin()),
         "by": _by(),
+        "precision": _precision(),
+        "slices": _slices(),
+        "label_issues": _label_issues(),
+        "label_figure": _pictures(
+            paths.FIGURES, {"label_issues": "Photographs whose label the predictions contradict"}
+        ),
+        "reviewed": [
+            table(file, alt, sortable=True)
+            for name, alt in REVIEWED.items()
+            if (file := paths.SUMMARY / name).is_file()
+        ],
         "classes": (NORMAL, ABNORMAL),
         "many": many,
     }
@@ -166,53 +191,35 @@ def _warned(params: Params) -> str:
     return first_line(read_symptoms(folder / FILE for folder in folders), len(params.crossval.folds))
 
 
-def _intervals() -> pd.DataFrame | Missing:
-    """reports/summary/intervals.csv, the mean over folds and the pooled predictions."""
-    found = frame(paths.SUMMARY / "intervals.csv")
-    if isinstance(found, Missing) or "estimand" in found:
-        return found
-    return Missing("reports/summary/intervals.csv is of an older release.")
-
-
-def _mean(split: str, score: str) -> pd.Series | None:
-    """The row of a score's mean over folds; None where it is not defined."""
-    found = _intervals()
-    if isinstance(found, Missing):
-        return None
-    rows = found[(found["estimand"] == MEAN) & (found["split"] == split) & (found["score"] == score)]
-    rows = rows.dropna(subset=["value"])
-    return rows.iloc[0] if len(rows) else None
-
-
 def _headline() -> Any:
-    found = _intervals()
+    found = intervals_table()
     if isinstance(found, Missing):
         return found
     rows = []
     for score in SCORES:
-        of = [_mean(split, score) for split in ("valid", "test")]
+        of = [mean_of(split, score) for split in ("valid", "test")]
         rows.append([score.replace("_", " "), *("not defined" if row is None else estimate(row) for row in of)])
     caption = "Mean over folds of each fold's score, with its 95 % interval"
-    return of_frame(pd.DataFrame(rows, columns=["score", "valid (held out)", "test (selects)"]), caption)
+    return of_frame(pd.DataFrame(rows, columns=["score", "valid (held out)", "test (selects)"]), caption, INTERVALS)
 
 
 def _shown_intervals() -> Any:
-    found = _intervals()
+    found = intervals_table()
     if isinstance(found, Missing):
         return found
     caption = "Scores with 95 % intervals: means over folds, then predictions pooled over folds"
-    return of_frame(found, caption, sortable=True)
+    return of_frame(found, caption, INTERVALS, sortable=True)
 
 
 def _means() -> str:
     """The held-out scores in a sentence's middle."""
     names = {"auroc": "AUROC", "sensitivity": "sensitivity", "specificity": "specificity", "f1_macro": "macro F1"}
-    of = [(name, _mean("valid", score)) for score, name in names.items()]
+    of = [(name, mean_of("valid", score)) for score, name in names.items()]
     return ", ".join(f"{name} {'not defined' if row is None else estimate(row)}" for name, row in of)
 
 
 def _lacking() -> list[str]:
-    found = _intervals()
+    found = intervals_table()
     return [] if isinstance(found, Missing) else lacking(found)
 
 
@@ -220,7 +227,7 @@ def _probes() -> Any:
     found = frame(paths.PROBES)
     if isinstance(found, Missing):
         return found
-    row = _mean("valid", "auroc")
+    row = mean_of("valid", "auroc")
     return probes_picture(found, None if row is None else Scored(row["value"], row["low"], row["high"]))
 
 
@@ -242,13 +249,32 @@ def _found(name: str, alt: str, nothing: str) -> Any:
     """A sheet that is drawn only where the audit found something to draw."""
     if (paths.AUDIT / "findings.csv").is_file() and not (paths.AUDIT / f"{name}.png").is_file():
         return Nothing(f"The audit found {nothing}.")
-    return picture(paths.AUDIT / f"{name}.png", alt)
+    return picture(paths.AUDIT / f"{name}.png", alt, photographs=True)
+
+
+def _pictures(folder: Path, named: dict[str, str]) -> list[Picture | Missing]:
+    """The pictures of a folder with their alternative texts; of `SOMETIMES`, those that are there."""
+    files = {folder / f"{name}.png": name for name in named}
+    return [
+        picture(file, named[name], photographs=name in PHOTOGRAPHS)
+        for file, name in files.items()
+        if file.is_file() or name not in SOMETIMES
+    ]
 
 
 def _controls() -> Any:
     """The comparison of the networks' and the controls' AUROCs, in lines."""
     found = frame(paths.SUMMARY / "controls.csv")
     return found if isinstance(found, Missing) else control_lines(found).splitlines()
+
+
+def _leak_checks() -> Any:
+    """What the controls say of leaks, in lines."""
+    found = json_or_missing(paths.CONTROLS_METRICS)
+    try:
+        return found if isinstance(found, Missing) else check_lines(found)
+    except KeyError:
+        return Missing(f"{paths.CONTROLS_METRICS} is of an older release.")
 
 
 def _ladder() -> Any:
@@ -263,7 +289,8 @@ def _folds() -> Any:
         return found
     wanted = ["fold", *(f"{s}_{score}" for s in ("test", "valid") for score in (*SCORES, "contamination"))]
     kept = found[[name for name in wanted if name in found]]
-    return of_frame(kept.rename(columns=lambda name: name.replace("_", " ")), "Scores of each fold", sortable=True)
+    kept = kept.rename(columns=lambda name: name.replace("_", " "))
+    return of_frame(kept, "Scores of each fold", paths.SUMMARY / "folds.csv", sortable=True)
 
 
 def _search(name: str, what: str, params: Params) -> dict[str, Any]:
@@ -273,19 +300,19 @@ def _search(name: str, what: str, params: Params) -> dict[str, Any]:
     shown: Any
     slices: Any
     if isinstance(trials, Missing):
-        shown, slices = trials, trials
+        shown, sliced = trials, trials
     else:
         short = trials.dropna(axis=1, how="all").rename(
             columns=lambda c: c.removeprefix("param_").removeprefix("mean_").replace("_", " ")
         )
-        shown = of_frame(short, f"{name}: all {many(len(trials), 'trial')}", sortable=True)
-        slices = figures.slices(trials, metric, f"{name}: {metric.replace('_', ' ')} by parameter")
+        shown = of_frame(short, f"{name}: all {many(len(trials), 'trial')}", files["table"], sortable=True)
+        sliced = slices(trials, metric, f"{name}: {metric.replace('_', ' ')} by parameter", files["table"])
     return {
         "name": name,
         "what": what,
         "metrics": json_or_missing(files["metrics"]),
         "table": shown,
-        "slices": slices,
+        "slices": sliced,
         "curves": picture(paths.FIGURES / f"{name}_curves.png", f"Loss and macro F1 by epoch of {name}'s winner"),
         "confusion": picture(paths.FIGURES / f"{name}_confusion_test.png", f"Confusion matrix of {name}, test"),
     }
@@ -300,7 +327,7 @@ def _parameters(params: Params) -> Any:
     flat = pd.json_normalize(params.model_dump(), sep=".").T.reset_index()
     flat.columns = ["parameter", "value"]
     flat["value"] = flat["value"].map(lambda v: ", ".join(map(str, v)) if isinstance(v, list) else str(v))
-    return of_frame(flat, "Every parameter of this run")
+    return of_frame(flat, "Every parameter of this run", paths.PARAMS)
 
 
 def _hashes(params: Params) -> Any:
@@ -311,7 +338,9 @@ def _hashes(params: Params) -> Any:
         sidecar = json_or_missing(paths.search_files(name)["model"].with_suffix(".json"))
         if not isinstance(sidecar, Missing):
             rows.append((f"models/{name}.keras", sidecar["sha256"]))
-    return of_frame(pd.DataFrame(rows, columns=["what", "SHA-256"]), "Hashes of parameters, data and models")
+    return of_frame(
+        pd.DataFrame(rows, columns=["what", "SHA-256"]), "Hashes of parameters, data and models", paths.INDEX
+    )
 
 
 def _origin() -> str:
@@ -334,54 +363,109 @@ def _by() -> str:
     return "" if isinstance(found, Missing) or found.empty else ", ".join(dict.fromkeys(found["by"].astype(str)))
 
 
+def _precision() -> dict[str, str] | Missing:
+    """Half the width of the scores' intervals at this many images, and how many images would tell them to ± 0.03."""
+    found = frame(paths.SUMMARY / "precision.csv")
+    if isinstance(found, Missing):
+        return found
+    rows = found.dropna(subset=["half_width", "needed"])
+    told = [f"{row.needed:.0f} {row.of} for the {row.score.replace('_', ' ')}" for row in rows.itertuples()]
+    if not told:
+        return Missing(f"{paths.SUMMARY / 'precision.csv'} has no score with an interval.")
+    return {"width": f"{rows['half_width'].max():.3f}", "needed": ", ".join(told)}
+
+
+LISTED = 20  # rows of long tables, whose file has all of them
+
+
+def _slices() -> Any:
+    found = frame(paths.SUMMARY / "slices.csv")
+    if isinstance(found, Missing):
+        return found
+    caption = "Groups by one or two traits, the worst first; p is corrected for looking at all of them"
+    what = "No trait splits the photographs into groups that are large enough to compare."
+    return Nothing(what) if found.empty else of_frame(found.head(LISTED), caption, paths.SUMMARY / "slices.csv")
+
+
+def _label_issues() -> Any:
+    found = frame(paths.SUMMARY / "label_issues.csv")
+    if isinstance(found, Missing):
+        return found
+    found = found.dropna(subset=["suggested"])
+    caption = f"Labels that out-of-fold predictions contradict, least believed first (up to {LISTED})"
+    if found.empty:
+        return Nothing("Out-of-fold predictions contradict no label.")
+    kept = [name for name in ("rank", "image", "label", "suggested", "probability") if name in found]
+    short = found[kept].head(LISTED).assign(image=lambda rows: rows["image"].astype(str).str[:12])
+    return of_frame(short, caption, paths.SUMMARY / "label_issues.csv")
+
+
 def _versions() -> Any:
     sidecar = json_or_missing(paths.search_files("stage3")["model"].with_suffix(".json"))
     if isinstance(sidecar, Missing):
         return sidecar
     rows = [(name, str(value)) for name, value in sidecar["versions"].items()]
-    return of_frame(pd.DataFrame(rows, columns=["library", "version"]), "Versions that trained the models")
+    return of_frame(
+        pd.DataFrame(rows, columns=["library", "version"]),
+        "Versions that trained the models",
+        paths.search_files("stage3")["model"].with_suffix(".json"),
+    )
 
 
 WORST = 6  # of each kind of error
 
 
-def worst() -> list[dict[str, Any]] | Missing:
-    """The most confident wrong predictions, missed glaucoma first, with their photographs as the network sees them."""
-    predictions, surest = frame(paths.SUMMARY / "predictions.csv"), frame(paths.SUMMARY / "worst.csv")
-    if isinstance(predictions, Missing):
-        return predictions
-    if isinstance(surest, Missing):
-        return surest
-    wrong = predictions[predictions["label"] != predictions["predicted"]]
+def _photographs() -> Callable[[str, str], Picture | Missing]:
+    """Gives the photograph of a content id as the networks see it, with its alternative text."""
     try:
         pixels = np.load(paths.PIXELS, mmap_mode="r", allow_pickle=False)
         rows = {image: i for i, image in enumerate(frame(paths.PIXELS_TABLE)["image"])}  # type: ignore[index]
     except (OSError, ValueError, TypeError, KeyError):
-        pixels, rows = None, {}
+        rows = {}
+
+    def of(image: str, alt: str) -> Picture | Missing:
+        if image not in rows:
+            return Missing("No decoded image.")
+        return photograph(np.array(pixels[rows[image]]), alt, paths.PIXELS)
+
+    return of
+
+
+def _heat() -> Callable[[int, str], Picture | Missing | None]:
+    """Gives the heat map of a fold's network for a content id; None where none was drawn."""
     heat = overlays()
     files = {} if isinstance(heat, Missing) else {(row.fold, row.image): row.file for row in heat.itertuples()}
+
+    def of(fold: int, image: str) -> Picture | Missing | None:
+        alt = f"Heat map of photograph {image[:8]}: evidence for abnormal"
+        file = files.get((fold, image))
+        return picture(paths.EXPLAIN / file, alt, photographs=True) if file else None
+
+    return of
+
+
+def worst(photograph_of: Callable, heat_of: Callable) -> list[dict[str, Any]] | Missing:
+    """The most confident wrong predictions, missed glaucoma first, with their photographs as the network sees them."""
+    predictions, surest = frame(paths.SUMMARY / "predictions.csv"), frame(paths.SUMMARY / "worst.csv")
+    for one in (predictions, surest):
+        if isinstance(one, Missing):
+            return one
+    wrong = predictions[predictions["label"] != predictions["predicted"]]
     groups = []
     for kind, label, called in (("false negative", ABNORMAL, NORMAL), ("false positive", NORMAL, ABNORMAL)):
-        group, total = surest[surest["error"] == kind], int((wrong["label"] == label).sum())
+        shown = [
+            {
+                "photograph": photograph_of(image, f"Photograph {image[:8]}, {row.label}, called {row.predicted}"),
+                "heat": heat_of(row.fold, image),
+                "text": f"Fold {row.fold}, probability of abnormal {row.probability:.3f}",
+                "id": image[:12],
+            }
+            for row in surest[surest["error"] == kind].head(WORST).itertuples()
+            for image in [str(row.image)]
+        ]
         title = f"{kind.capitalize()}s: {label} eyes called {called}"
-        shown = []
-        for row in group.head(WORST).itertuples():
-            text = f"Fold {row.fold}, probability of abnormal {row.probability:.3f}"
-            known = pixels is not None and row.image in rows
-            alt = f"Photograph {row.image[:8]}, {row.label}, called {row.predicted}"
-            file = files.get((row.fold, row.image))
-            over = f"Heat map of photograph {row.image[:8]}: evidence for abnormal"
-            shown.append(
-                {
-                    "photograph": photograph(np.array(pixels[rows[row.image]]), alt)
-                    if known
-                    else Missing("No decoded image."),
-                    "heat": picture(paths.EXPLAIN / file, over) if file else None,
-                    "text": text,
-                    "id": row.image[:12],
-                }
-            )
-        groups.append({"title": title, "total": total, "shown": shown})
+        groups.append({"title": title, "total": int((wrong["label"] == label).sum()), "shown": shown})
+        groups[-1]["heated"] = sum(one["heat"] is not None for one in shown)
     return groups
 
 
@@ -395,7 +479,7 @@ WINNER = CONDITION_COLOURS[ABNORMAL]
 
 
 @styled()
-def slices(trials: pd.DataFrame, metric: str, title: str) -> Picture | Missing:
+def slices(trials: pd.DataFrame, metric: str, title: str, source: Path) -> Picture | Missing:
     """Each trial's score against each parameter that the search varied; a panel per parameter."""
     score = f"mean_test_{metric}"
     if score not in trials:
@@ -417,69 +501,4 @@ def slices(trials: pd.DataFrame, metric: str, title: str) -> Picture | Missing:
         horizontal_lines(axes)
     panels[0].set_ylabel(metric.replace("_", " "))
     heading(figure, title, f"One dot per trial ({len(trials)}); diamond: the winner")
-    return drawn(figure, f"{title}: {metric} of each of {many(len(trials), 'trial')} against each parameter")
-
-
-CHANCE = 0.5
-
-
-def verdict() -> list[str] | Missing:
-    """On held-out photographs: how many are correct, compared with chance and with the best shortcut."""
-    counted, found = frame(paths.SUMMARY / "report_valid.csv"), _intervals()
-    for one in (counted, found):
-        if isinstance(one, Missing):
-            return one
-    by_class = counted.set_index("class")  # type: ignore[union-attr]  # looked at above
-    told = []
-    for condition in (ABNORMAL, NORMAL):
-        of = round(by_class.at[condition, "support"])
-        told.append(f"{round(by_class.at[condition, 'recall'] * of)} of {of} {condition} photographs")
-    where = "held out (valid, pooled over folds)"
-    sentences = [f"At a threshold of 0.5, {' and '.join(told)} {where} were classified correctly."]
-    row = _mean("valid", "auroc")
-    if row is None or row["low"] != row["low"]:
-        return [*sentences, "The AUROC on valid, or its interval, is not defined."]
-    compared = (
-        "better than" if row["low"] > CHANCE else "worse than" if row["high"] < CHANCE else "not distinguishable from"
-    )
-    interval = f"{row['value']:.3f}, with a 95 % interval of {row['low']:.3f} to {row['high']:.3f}"
-    sentences.append(f"The AUROC on valid, the mean over folds, is {interval}: {compared} chance (0.5).")
-    return [*sentences, *_beside_shortcuts(row), *_beside_the_regression()]
-
-
-def _beside_shortcuts(model: pd.Series) -> list[str]:
-    """The best shortcut, and the difference of the model's AUROC to it: paired where it is a control, too."""
-    probes = frame(paths.PROBES)
-    if isinstance(probes, Missing):
-        return []
-    tried = probes[~probes["target"].isin(["source", "label by name"])].dropna(subset=["auroc"])
-    if tried.empty:
-        return ["No shortcut could be tested; the reasons are below."]
-    best = tried.loc[pd.to_numeric(tried["auroc"]).idxmax()]
-    reached = f"The best shortcut, {str(best.probe).replace('_', ' ')}, reaches {best.auroc:.3f}"
-    controls = frame(paths.SUMMARY / "controls.csv")
-    paired = pd.DataFrame()
-    if not isinstance(controls, Missing) and "split" in controls:
-        of = (controls["control"] == best.probe) & (controls["split"] == "valid") & (controls["score"] == "auroc")
-        paired = controls[of].dropna(subset=["low", "high"])
-    if len(paired):
-        row = paired.iloc[0]
-        reached += f", in the folds themselves {row['value']:.3f}"
-        difference, how = (row["difference"], row["low"], row["high"]), "paired, on the same photographs"
-    else:
-        of = model["value"], model["low"], model["high"]
-        difference = difference_interval(of, (best.auroc, best.low, best.high))
-        how = "from both intervals, not paired"
-    value, low, high = difference
-    beaten = "beats it" if low > 0 else "is worse than it" if high < 0 else "is not shown to beat it"
-    apart = f"{value:+.3f} [{low:+.3f}, {high:+.3f}] ({how})"
-    return [f"{reached}; the model's AUROC differs from that by {apart}: it {beaten}."]
-
-
-def _beside_the_regression() -> list[str]:
-    table = frame(paths.COST_QUALITY)
-    chosen = None if isinstance(table, Missing) else cheapest(table)
-    if chosen is None or chosen["rung"] != "regression":
-        return []
-    what = "The logistic regression on the frozen backbone's features is the cheapest model that is not worse"
-    return [f"{what} (AUROC {chosen['auroc']:.3f} on valid, mean over the folds): use it, as models/controls."]
+    return drawn(figure, f"{title}: {metric} of each of {many(len(trials), 'trial')} against each parameter", source)

@@ -14,6 +14,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image
 
+from glaucoma.base.errors import shown
 from glaucoma.base.files import read_csv, read_json
 
 __all__ = [
@@ -29,9 +30,9 @@ __all__ = [
     "table",
 ]
 
-LARGE = 300_000  # bytes; larger pictures are stored as WebP, so that the page stays small
 DPI = 110
 WIDE = 600  # pixels
+MOST = 1400  # pixels that a sheet of photographs is wide at most
 
 
 @dataclass(frozen=True)
@@ -50,12 +51,14 @@ class Nothing:
 
 @dataclass(frozen=True)
 class Picture:
-    """An image inside the page: `data:` address, what it shows in words, width and height in pixels."""
+    """An image inside the page: `data:` address, what it shows in words, pixels, file, whether it is of photographs."""
 
     src: str
     alt: str
     width: int
     height: int
+    source: str
+    photographs: bool
 
     @property
     def wide(self) -> bool:
@@ -65,11 +68,12 @@ class Picture:
 
 @dataclass(frozen=True)
 class Table:
-    """A table: caption, column names, rows of values (None: empty), how many rows the file had, sortable or not."""
+    """A table: caption, column names, rows of values (None: empty), the file that they stand in, sortable or not."""
 
     caption: str
     columns: list[str]
     rows: list[list[Any]]
+    source: str
     sortable: bool = False
 
 
@@ -81,13 +85,13 @@ def table(path: Path, caption: str, *, sortable: bool = False, drop: tuple[str, 
     found = found.drop(columns=[name for name in drop if name in found]).dropna(axis=1, how="all")
     if found.empty:
         return Missing(f"{path} has no rows.")
-    return of_frame(found, caption, sortable=sortable)
+    return of_frame(found, caption, path, sortable=sortable)
 
 
-def of_frame(found: pd.DataFrame, caption: str, *, sortable: bool = False) -> Table:
-    """A data frame as a table."""
+def of_frame(found: pd.DataFrame, caption: str, source: Path, *, sortable: bool = False) -> Table:
+    """A data frame as a table; `source` is the file that its values stand in."""
     rows = [[None if pd.isna(value) else value for value in row] for row in found.astype(object).to_numpy()]
-    return Table(caption, [str(name) for name in found.columns], rows, sortable)
+    return Table(caption, [str(name) for name in found.columns], rows, source.as_posix(), sortable)
 
 
 def frame(path: Path) -> pd.DataFrame | Missing:
@@ -110,33 +114,39 @@ def json_or_missing(path: Path) -> Any:
         return Missing(f"{path} cannot be read: {error}")
 
 
-def picture(path: Path, alt: str) -> Picture | Missing:
-    """A picture file, as it is or, where it is large, as WebP."""
+def picture(path: Path, alt: str, *, photographs: bool = False) -> Picture | Missing:
+    """A picture file as WebP: a chart as it is, `photographs` compressed and no wider than `MOST`."""
     try:
-        content = path.read_bytes()
-        with Image.open(io.BytesIO(content)) as image:
-            size, kind = image.size, f"image/{(image.format or 'png').lower()}"
-            if len(content) > LARGE:
-                content, kind = _webp(image.convert("RGB")), "image/webp"
+        with Image.open(path) as image:
+            picture = image.convert("RGB")
     except FileNotFoundError:
         return Missing(f"{path} does not exist: the stage that draws it has not run.")
     except OSError as error:
         return Missing(f"{path} cannot be shown: {error}")
-    return Picture(_address(content, kind), alt, *size)
+    if photographs and picture.width > MOST:
+        picture = picture.resize((MOST, round(picture.height * MOST / picture.width)), Image.Resampling.LANCZOS)
+    return _picture(picture, alt, path, photographs)
 
 
-def photograph(pixels: np.ndarray, alt: str) -> Picture:
+def photograph(pixels: np.ndarray, alt: str, source: Path) -> Picture:
     """A photograph from decoded pixels, uint8 (height, width, 3)."""
-    image = Image.fromarray(pixels)
-    return Picture(_address(_webp(image), "image/webp"), alt, *image.size)
+    return _picture(Image.fromarray(pixels), alt, source, photographs=True)
 
 
-def drawn(figure: Figure, alt: str) -> Picture:
-    """A figure of matplotlib; equal figures give equal bytes."""
+def drawn(figure: Figure, alt: str, source: Path) -> Picture:
+    """A figure of matplotlib, drawn from a file; equal figures give equal bytes."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
-    with Image.open(io.BytesIO(buffer.getvalue())) as image:
-        return Picture(_address(buffer.getvalue(), "image/png"), alt, *image.size)
+    with Image.open(buffer) as image:
+        return _picture(image.convert("RGB"), alt, source, photographs=False)
+
+
+def _picture(image: Image.Image, alt: str, source: Path, photographs: bool) -> Picture:
+    how = {"quality": 80} if photographs else {"lossless": True, "quality": 60}  # of lossless WebP: the effort
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP", method=4, **how)
+    address = f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return Picture(address, alt, *image.size, source.as_posix(), photographs)
 
 
 def cell(value: Any) -> str:
@@ -147,18 +157,8 @@ def cell(value: Any) -> str:
         if not math.isfinite(value):
             return "not defined"
         return f"{value:.0f}" if value == int(value) and abs(value) >= 2 else _decimals(float(value))
-    return str(value)
+    return shown(value)
 
 
 def _decimals(value: float) -> str:
     return f"{value:.3f}" if value == 0 or abs(value) >= 0.01 else f"{value:.3g}"
-
-
-def _webp(image: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, "WEBP", quality=82, method=4)
-    return buffer.getvalue()
-
-
-def _address(content: bytes, kind: str) -> str:
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import pandas as pd
 from matplotlib.figure import Figure
 
+from glaucoma.base import paths
 from glaucoma.report.page_parts import Picture, drawn
 from glaucoma.report.style import (
     DARK,
@@ -52,7 +53,7 @@ def probes_picture(table: pd.DataFrame, model: Scored | None) -> Picture:
     shown = table.dropna(subset=["auroc"]).sort_values("auroc", ascending=False, kind="stable")
     told = ", ".join(f"{row.target} from {row.probe} {row.auroc:.2f}" for row in shown.head(3).itertuples())
     alt = "AUROC of each shortcut probe with its 95 % interval" + (f"; highest: {told}" if told else "")
-    return drawn(_figure(table, model), alt)
+    return drawn(_figure(table, model), alt, paths.PROBES)
 
 
 def _figure(table: pd.DataFrame, model: Scored | None) -> Figure:

@@ -172,8 +172,9 @@ NAMES = {
     "accuracy": "Accuracy",
     "f1_macro": "Macro F1",
 }
-METHOD_COLOURS = {"none": CONDITION_COLOURS[ABNORMAL], "temperature": "#009E73", "isotonic": "#0072B2"}
-METHOD_MARKERS = {"none": "o", "temperature": "s", "isotonic": "^"}
+METHOD_COLOURS = {"none": CONDITION_COLOURS[ABNORMAL], "temperature": "#009E73", "platt": "#0072B2"}
+METHOD_NAMES = {"none": "as predicted", "temperature": "temperature", "platt": "slope and intercept (Platt)"}
+METHOD_MARKERS = {"none": "o", "temperature": "s", "platt": "^"}
 
 
 @styled()
@@ -236,7 +237,7 @@ def reliability_figure(table: pd.DataFrame, path: Path | str, title: str, note: 
     """Draw the share of abnormal images by predicted probability, before and after calibration, with counts.
 
     Args:
-        table: as `glaucoma.evaluate.calibration.reliability` gives it, for each `method`: none, temperature, isotonic.
+        table: as `glaucoma.evaluate.calibration.reliability` gives it, for each `method`: none, temperature, platt.
         path: PNG to write.
         title: stands above.
         note: what else is to be known, below the title.
@@ -249,7 +250,7 @@ def reliability_figure(table: pd.DataFrame, path: Path | str, title: str, note: 
         colour = METHOD_COLOURS[method]
         top.plot([0, 1], [0, 1], color=GREY, linestyle=":", linewidth=1)
         top.plot(filled["probability"], filled["abnormal"], METHOD_MARKERS[method], linestyle="-", color=colour)
-        top.set(xlim=(0, 1), ylim=(-0.02, 1.02), title="as predicted" if method == "none" else method)
+        top.set(xlim=(0, 1), ylim=(-0.02, 1.02), title=METHOD_NAMES[method])
         top.grid(visible=True)
         bars = bottom.bar(rows["low"] + 0.05, rows["n"], width=0.09, color=colour)
         bottom.bar_label(bars, [str(n) if n else "" for n in rows["n"]], fontsize=8, color=DARK)
@@ -262,24 +263,30 @@ def reliability_figure(table: pd.DataFrame, path: Path | str, title: str, note: 
 
 
 @styled()
-def decision_figure(table: pd.DataFrame, path: Path | str, title: str, note: str = "") -> None:
+def decision_figure(
+    table: pd.DataFrame, path: Path | str, title: str, note: str = "", ours: tuple[float, float, float] | None = None
+) -> None:
     """Draw net benefit by threshold probability.
 
     Args:
-        table: as `glaucoma.evaluate.decisions.decision_curve` gives it, for each `method`: none, temperature, isotonic.
+        table: as `glaucoma.evaluate.decisions.decision_curve` gives it, for each `method`: none, temperature, platt.
         path: PNG to write.
         title: stands above.
         note: what else is to be known, below the title.
+        ours: as `glaucoma.evaluate.usefulness.miss_range` gives it, to be marked.
     """
     figure = new_figure(7.6, 5.0 + 0.19 * (note.count("\n") + 1 if note else 0))
     axes = figure.subplots()
-    styles = {"none": "-", "temperature": "--", "isotonic": "-."}
+    styles = {"none": "-", "temperature": "--", "platt": "-."}
     for method, line in styles.items():
         curve = table[table["method"] == method]
-        name = "model, as predicted" if method == "none" else f"model, {method}"
+        name = f"model, {METHOD_NAMES[method]}"
         axes.plot(curve["threshold"], curve["model"], line, color=METHOD_COLOURS[method], label=name)
     axes.plot(curve["threshold"], curve["all"], color=GREY, label="refer everyone")
     axes.axhline(0, color=DARK, linewidth=1, label="refer no one")
+    if ours:
+        axes.axvspan(ours[0], ours[2], color=PALE, zorder=0, label="search.miss_cost, doubled to halved")
+        axes.axvline(ours[1], color=GREY, linestyle=":", linewidth=1.2, label="search.miss_cost")
     top = max(0.05, float(curve["all"].max()) * 1.15)  # nearly the share of abnormal images
     axes.set(xlim=(0, 1), ylim=(-top / 3, top))
     axes.set_xlabel("Threshold probability for referral")
@@ -294,7 +301,7 @@ COSTS = {
     "seconds": "Training of a fold, seconds",
     "images_per_second": "Prediction, images per second",
 }
-RUNG_MARKERS = dict(zip(RUNGS, "svo^DPX", strict=True))  # distinct without colour
+RUNG_MARKERS = dict(zip(RUNGS, "svho^DPX", strict=True))  # distinct without colour
 
 
 @styled()

@@ -1,8 +1,8 @@
-"""What an eye looks like, as data: drawn once from random numbers, rendered later by pure functions.
+"""The anatomy of an eye as data: drawn at random, rendered later by pure functions.
 
-The class decides the neuroretinal rim and nothing else. All other traits (`NUISANCES`) are drawn from the same
-distributions for both classes, each on its own. Nothing is balanced: what is balanced over all photographs but common
-in a train split is rare in its test split, and a model that learnt it would score below chance.
+The class determines only the neuroretinal rim. All other traits (`NUISANCES`) are drawn independently, from the same
+distributions for both classes. Traits are not balanced on purpose: a trait that is balanced overall but common in a
+train split is rare in its test split, and a model that learnt it would score below chance.
 
 Coordinates are those of a right eye's disc: its outline is the unit circle, x points to the nose, y down to the
 inferior pole. Left eyes are mirrored when rendered.
@@ -30,9 +30,9 @@ __all__ = [
 Condition = Literal["normal", "abnormal"]
 CONDITIONS: tuple[Condition, ...] = ("normal", "abnormal")
 
-# The range of every trait that tells nothing about the disease; each is drawn uniformly from it.
+# The range of every trait unrelated to the disease; values are drawn uniformly from it.
 NUISANCES: dict[str, tuple[float, float]] = {
-    # position and form of the disc; lengths in picture widths
+    # position and shape of the disc; lengths in picture widths
     "centre_x": (0.3, 0.7),
     "centre_y": (0.3, 0.7),
     "radius": (0.13, 0.185),
@@ -40,7 +40,7 @@ NUISANCES: dict[str, tuple[float, float]] = {
     "tilt": (-0.2, 0.2),  # radians
     "softness": (0.03, 0.11),  # of the disc's edge, in disc radii
     "left": (0.0, 1.0),  # a left eye from 0.5 on
-    # colour: optical densities of melanin and blood, and how pale the disc is against the retina around it
+    # colour: optical densities of melanin and blood, and the disc's pallor relative to the surrounding retina
     "melanin": (0.55, 1.75),
     "choroid": (0.35, 1.0),
     "tessellation": (0.0, 0.5),
@@ -62,18 +62,18 @@ NUISANCES: dict[str, tuple[float, float]] = {
     "haze": (0.0, 0.12),  # stray light of lens and vitreous, as a share of the mean
     "blur": (0.002, 0.005),  # standard deviation of the point spread, in picture widths
     "noise": (0.004, 0.014),  # standard deviation at full exposure
-    "field_edge": (0.0, 1.0),  # the camera's dark border is in sight from 0.85 on
+    "field_edge": (0.0, 1.0),  # the camera's dark border is visible from 0.85 on
     "field_angle": (-np.pi, np.pi),
-    "bits": (0.4, 1.2),  # bits per pixel of the JPEG file, were it 448 pixels a side
+    "bits": (0.4, 1.2),  # bits per pixel of the JPEG file at 448 pixels per side
 }
 
 
-LARGE = 0.174  # radius in picture widths from which a disc counts as large: a fifth of them
+LARGE = 0.174  # radius of a large disc in picture widths; a fifth of all discs are large
 
 
 @dataclass(frozen=True, kw_only=True)
 class Notch:
-    """A local loss of rim: at `angle` (0 nasal, π/2 inferior) `left` disc radii are left; `width` is its σ; radians."""
+    """A local loss of rim: at `angle` (0 nasal, π/2 inferior), `left` disc radii remain; `width` is its σ; radians."""
 
     angle: float
     width: float
@@ -82,7 +82,7 @@ class Notch:
 
 @dataclass(frozen=True, kw_only=True)
 class Rim:
-    """Rim widths at the poles in disc radii, before the notch; and the cup they surround.
+    """Rim widths at the poles in disc radii, without the notch, and the cup inside.
 
     `depth` is 0 for a shallow and 1 for a deep cup; vessels bend at its edge by up to `bayonet` radians.
     """
@@ -98,7 +98,7 @@ class Rim:
 
 @dataclass(frozen=True, kw_only=True)
 class Camera:
-    """One photograph's light, optics, sensor and file; units as in `NUISANCES`."""
+    """Light, optics, sensor and file of a photograph; units as in `NUISANCES`."""
 
     exposure: float
     red_gain: float
@@ -118,7 +118,7 @@ class Camera:
 
 @dataclass(frozen=True, kw_only=True)
 class Eye:
-    """An eye and the camera before it; `seed` decides its vessels, textures and noise. Units as in `NUISANCES`."""
+    """An eye and its camera; `seed` determines vessels, textures and noise. Units as in `NUISANCES`."""
 
     condition: Condition
     seed: int
@@ -143,17 +143,17 @@ class Eye:
 
     @property
     def radii(self) -> tuple[float, float]:
-        """Half axes of the disc, across and along, in picture widths; their mean product is `radius` squared."""
+        """Semi-axes of the disc, horizontal and vertical before tilt, in picture widths; their product is `radius`²."""
         return self.radius / np.sqrt(self.aspect), self.radius * np.sqrt(self.aspect)
 
 
 def draw_eyes(rng: np.random.Generator, condition: Condition, count: int) -> list[Eye]:
-    """Draw `count` eyes, independent of each other."""
+    """Draw `count` independent eyes."""
     return [draw_eye(rng, condition) for _ in range(count)]
 
 
 def draw_eye(rng: np.random.Generator, condition: Condition) -> Eye:
-    """Draw one eye, its nuisances independent of each other and of the condition.
+    """Draw an eye with nuisances that are independent of each other and of the condition.
 
     Args:
         rng: source of randomness.
@@ -180,7 +180,7 @@ def rim_width(rim: Rim, angle: np.ndarray) -> np.ndarray:
 
 
 def _normal_rim(rng: np.random.Generator, large: bool) -> Rim:
-    """A rim that obeys the ISNT rule (Jonas, Gusek & Naumann, IOVS 29, 1988); of large discs, half have large cups."""
+    """A rim that obeys the ISNT rule (Jonas, Gusek & Naumann, IOVS 29, 1988); half of large discs have large cups."""
     ratio = rng.uniform(0.54, 0.68) if large and rng.random() < 0.5 else rng.uniform(0.28, 0.54)
     inferior = 2 * (1 - ratio) * rng.uniform(0.51, 0.56)
     superior = 2 * (1 - ratio) - inferior
@@ -191,7 +191,7 @@ def _normal_rim(rng: np.random.Generator, large: bool) -> Rim:
 
 
 def _abnormal_rim(rng: np.random.Generator) -> Rim:
-    """A rim that breaks the ISNT rule: thinned at the poles first, in part of the eyes by a notch at one of them."""
+    """A rim that violates the ISNT rule: thinned mainly at the poles, in some eyes by a notch at one of them."""
     notched = rng.random() < 0.5
     ratio = rng.uniform(0.48, 0.62) if notched and rng.random() < 0.4 else rng.uniform(0.64, 0.88)
     share = rng.uniform(0.36, 0.54)

@@ -21,8 +21,8 @@ def photograph(scene: np.ndarray, camera: Camera, size: int, rng: np.random.Gene
     Args:
         scene: reflectance in linear light, (k·size, k·size, 3), float32, for a whole supersampling factor k.
         camera: the settings.
-        size: pixels a side of the photograph.
-        rng: source of the sensor's noise.
+        size: pixels per side of the photograph.
+        rng: source of sensor noise.
 
     Returns:
         The photograph, (size, size, 3), uint8, sRGB.
@@ -36,7 +36,7 @@ def photograph(scene: np.ndarray, camera: Camera, size: int, rng: np.random.Gene
     image = image * (1 - camera.haze) + veil * camera.haze * light[..., None]
     image *= _field(camera, scene.shape[0])[..., None]
     spread = camera.blur * scene.shape[0]
-    # the eye's and the lens' focus differ a little between colours
+    # the focus of eye and lens differs slightly between colours
     blurred = [gaussian_filter(image[..., c], spread * s, truncate=3) for c, s in enumerate((1.1, 1.0, 1.2))]
     image = np.stack(blurred, axis=-1).reshape(size, factor, size, factor, 3).mean(axis=(1, 3))
 
@@ -49,15 +49,15 @@ def photograph(scene: np.ndarray, camera: Camera, size: int, rng: np.random.Gene
 
 
 def encode_jpeg(image: np.ndarray, bits: float) -> bytes:
-    """Encode a square picture as JPEG with the quality (30–97) whose file comes nearest to the size that `bits` wants.
+    """Encode a square picture as JPEG with the quality (30–97) whose file size is nearest to the size given by `bits`.
 
-    The size of a file then follows what was drawn for it, and not what is in the picture. `bits` are those per pixel
-    at 448 pixels a side; as a smaller picture shows more per pixel, its share of them grows by the root of the ratio.
+    The file size thus depends on the drawn value, not on the picture's content. `bits` is per pixel at 448 pixels per
+    side; smaller pictures have more detail per pixel, so it is scaled by the square root of the ratio.
     """
     side = len(image)
     wanted = bits * np.sqrt(448 / side) * side**2 / 8
     low, high = 30, 97
-    while low < high:  # the lowest quality that reaches the wanted size
+    while low < high:  # the lowest quality that reaches the size
         middle = (low + high) // 2
         low, high = (middle + 1, high) if len(_encode(image, middle)) < wanted else (low, middle)
     nearest = (_encode(image, quality) for quality in (low, max(low - 1, 30)))
@@ -77,14 +77,14 @@ def _grid(side: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _illumination(camera: Camera, side: int) -> np.ndarray:
-    """Light that falls on each pixel: cos⁴ fall-off around an axis that seldom meets the picture's centre."""
+    """Illumination of each pixel: cos⁴ fall-off around an axis that is usually off-centre."""
     y, x = _grid(side)
     squared = (x - camera.light_x) ** 2 + (y - camera.light_y) ** 2
     return 1 / (1 + camera.vignetting * 1.6 * squared) ** 2
 
 
 def _field(camera: Camera, side: int) -> np.ndarray:
-    """1 within the camera's round field, 0 beyond its edge, which cuts a side or corner of some pictures."""
+    """1 within the camera's round field, 0 outside; its edge cuts a side or a corner of some pictures."""
     if camera.field_edge < 0.85:
         return np.ones((side, side), np.float32)
     radius = 1.4
@@ -96,7 +96,7 @@ def _field(camera: Camera, side: int) -> np.ndarray:
 
 
 def _gain(image: np.ndarray, camera: Camera) -> float:
-    """The exposure at which the picture's mean is the wanted one, as a camera meters it; bisection on a coarse copy."""
+    """The exposure for the drawn mean brightness, like a camera's metering; bisection on a coarse copy."""
     coarse = image[::8, ::8]
     low, high = -8.0, 8.0
     for _ in range(24):
@@ -107,14 +107,14 @@ def _gain(image: np.ndarray, camera: Camera) -> float:
 
 
 def _sensor_noise(image: np.ndarray, camera: Camera, rng: np.random.Generator) -> np.ndarray:
-    """Shot noise, its variance in proportion to the light, and read noise; smoothed a little, as by demosaicing."""
+    """Shot noise (variance proportional to the light) and read noise, slightly smoothed as by demosaicing."""
     noise = rng.standard_normal(image.shape, dtype=np.float32)
     noise = gaussian_filter(noise, (0.55, 0.55, 0)) * 1.6
     return noise * np.sqrt(camera.noise**2 * image + (0.15 * camera.noise) ** 2)
 
 
 def _tone(image: np.ndarray, camera: Camera) -> np.ndarray:
-    """The tone curve: a shoulder that saves highlights, then gamma; 0–1."""
+    """The tone curve: a shoulder that preserves highlights, then gamma; 0–1."""
     shoulder = 1.5
     exposed = (1 - np.exp(-shoulder * np.maximum(image, 0))) / (1 - np.exp(-shoulder))
     return np.minimum(exposed, 1) ** np.float32(1 / camera.gamma)

@@ -1,4 +1,4 @@
-"""Rendered eyes as arrays, to pretrain on: photographs, and what an ophthalmologist would measure in each."""
+"""Rendered eyes as arrays for pretraining: photographs and the measures that an ophthalmologist would take."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ TARGETS = (
     *("disc_left", "disc_top", "disc_right", "disc_bottom"),  # box around the disc, in picture widths
 )
 ABNORMAL_SHARE = 0.5
-NEARER = 1.27  # how much larger their discs are than the sample's: as in crops of it, there is more to learn of them
-OWN = 7919  # apart from the streams that the sample draws from the same seed
-TOGETHER = 64  # eyes per task of a worker
+NEARER = 1.27  # size of their discs relative to the sample's: larger, as in crops, to show more of the disc
+OWN = 7919  # keeps the random streams separate from the sample's with the same seed
+TOGETHER = 64  # eyes per worker task
 
 
 def write_eyes(pixels: Path, table: Path, *, images: int, size: int, seed: int) -> None:
-    """Render eyes that are in no sample, half of them abnormal, in an order that mixes the classes.
+    """Render eyes that are in no sample, half of them abnormal, with the classes mixed.
 
     Args:
         pixels: file to write: uint8 (images, size, size, 3), sRGB.
         table: CSV to write: a row per image, the columns of `TARGETS`.
-        images: how many.
-        size: pixels a side.
-        seed: decides the eyes.
+        images: number of images.
+        size: pixels per side.
+        seed: determines the eyes.
     """
     abnormal = round(ABNORMAL_SHARE * images)
     counts = dict(zip(CONDITIONS, (images - abnormal, abnormal), strict=True))
@@ -60,8 +60,8 @@ def write_eyes(pixels: Path, table: Path, *, images: int, size: int, seed: int) 
 
 
 def measures(eye: Eye) -> dict[str, float]:
-    """The `TARGETS` of an eye; where the disc lies is given in picture widths, x to the right and y down."""
-    true: Mapping[str, Any] = truth(eye, 1)
+    """The `TARGETS` of an eye; the disc's position is in picture widths, x to the right and y down."""
+    true = truth(eye, 1)
     tilt = np.radians(true["disc_tilt"])
     half = np.hypot(true["disc_radius_x"] * np.cos(tilt), true["disc_radius_y"] * np.sin(tilt))
     high = np.hypot(true["disc_radius_x"] * np.sin(tilt), true["disc_radius_y"] * np.cos(tilt))

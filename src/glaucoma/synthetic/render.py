@@ -1,4 +1,4 @@
-"""From an eye to its photograph: layers that absorb light in front of layers that scatter it, seen by a camera.
+"""Render an eye's photograph: absorbing layers in front of scattering ones, seen by a camera.
 
 Each pixel's reflectance is that of white scattering tissue (sclera, lamina cribrosa) behind melanin, the choroid's
 blood, the rim's capillaries and the vessels: exp(−Σ density × thickness) per colour channel (Beer–Lambert).
@@ -16,8 +16,8 @@ from glaucoma.synthetic.vessels import blood_thickness, grow_vessels
 
 __all__ = ["disc_axes", "render_eye"]
 
-FINE = 400  # pixels a side from which a photograph is not supersampled: the lens blurs more than the pixel grid does
-TURN = 4096  # steps of an angle in tables
+FINE = 400  # pixels per side from which supersampling is unnecessary: the lens blurs more than the pixel grid
+TURN = 4096  # steps of an angle in lookup tables
 
 # Optical densities per unit thickness for red, green, blue; their order after Delori & Pflibsen (Appl. Opt. 28, 1989)
 MELANIN = np.array([0.42, 0.95, 1.30], np.float32)
@@ -30,7 +30,7 @@ RIM = np.array([0.14, 0.80, 1.15], np.float32)
 
 
 def disc_axes(eye: Eye, side: int) -> np.ndarray:
-    """The (2, 2) matrix that takes disc radii (x to the nose, y down) to pixels of a picture `side` pixels wide."""
+    """The (2, 2) matrix from disc radii (x to the nose, y down) to pixels of a picture `side` pixels wide."""
     across, along = eye.radii
     cos, sin = np.cos(eye.tilt), np.sin(eye.tilt)
     axes = side * np.array([[cos, -sin], [sin, cos]]) @ np.diag([across, along])
@@ -41,8 +41,8 @@ def render_eye(eye: Eye, size: int) -> np.ndarray:
     """Render an eye's photograph.
 
     Args:
-        eye: what to render.
-        size: pixels a side.
+        eye: the eye and its camera.
+        size: pixels per side.
 
     Returns:
         The photograph, (size, size, 3), uint8, sRGB; the same for the same eye and size.
@@ -57,12 +57,12 @@ def render_eye(eye: Eye, size: int) -> np.ndarray:
     x, y = inverse[0, 0] * dx + inverse[0, 1] * dy, inverse[1, 0] * dx + inverse[1, 1] * dy
     distance, angle = np.hypot(x, y), np.arctan2(y, x)
 
-    outline = distance - 0.02 * np.sin(3 * angle + eye.seed % 7)  # no disc is quite an ellipse
+    outline = distance - 0.02 * np.sin(3 * angle + eye.seed % 7)  # real discs are not exact ellipses
     on_disc = _rise((1 - outline) / eye.softness)
     retina = _retina(eye, x, y, outline, angle, textures)
     disc = _disc(eye, distance, angle, on_disc, textures)
     around = (outline > 1.05) & (outline < 1.9)
-    # the disc's mean colour is drawn, not a result of its cup: else a pale disc would tell the disease
+    # the disc's mean colour is drawn, not a result of its cup: else pallor would reveal the disease
     level = eye.pallor * (retina[around] @ LUMA).mean()
     tint = np.einsum("yxc,yx->c", disc, on_disc) / on_disc.sum()
     disc *= level * _disc_tint(eye) / tint
@@ -75,7 +75,7 @@ def render_eye(eye: Eye, size: int) -> np.ndarray:
 def _perfuse(
     scene: np.ndarray, arteries: np.ndarray, veins: np.ndarray, centrality: np.ndarray, unit: float
 ) -> np.ndarray:
-    """The scene behind vessels of the given thickness; at `unit` pixels their density is the tabulated one."""
+    """The scene behind vessels of the given thickness; at `unit` pixels, they have the tabulated density."""
     vessel = centrality > 0
     behind, centre = scene[vessel], centrality[vessel, None]
     artery, vein = arteries[vessel, None] / unit, veins[vessel, None] / unit
@@ -94,7 +94,7 @@ def _retina(
     """Reflectance of the retina around the disc, (side, side, 3)."""
     side = len(x)
     coarse, fine, finest = (_texture(rng, side, cells) for cells in (6, 16, 60))
-    # choroidal vessels: ridges of a smooth field, seen where the pigment between them is thin
+    # choroidal vessels: ridges of a smooth field, visible where the pigment is thin
     ridges = 1 - 2 * np.abs(np.tanh(1.1 * _texture(rng, side, 14)))
     melanin = eye.melanin * (1 + 0.07 * coarse + 0.04 * fine + 0.035 * finest - 0.35 * eye.tessellation * ridges)
     choroid = eye.choroid * (1 + 0.07 * _texture(rng, side, 9) + 0.5 * eye.tessellation * ridges)
@@ -108,10 +108,10 @@ def _retina(
     melanin = melanin * (1 - np.clip(0.5 + 0.16 * fine, 0.1, 0.75) * beta) * (1 + (0.30 + 0.25 * fine) * alpha)
     choroid = choroid * (1 - 0.30 * beta)
 
-    # nerve fibres: bright streaks that leave the disc and arch over to the temple
+    # nerve fibres: bright streaks that leave the disc and arch towards the temple
     arch = angle + 0.22 * np.sign(y) * np.clip(outline - 1, 0, None) * np.clip(-np.cos(angle), -0.2, 1)
     layer = (0.45 + 0.55 * np.sin(angle) ** 2) * np.exp(-0.45 * np.clip(outline - 1, 0, None))
-    if eye.rim.notch is not None:  # fibres that are lost leave a wedge
+    if eye.rim.notch is not None:  # lost fibres leave a wedge
         away = (angle - eye.rim.notch.angle + np.pi) % (2 * np.pi) - np.pi
         layer *= 1 - 0.8 * np.exp(-0.5 * (away / 0.16) ** 2)
     sheen = eye.striation * layer * (1 + 0.8 * _streaks(rng, arch))
@@ -123,7 +123,7 @@ def _retina(
 def _disc(
     eye: Eye, distance: np.ndarray, angle: np.ndarray, on_disc: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
-    """Reflectance of the disc, (side, side, 3): lamina behind a rim that thins out to the cup."""
+    """Reflectance of the disc, (side, side, 3): lamina behind a rim that thins towards the cup."""
     side = len(distance)
     rim = eye.rim
     edge = 0.20 - 0.14 * rim.depth  # a shallow cup slopes, a deep one has a wall
@@ -132,7 +132,7 @@ def _disc(
     tissue = (1 - cup) * (1 + 0.12 * np.cos(angle) + 0.07 * _texture(rng, side, 24) + 0.10 * _streaks(rng, angle))
     pores = np.clip(_texture(rng, side, 70), 0, None) * cup * max(rim.depth - 0.5, 0)
     reflectance = LAMINA * np.exp(-1.15 * (eye.redness * tissue + 0.12 * pores + 0.05)[..., None] * RIM)
-    # the wall turns away from the camera, on one side more than on the other
+    # the wall faces away from the camera, on one side more than on the other
     down, right = np.gradient(gaussian_filter(cup, 1.5))
     wall = eye.radius * side * (0.08 + 0.14 * rim.depth)
     shade = 1 / np.sqrt(1 + (0.6 * wall) ** 2 * (down**2 + right**2)) - 0.05 * wall * (0.6 * right + 0.8 * down)
@@ -147,12 +147,12 @@ def _disc_tint(eye: Eye) -> np.ndarray:
 
 
 def _rise(x: np.ndarray) -> np.ndarray:
-    """A smooth step from 0 to 1 that passes 1/2 at 0."""
+    """A smooth step from 0 to 1, 1/2 at 0."""
     return 0.5 + 0.5 * np.tanh(x)
 
 
 def _texture(rng: np.random.Generator, side: int, cells: int) -> np.ndarray:
-    """A smooth random field, about `cells` blobs a side; (side, side), float32, mean 0, standard deviation 1."""
+    """A smooth random field, about `cells` blobs per side; (side, side), float32, mean 0, standard deviation 1."""
     seeds = Image.fromarray(rng.standard_normal((cells + 4, cells + 4)).astype(np.float32))
     field = np.asarray(seeds.resize((side, side), Image.Resampling.BICUBIC))
     return (field - field.mean()) / field.std()

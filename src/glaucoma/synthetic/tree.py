@@ -1,4 +1,4 @@
-"""The embedded sample on disk: the report's ten-fold tree of photographs, and their truth beside them."""
+"""Write the synthetic sample to disk: photographs in the report's ten-fold tree, and their ground truth."""
 
 from __future__ import annotations
 
@@ -31,22 +31,22 @@ HELD_OUT = 0.09  # share of all images that each fold holds out as `valid`
 def make_sample(root: Path | str, *, images: int, size: int, seed: int, folds: int = 10) -> None:
     """Render the sample and lay it out as `FoldK/{train,test,valid}/{normal,abnormal}/<ten letters>.jpg`.
 
-    Each image is in every fold once, under another name each time (hard links, copies where there are none). Splits
-    are drawn by class alone: the test splits are disjoint and cover all images, the `valid` splits, each 9 % of them,
-    are disjoint too, and `train` is what remains. `truth.csv` has a row per image: `image` (SHA-256 of the file) and
-    the columns of `truth.truth`, sorted by `image`. The tree depends on the arguments only; it replaces an earlier one
-    at once, and a run that is stopped leaves that one as it was.
+    Each image is in every fold once, each time under a different name (hard links, or copies if not supported). Splits
+    are stratified by class only: the test splits are disjoint and cover all images, the `valid` splits, 9 % each, are
+    disjoint too, and `train` is the rest. `truth.csv` has a row per image: `image` (SHA-256 of the file) and the
+    columns of `truth.truth`, sorted by `image`. The tree depends only on the arguments; it replaces an earlier one
+    atomically, and an interrupted run leaves the earlier one unchanged.
 
     Args:
-        root: folder to make.
-        images: how many distinct images; 45 % are abnormal.
-        size: pixels a side.
-        seed: decides the images, folds and names.
-        folds: how many folds.
+        root: folder to create.
+        images: number of distinct images; 45 % are abnormal.
+        size: pixels per side.
+        seed: determines images, folds and names.
+        folds: number of folds.
 
     Raises:
         ParamsError: there are too few images for the folds.
-        DataError: `root` holds something else than a sample.
+        DataError: `root` contains something other than a sample.
     """
     root = Path(root)
     abnormal = round(ABNORMAL_SHARE * images)
@@ -60,7 +60,7 @@ def make_sample(root: Path | str, *, images: int, size: int, seed: int, folds: i
             f"{root} exists and is no sample of ours ({TRUTH} is missing)",
             "move it elsewhere and let data.root point to it there",
         )
-    # fixed names: what a killed run leaves is cleared by the next
+    # fixed names, so that the next run removes the remains of a killed one
     fresh, stale = (root.with_name(f".{root.name}-{state}") for state in ("new", "old"))
     for folder in (fresh, stale):
         shutil.rmtree(folder, ignore_errors=True)
@@ -104,19 +104,19 @@ def _fill(root: Path, counts: dict[str, int], size: int, seed: int, folds: int) 
 
 
 def _splits(rng: np.random.Generator, count: int, folds: int) -> list[list[str]]:
-    """Which split each of `count` images of one class belongs to, fold by fold."""
+    """The split of each of `count` images of a class, fold by fold."""
     order = rng.permutation(count)
     tests = [order[fold::folds] for fold in range(folds)]
     splits = np.full((count, folds), "train", dtype=object)
     for fold, test in enumerate(tests):
         splits[test, fold] = "test"
-        # part of the next fold's test set: over all folds, no image is held out twice
+        # part of the next fold's test set, so that no image is held out in two folds
         splits[tests[(fold + 1) % folds][: max(1, round(HELD_OUT * count))], fold] = "valid"
     return splits.tolist()
 
 
 def _names(rng: np.random.Generator) -> Iterator[str]:
-    """Names of ten letters, none twice; lower case, as some file systems do not tell A from a."""
+    """Unique names of ten letters; lower case, because some file systems ignore case."""
     letters, given = np.array(list(string.ascii_lowercase)), set()
     while True:
         name = "".join(rng.choice(letters, 10))
@@ -126,7 +126,7 @@ def _names(rng: np.random.Generator) -> Iterator[str]:
 
 
 def _link(source: Path, target: Path) -> None:
-    """A hard link, or a copy where the file system knows none or has too many to one file."""
+    """Create a hard link, or a copy if the file system does not support more links."""
     try:
         os.link(source, target)
     except OSError:

@@ -1,4 +1,4 @@
-"""What is true of an eye in its photograph: the measures that an ophthalmologist would take, exactly."""
+"""The ground truth of an eye in its photograph: the exact values of an ophthalmologist's measures."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ POLES = {"rim_inferior": np.pi / 2, "rim_superior": -np.pi / 2, "rim_nasal": 0.0
 
 
 def truth(eye: Eye, size: int) -> dict[str, object]:
-    """Measures of an eye photographed at `size` pixels a side.
+    """Measures of an eye photographed at `size` pixels per side.
 
     Returns:
         `condition`, `eye` (right, left); `notch_hour` (clock hour in the photograph, 1–12, None without a notch);
-        `cdr_vertical`, `cdr_horizontal` (cup ÷ disc diameter along the disc's own axes, 0–1); `rim_*` (share of the
-        disc's radius, 0–1); `disc_*`, `cup_*` (centre and half axes in pixels, x to the right, y down); `disc_tilt`
-        (degrees, clockwise in the photograph); `atrophy` (width of the crescent, share of the disc's radius); `seed`
-        (of the eye).
+        `cdr_vertical`, `cdr_horizontal` (cup ÷ disc diameter along the disc's axes, 0–1); `rim_*` (share of the disc's
+        radius, 0–1); `disc_*`, `cup_*` (centre and semi-axes in pixels, x to the right, y down); `disc_tilt` (degrees,
+        clockwise in the photograph); `atrophy` (width of the crescent, share of the disc's radius); `seed` (of the
+        eye).
     """
     rim = {name: float(rim_width(eye.rim, np.array(angle))) for name, angle in POLES.items()}
     vertical = 1 - (rim["rim_superior"] + rim["rim_inferior"]) / 2
@@ -54,7 +54,7 @@ def truth(eye: Eye, size: int) -> dict[str, object]:
 
 
 def _notch_hour(eye: Eye) -> int | None:
-    """The clock hour of the notch as seen in the photograph; 12 is up."""
+    """The clock hour of the notch in the photograph; 12 is up."""
     if eye.rim.notch is None:
         return None
     right, down = disc_axes(eye, 1) @ np.array([np.cos(eye.rim.notch.angle), np.sin(eye.rim.notch.angle)])

@@ -1,4 +1,4 @@
-"""Retinal vessels: grown from the trunk in the cup to the edge of the picture, then turned into thickness of blood."""
+"""Grow retinal vessels from the trunk in the cup to the edge of the picture, and compute their blood thickness."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ __all__ = ["Vessel", "blood_thickness", "grow_vessels"]
 
 STEP = 0.016  # between points of a centre line, in disc radii
 REACH = 8.0  # length of a main vessel, in disc radii: beyond the edge of any picture
-NEAREST_BRANCH = 0.9  # from the disc's centre, in disc radii
+NEAREST_BRANCH = 0.9  # least distance from the disc's centre, in disc radii
 
-# The eight main vessels: where they cross the rim and where they head for in the end, degrees (0 nasal, 90 inferior)
+# The eight main vessels: angle at which they cross the rim and final heading, degrees (0 nasal, 90 inferior)
 COURSES = {
     "superior temporal": ((-118, -88), (-165, -128)),
     "superior nasal": ((-78, -48), (-62, -25)),
@@ -26,7 +26,7 @@ COURSES = {
 
 @dataclass(frozen=True)
 class Vessel:
-    """A centre line, (n, 2) in disc radii, and at each point the radius, (n,), and how much of it is in sight, (n,)."""
+    """A centre line, (n, 2) in disc radii, and at each point the radius, (n,), and the visible share, (n,)."""
 
     line: np.ndarray
     radius: np.ndarray
@@ -35,11 +35,11 @@ class Vessel:
 
 
 def grow_vessels(rng: np.random.Generator, eye: Eye) -> list[Vessel]:
-    """Grow an eye's vessels: an artery and a vein in each quadrant, small ones to both sides, and their branches."""
+    """Grow an eye's vessels: an artery and a vein per quadrant, small ones to both sides, and their branches."""
     rim = eye.rim
     angles = np.array([0, np.pi])
     nasal_edge, temporal_edge = (1 - rim_width(rim, angles)) * (1, -1)
-    # the trunk stands at the nasal wall: where a cup grows, it is pushed to the nose
+    # the trunk is at the nasal wall: a growing cup displaces it nasally
     trunk = np.array([nasal_edge + (nasal_edge - temporal_edge) * rng.uniform(-0.32, -0.12), rng.uniform(-0.08, 0.08)])
     vessels = []
     for crossing, heading in COURSES.values():
@@ -62,17 +62,17 @@ def grow_vessels(rng: np.random.Generator, eye: Eye) -> list[Vessel]:
 def blood_thickness(
     vessels: list[Vessel], origin: tuple[float, float], axes: np.ndarray, size: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Thickness of the blood that light passes, as of round tubes seen from above.
+    """Thickness of the blood in the path of light, for round tubes seen from above.
 
     Args:
-        vessels: what to draw.
-        origin: where the disc's centre lies, x and y in pixels.
-        axes: (2, 2) matrix that takes disc radii to pixels.
-        size: pixels a side.
+        vessels: the vessels to draw.
+        origin: the disc's centre, x and y in pixels.
+        axes: (2, 2) matrix from disc radii to pixels.
+        size: pixels per side.
 
     Returns:
-        Thickness of the arteries, then of the veins, in pixels, and how central a pixel lies in its artery or vein
-        (0 edge or none, 1 centre); each (size, size), float32.
+        Thickness of the arteries, then of the veins, in pixels, and a pixel's centrality in its artery or vein (0 edge
+        or none, 1 centre); each (size, size), float32.
     """
     scale = np.sqrt(abs(np.linalg.det(axes)))
     edge = 16
@@ -103,9 +103,9 @@ def blood_thickness(
 
 
 def _main_line(rng: np.random.Generator, eye: Eye, start: np.ndarray, at: float, towards: float) -> np.ndarray:
-    """From `start` over the cup's edge and the rim at angle `at`, then bending to the heading `towards`.
+    """A line from `start` over the cup's edge and the rim at angle `at`, then bending to the heading `towards`.
 
-    At the edge of a deep cup the vessel climbs the wall and reappears shifted along it: bayoneting.
+    At the edge of a deep cup, the vessel climbs the wall and reappears shifted along it (bayoneting).
     """
     rim: Rim = eye.rim
     shift = rim.bayonet * rng.uniform(0.5, 1.0) * rng.choice([-1, 1])
@@ -132,7 +132,7 @@ def _main_line(rng: np.random.Generator, eye: Eye, start: np.ndarray, at: float,
 def _tree(
     rng: np.random.Generator, eye: Eye, line: np.ndarray, radius: float, artery: bool, depth: int
 ) -> list[Vessel]:
-    """A vessel along `line` with its branches; at each, radii obey Murray's law (J. Gen. Physiol. 9, 1926)."""
+    """A vessel along `line` with its branches; their radii obey Murray's law (J. Gen. Physiol. 9, 1926)."""
     count = len(line)
     radii = np.full(count, radius)
     vessels: list[Vessel] = []
@@ -161,7 +161,7 @@ def _tree(
 
 
 def _sight(rim: Rim, line: np.ndarray) -> np.ndarray:
-    """How much of a vessel is in sight: little where it rises from the nerve, or climbs the wall of a deep cup."""
+    """The visible share of a vessel: small where it emerges from the nerve or climbs the wall of a deep cup."""
     angle = np.arctan2(line[:, 1], line[:, 0])
     within = np.hypot(*line.T) / np.maximum(1 - rim_width(rim, angle), 0.05)
     sight = 1 - 0.5 * max(rim.depth - 0.4, 0) / 0.6 * np.exp(-0.5 * ((within - 0.98) / 0.05) ** 2)

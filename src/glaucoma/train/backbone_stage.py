@@ -1,4 +1,4 @@
-"""The pretrained backbone as a file of its own, so that everything after it depends on its hash."""
+"""Save the pretrained backbone to a file, so that later stages depend on its hash."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ __all__ = ["make_backbone"]
 
 
 def make_backbone(params: Params) -> None:
-    """Build the backbone, give it its weights and save it with where they come from.
+    """Build the backbone, load its weights and save it; its metadata records their source.
 
     Raises:
-        WeightsError: the weights cannot be had or do not fit.
+        WeightsError: the weights are not available or do not fit.
     """
     fresh(params.seed)
     name, weights = params.backbone.name, params.backbone.weights

@@ -1,4 +1,4 @@
-"""Lines that a trained model must beat on the same folds, and a check that can fail: learning from permuted labels.
+"""Lines that a trained model must beat on the same folds, and checks that can fail: permuted labels, unlisted copies.
 
 One of them is a model like the others: the regression on average-pooled features is saved with its backbone.
 """
@@ -8,32 +8,41 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from PIL import Image
+from scipy.special import logit
+from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from glaucoma.base import paths
-from glaucoma.base.files import write_csv, write_json
+from glaucoma.base.errors import DataError
+from glaucoma.base.files import read_csv, write_csv, write_json
 from glaucoma.base.params import Params
 from glaucoma.base.progress import say
+from glaucoma.dataset.probes import MODELS
 from glaucoma.dataset.splits import Dataset, read_clusters
+from glaucoma.evaluate.controls import check_lines
 from glaucoma.evaluate.intervals import independent
+from glaucoma.evaluate.label_errors import neighbours
 from glaucoma.evaluate.scores import COUNTS, SCORES, predictions_table, scores
 from glaucoma.model.artifacts import load_model, save_model
 from glaucoma.model.likeness import appearance, traits
 from glaucoma.model.network import build_regression
 from glaucoma.model.runtime import fresh, keras
 from glaucoma.train.activations import activations
+from glaucoma.train.near_copies import NearCopies, near_copies
 from glaucoma.train.outputs import images_per_second
 from glaucoma.train.search_stage import dataset, model_card
 
 __all__ = ["Controls", "chance_check", "control_scores", "pooled_features", "thumbnails", "write_controls"]
 
 REGRESSION = paths.REGRESSION
+SHORTCUT = "shortcut"  # the control that is the audit's best trait, on the folds' own splits
 THUMBNAIL = 7  # pixels a side, as the audit's probe has it
 # Inverse strength of the L2 penalty on standardised features of a backbone. Of 0.0001 … 10, 0.003 to 0.03 are best and
 # alike on retinas whole and cropped to the disc: at 1, scikit-learn's default, the AUROC is 0.007 and 0.015 lower and
@@ -49,8 +58,8 @@ class Controls:
     """What the controls came to.
 
     Attributes:
-        scores: a row per control (those of `STRENGTH`, permuted_average), permutation (0 but for the latter), fold and
-            split (test, valid): control, permutation, fold, split, then n … and every score.
+        scores: a row per control (those of `STRENGTH`, shortcut, permuted_average), permutation (0 but for the
+            latter), fold and split (test, valid): control, permutation, fold, split, then n … and every score.
         predictions: of all but the permuted: control, fold, split, image, patient ("" where unknown), label, predicted,
             probability, log_odds.
         models: of `REGRESSION`, by fold: a scaler and a logistic regression.
@@ -66,21 +75,30 @@ class Controls:
 def write_controls(params: Params) -> None:
     """Fit the controls on the folds of crossval.folds; write reports/controls/, models/controls/ and their metrics.
 
-    The regressions' predictions are in reports/controls/predictions.csv. An alarm of `chance_check` is told, and stands
-    in the metrics as `at_chance`: false; it stops nothing, since a leak may be one that audit.waive names.
+    The regressions' predictions are in reports/controls/predictions.csv, unlisted copies in near_copies.csv, and
+    each photograph's nearest ones in neighbours.csv. An alarm of `chance_check` is shown, and is `at_chance`: false
+    in the metrics; it stops nothing, since a leak may be one that audit.waive names. `alarm_from` is the smallest
+    AUROC that raises it.
 
     Raises:
         DataError, WeightsError: the project's images, folds or backbone are not there.
     """
     fresh(params.seed)
     data, backbone = dataset(), load_model(paths.BACKBONE)
+    shortcut, about = _shortcut(data)
     begin = time.perf_counter()
     small = thumbnails(data.pixels)
     rates = {"thumbnail": len(small) / (time.perf_counter() - begin)}
-    features = {**pooled_features(backbone, data), "thumbnail": small}
-    found = control_scores(features, data, params.crossval.folds, params.seed, clusters=read_clusters())
+    features = {**pooled_features(backbone, data), "thumbnail": small, **shortcut}
+    folds, clusters = params.crossval.folds, read_clusters()
+    found = control_scores(features, data, folds, params.seed, clusters, about.get("model", ""))
+    copies = near_copies(features[REGRESSION], data.table, folds, clusters)
+    write_csv(paths.CONTROLS / "near_copies.csv", _with_files(copies))
     write_csv(paths.CONTROLS / "controls.csv", found.scores)
     write_csv(paths.CONTROLS / "predictions.csv", found.predictions)
+    images = data.table.drop_duplicates("image").sort_values("row")
+    near = neighbours(features[REGRESSION][images["row"].to_numpy()], images, read_clusters())
+    write_csv(paths.NEIGHBOURS, near)
     rates[REGRESSION] = _save(params, backbone, data, found)
     trained = np.mean([len(data.fold(fold)["train"]) for fold in params.crossval.folds])
     write_json(
@@ -94,9 +112,52 @@ def write_controls(params: Params) -> None:
     test = table[table["split"] == "test"].astype({"auroc": float}).groupby("control")["auroc"].mean()
     mean, error, alarm = chance_check(table)
     told = {name: {"test_auroc": None if pd.isna(value) else float(value)} for name, value in test.items()}
-    told["permuted_average"] = {"test_auroc": mean, "standard_error": error, "at_chance": not alarm}
+    if about:
+        told[SHORTCUT] |= about
+    told["permuted_average"] = {
+        "test_auroc": mean,
+        "standard_error": error,
+        "at_chance": not alarm,
+        "alarm_from": None if error is None else 0.5 + FAR * error,
+    }
+    told["near_copies"] = {
+        "pairs": len(copies.pairs),
+        "images": copies.images,
+        "alarm_below": copies.alarm_below,
+        "dimension": copies.dimension,
+    }
     write_json(paths.CONTROLS_METRICS, told)
-    say(alarm or "permutation check passed: shuffled labels score at chance")
+    for line in check_lines(told):
+        say(line)
+
+
+def _shortcut(data: Dataset) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """The trait that told the label best in the audit, as another control; nothing where it could try none.
+
+    Returns:
+        By the control's name, float64 (images, features); and the probe and its model.
+
+    Raises:
+        DataError: the audit's table is missing.
+    """
+    try:
+        table = read_csv(paths.SHORTCUT)
+    except FileNotFoundError:
+        raise DataError(f"{paths.SHORTCUT} does not exist", "make it with `dvc repro audit`") from None
+    if table.empty:
+        return {}, {}
+    rows = data.table.drop_duplicates("image").set_index("row")["image"].sort_index()
+    values = table.set_index("image").drop(columns=["probe", "model"]).reindex(rows)
+    found = np.full((len(data.pixels), values.shape[1]), np.nan)
+    found[rows.index] = values.fillna(values.mean())
+    return {SHORTCUT: found}, {name: str(table[name].iat[0]) for name in ("probe", "model")}
+
+
+def _with_files(found: NearCopies) -> pd.DataFrame:
+    """The pairs of unlisted copies, with a file of each photograph."""
+    files = read_csv(paths.INDEX, usecols=["image", "path"]).drop_duplicates("image").set_index("image")["path"]
+    named = {f"{end}_file": found.pairs[end].map(files) for end in ("first", "second")}
+    return found.pairs.assign(**named)
 
 
 def pooled_features(backbone: keras.Model, data: Dataset) -> dict[str, np.ndarray]:
@@ -120,6 +181,7 @@ def control_scores(
     folds: list[int],
     seed: int,
     clusters: Mapping[str, str] | None = None,
+    shortcut: str = "",
 ) -> Controls:
     """A logistic regression for each fold and control, with the labels as they are and with all of them permuted.
 
@@ -135,6 +197,7 @@ def control_scores(
         folds: which of them.
         seed: of the permutations.
         clusters: the photograph of each image that has copies, by content id.
+        shortcut: which of the audit's models the control of that name is, `linear` or `tree`.
     """
     random = np.random.default_rng(seed)
     labels = [_permuted(data.table, clusters, random) for _ in range(PERMUTATIONS)]
@@ -148,7 +211,7 @@ def control_scores(
             if len(set(of["train"])) < 2:  # a permutation may leave few images one label
                 continue
             values = features[taken]
-            model = make_pipeline(StandardScaler(), LogisticRegression(C=STRENGTH[taken], max_iter=2000))
+            model = clone(MODELS[shortcut]) if taken == SHORTCUT else _regression(STRENGTH[taken])
             begin = time.perf_counter()
             model.fit(values[splits["train"].rows].astype(np.float64), of["train"])
             seconds.append((control, time.perf_counter() - begin))
@@ -156,7 +219,7 @@ def control_scores(
                 models[fold] = model
             for name in ("test", "valid"):
                 split = splits[name]
-                log_odds = model.decision_function(values[split.rows].astype(np.float64))
+                log_odds = _log_odds(model, values[split.rows].astype(np.float64), len(of["train"]))
                 about = {"control": control, "permutation": permutation, "fold": fold, "split": name}
                 found = scores(of[name], log_odds=log_odds)
                 rows.append({**about, **{score: found[score] for score in (*COUNTS, *SCORES)}})
@@ -169,6 +232,18 @@ def control_scores(
     told = told[[*first, *(name for name in told if name not in first)]]
     took = pd.DataFrame(seconds, columns=["control", "seconds"]).groupby("control")["seconds"].mean()
     return Controls(pd.DataFrame(rows), told, models, took.to_dict())
+
+
+def _regression(strength: float) -> Pipeline:
+    return make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=2000))
+
+
+def _log_odds(model: Any, values: np.ndarray, trained_on: int) -> np.ndarray:
+    """Finite ones of abnormal, float64 (n,): a tree's leaf of one class is as sure as half an image of the other."""
+    if hasattr(model, "decision_function"):
+        return model.decision_function(values)
+    least = 0.5 / trained_on
+    return logit(np.clip(model.predict_proba(values)[:, 1], least, 1 - least))
 
 
 def _save(params: Params, backbone: keras.Model, data: Dataset, found: Controls) -> float:
@@ -196,8 +271,9 @@ def _save(params: Params, backbone: keras.Model, data: Dataset, found: Controls)
 
 
 def chance_check(table: pd.DataFrame) -> tuple[float | None, float | None, str]:
-    """What permuted labels have taught: where that is more than chance, something leaks from train into test.
+    """What permuted labels have taught: where that is more than chance, images of train, or listed copies, are in test.
 
+    It checks the bookkeeping of splits and nothing else: an unlisted copy has a shuffled label of its own.
     Each permutation's AUROC on the test splits, a mean over the folds, is one observation; their mean is held against
     0.5.
 

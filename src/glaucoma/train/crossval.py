@@ -1,6 +1,6 @@
-"""Folds side by side: workers train them into the journal; then one `dvc repro`, which finds every training there.
+"""Train folds in parallel: workers fill the journal, then one `dvc repro` reads every training from it.
 
-A fold's results do not depend on how many run beside it: it computes with as many threads as alone, on fewer cores.
+Results do not depend on the number of parallel folds: each uses as many threads as it would alone, on fewer cores.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 
 from glaucoma.base import interrupts, paths
 from glaucoma.base.errors import GlaucomaError, TrainingError, many
@@ -24,17 +25,23 @@ __all__ = ["crossval"]
 DVC = (sys.executable, "-m", "dvc")
 
 
-def crossval(folds: Sequence[int], jobs: int) -> None:
-    """Bring all folds up to date, `jobs` at a time (-1: one a core), and then all of the DAG.
+def _environment() -> dict[str, str]:
+    """That of this process, with its own Python first on the PATH: stages call `python`, activated or not."""
+    own = Path(sys.executable).parent
+    return {**os.environ, "PATH": f"{own}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
 
-    A fold that fails stops no other. With RAY_ADDRESS, the trainings of the folds run on that cluster.
+
+def crossval(folds: Sequence[int], jobs: int) -> None:
+    """Bring all folds up to date, `jobs` at a time (-1: one per core), then the rest of the DAG.
+
+    A failed fold does not stop the others. With RAY_ADDRESS, the folds' trainings run on that cluster.
 
     Raises:
         ParamsError: `jobs` is 0 or less than -1.
-        TrainingError: a stage before the folds failed, folds failed (all are named), or a stage after them did.
+        TrainingError: folds failed (all are named), or a stage before or after them did.
     """
     pool = Processes(jobs, {"GLAUCOMA_JOBS": "1"})  # the folds share the cores already
-    os.environ.setdefault("GLAUCOMA_STATE_GB", "inf")  # no fold may push another's trainings out of the journal
+    os.environ.setdefault("GLAUCOMA_STATE_GB", "inf")  # a fold must not evict another's trainings from the journal
     interrupts.install()
     plain()
     stages = {f"crossval@{fold}": fold for fold in folds}
@@ -61,7 +68,7 @@ def crossval(folds: Sequence[int], jobs: int) -> None:
 
 
 def _train(fold: int) -> str:
-    """Train a fold in this process, a worker; why that failed, or nothing."""
+    """Train a fold in this worker process; return the reason if it fails, else an empty string."""
     from glaucoma.train.fold_stage import fill_journal
 
     try:
@@ -75,23 +82,23 @@ def _train(fold: int) -> str:
 
 
 def _before(stage: str) -> list[str]:
-    """Names of all stages that a stage needs, as DVC knows them."""
+    """DVC's names of all stages that a stage depends on."""
     return sorted(set(re.findall(r'"([^"]+)"', _told("dag", "--dot", stage))) - {stage})
 
 
 def _told(*arguments: str) -> str:
-    """What DVC prints."""
-    done = subprocess.run([*DVC, *arguments], capture_output=True, text=True)  # noqa: S603
+    """The output of a DVC command."""
+    done = subprocess.run([*DVC, *arguments], capture_output=True, text=True, env=_environment())  # noqa: S603
     if done.returncode:
         raise TrainingError(f"`dvc {' '.join(arguments)}` failed: {done.stderr.strip()}", "look at dvc.yaml")
     return done.stdout
 
 
 def _dvc(*arguments: str) -> int:
-    """Run DVC; its exit code."""
-    process = subprocess.Popen([*DVC, *arguments])  # noqa: S603
+    """Run DVC and return its exit code."""
+    process = subprocess.Popen([*DVC, *arguments], env=_environment())  # noqa: S603
     try:
         return process.wait()
-    except KeyboardInterrupt:  # DVC got it too, and waits for its stage
+    except KeyboardInterrupt:  # DVC got it too, and is waiting for its stage
         process.wait()
         raise

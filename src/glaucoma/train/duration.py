@@ -1,8 +1,8 @@
-"""Estimate how long a run takes on this machine, from a few of its real steps.
+"""Estimate how long a run takes on this machine by timing a few of its real steps.
 
-Timed are the start of a process with the imports of a fold, tracing a network, predictions, and training steps of the
-head, of stage 2's layers and of every layer, on noise, with the backbone and the image size of params. They are
-multiplied by images, epochs, trials and folds. Steps that take seconds (audit, figures, the report) are left out.
+It times process start with a fold's imports, network tracing, prediction, and training steps of stages 1 to 3, on noise
+at the configured backbone and image size, and multiplies by images, epochs, trials and folds. Steps that take seconds
+(audit, figures, the report) are left out.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from glaucoma.train.trainer import Follower, Run, Snapshot, Trainer
 
 __all__ = ["Speed", "estimate", "measure"]
 
-BATCHES = 3  # timed, after the first ones, which trace and allocate
+BATCHES = 3  # timed; the warm-up before them traces and allocates
 LONE = ("controls", "explain", "backbone")  # other stages that start Keras
-TEST = 0.1  # share of all images that each drawn fold tests on
+TEST = 0.1  # share of all images in the test split of a drawn fold
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,9 @@ class Speed:
     """Measured times, in seconds.
 
     Attributes:
-        start: for a process to import the modules of a fold, and to build and trace the network.
-        predict: per image predicted by the whole network.
-        head, last, all: per image in a training step of stage 1, 2 and 3.
+        start: to start a process, import a fold's modules, and build and trace the network.
+        predict: per image, prediction by the whole network.
+        head, last, all: per image, a training step of stage 1, 2 and 3.
     """
 
     start: float
@@ -51,10 +51,10 @@ class Speed:
 
 
 def measure(params: Params) -> Speed:
-    """Time real steps of the network of params, with random weights.
+    """Time real steps of the configured network, with random weights.
 
     Args:
-        params: for backbone, head, image size, optimizer, batch size and the rest of a step.
+        params: backbone, head, image size, optimizer, batch size and the other settings of a step.
 
     Raises:
         TrainingError: a batch does not fit into memory.
@@ -76,19 +76,19 @@ def measure(params: Params) -> Speed:
 
 
 def estimate(params: Params, speed: Speed, images: int, reading: float) -> float:
-    """Estimate the seconds that `dvc repro` takes.
+    """Estimate how many seconds `dvc repro` takes.
 
     Args:
-        params: those given to `measure`.
-        speed: its result.
+        params: as given to `measure`.
+        speed: the result of `measure`.
         images: number of images.
-        reading: seconds to decode one and look for its disc.
+        reading: seconds to decode an image and search for its disc.
     """
     valid, test = params.crossval.held_out * images, TEST * images
     train = images - valid - test
 
     def training(trials: Sequence[Trial], step: float) -> float:
-        """Runs of a search, each as long as its longest trial, with the test split predicted after each epoch."""
+        """Seconds of a search: each run is as long as its longest trial and predicts the test split every epoch."""
         epochs = sum(run[-1].epochs for run in group(trials))
         following = min(speed.predict, step) * test
         return epochs * (train * step + following)
@@ -96,7 +96,7 @@ def estimate(params: Params, speed: Speed, images: int, reading: float) -> float
     grids = {name: params.trials(name) for name in ("stage1", "stage2", "stage3")}
     steps = {"stage1": speed.head, "stage2": speed.last, "stage3": speed.all}
     searches = {name: training(trials, steps[name]) for name, trials in grids.items()}
-    if params.crossval.model == "regression":  # one pass of all images, and a timed one of some in each fold
+    if params.crossval.model == "regression":  # one pass over all images, and in each fold a timed one over a few
         turns = len(FLIPS[params.regression.flips])
         fold = turns * MEASURED * speed.predict
         once = turns * images * speed.predict
@@ -104,8 +104,8 @@ def estimate(params: Params, speed: Speed, images: int, reading: float) -> float
         fold, once = _network(params, speed, searches, grids, training, test + valid), 0.0
     folds = len(params.crossval.folds)
     starts = (len(searches) + folds + len(LONE)) * speed.start
-    passes = (len(LONE) + 2) * images * speed.predict  # controls, heat maps, and activations where stages 1 and 2 end
-    return starts + sum(searches.values()) + once + folds * fold + passes + 2 * images * reading  # the index reads, too
+    passes = (len(LONE) + 2) * images * speed.predict  # controls, heat maps, activations for stages 1 and 2
+    return starts + sum(searches.values()) + once + folds * fold + passes + 2 * images * reading  # the index reads too
 
 
 def _network(
@@ -116,7 +116,7 @@ def _network(
     training: Callable[[Sequence[Trial], float], float],
     held_out: float,
 ) -> float:
-    """Seconds of a fold whose network is trained."""
+    """Seconds per fold when the network is trained."""
     steps = {"stage1": speed.head, "stage2": speed.last}
     final = training([params.final()], speed.all)
     fold = final + speed.predict * held_out
@@ -128,7 +128,7 @@ def _network(
 
 
 def _step(cut: Cut, arrays: Sequence[np.ndarray], params: Params, augment: Augment | None) -> float:
-    """Seconds per image of a training step, measured in the second of two epochs."""
+    """Seconds per image of a training step, measured on the second of two epochs."""
     images = len(arrays[0])
     names = tuple(hashlib.sha256(bytes([i % 256, i // 256])).hexdigest() for i in range(images))
     whole = Split(names, np.arange(images), np.arange(images) % 2 == 0)
@@ -151,7 +151,7 @@ def _step(cut: Cut, arrays: Sequence[np.ndarray], params: Params, augment: Augme
 
 
 def _frozen(cut: Cut, pixels: np.ndarray, params: Params, predict: float) -> float:
-    """The same with a frozen trunk: on its outputs, or, if those are not cached, after its pass."""
+    """The same with a frozen trunk: on its cached outputs, or including its forward pass if they are not cached."""
     if cut.trunk is None:
         return _step(cut, [pixels], params, params.augment)
     found = cut.trunk.predict(pixels, batch_size=params.batch_size, verbose=0)
@@ -160,7 +160,7 @@ def _frozen(cut: Cut, pixels: np.ndarray, params: Params, predict: float) -> flo
 
 
 def _predict(network: keras.Model, pixels: np.ndarray, batch: int) -> float:
-    """Seconds per image of a prediction, measured on the second of two."""
+    """Seconds per image of a prediction, measured on the second of two passes."""
     ready_to_predict(network)
     for _ in range(2):
         begin = time.perf_counter()

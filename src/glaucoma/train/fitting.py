@@ -1,7 +1,7 @@
-"""What a trial's options ask of Keras: class weights, images for statistics, callbacks that change or end training.
+"""Keras settings for a trial's options: class weights, images for batch statistics, callbacks.
 
-What is followed is `test_loss`, the cross-entropy on the test split, which trials are selected on too. In a fold of the
-cross-validation, early stopping and `plateau` make the test scores optimistic by that much; valid is untouched.
+Callbacks monitor `test_loss`, the cross-entropy on the test split, which trials are selected on too. In a fold of the
+cross-validation, early stopping and `plateau` therefore make test scores optimistic; `valid` is not affected.
 """
 
 from __future__ import annotations
@@ -33,25 +33,25 @@ __all__ = [
 ]
 
 FOLLOWED = "test_loss"
-PATIENCE, FACTOR = 3, 0.5  # of the schedule `plateau`
+PATIENCE, FACTOR = 3, 0.5  # of schedule `plateau`
 ENOUGH = 2_000  # images for batch statistics; 10³ to 10⁴ suffice (Wu and Johnson 2021, arXiv 2105.07576)
-PART = 0.5  # share of the train split for those that an epoch is followed by; a tenth of its time for EfficientNetB0
+PART = 0.5  # share of the train split for statistics after each epoch; a tenth of an epoch's time for EfficientNetB0
 
 
 class EpochEnd(keras.callbacks.Callback):
-    """Calls `work(epoch, logs)` at the end of each epoch, and lets later callbacks follow the test loss it returns."""
+    """Calls `work(epoch, logs)` at the end of each epoch, and logs the returned test loss for later callbacks."""
 
     def __init__(self, work: Callable[[int, dict[str, float]], float]):
         super().__init__()
         self.work = work
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Do the work; Keras hands the same logs to all callbacks."""
+        """Call `work`; Keras passes the same logs to all callbacks."""
         logs[FOLLOWED] = self.work(epoch, logs)
 
 
 def fit_callbacks(trial: Trial) -> list[keras.callbacks.Callback]:
-    """Keras' callbacks for a trial's schedule and early stopping; none for the report's."""
+    """Keras callbacks for a trial's schedule and early stopping; none for the report's configuration."""
     found, patience = [], trial.early_stopping
     if trial.schedule == "cosine" or trial.warmup:
         found.append(keras.callbacks.LearningRateScheduler(lambda epoch, now: learning_rate(trial, epoch, now)))
@@ -65,9 +65,9 @@ def fit_callbacks(trial: Trial) -> list[keras.callbacks.Callback]:
 def learning_rate(trial: Trial, epoch: int, now: float) -> float:
     """The learning rate of an epoch (from 0).
 
-    With w epochs of warm-up, epoch e < w has lr · (e + 1) / (w + 1). `cosine` then falls by half a cosine wave over the
-    epochs that are left, and would be 0 after the last one (Loshchilov and Hutter 2017, doi
-    10.48550/arXiv.1608.03983, without restarts). Otherwise it stays, at `now` where a plateau has lowered it.
+    With w epochs of warm-up, epoch e < w has lr · (e + 1) / (w + 1). Then `cosine` decays along half a cosine wave over
+    the remaining epochs, to 0 after the last (Loshchilov and Hutter 2017, doi 10.48550/arXiv.1608.03983, without
+    restarts). Other schedules keep the rate, at `now` if a plateau has lowered it.
     """
     warmup = trial.warmup
     if epoch < warmup:
@@ -79,7 +79,7 @@ def learning_rate(trial: Trial, epoch: int, now: float) -> float:
 
 
 def class_weights(trial: Trial, train: Split) -> dict[int, float] | None:
-    """By column of the labels, how much an image of that class counts; None where all count alike."""
+    """The weight of each class, by column of the labels; None if all weights are equal."""
     if trial.class_weight == "none":
         return None
     present = np.unique(train.abnormal)
@@ -91,7 +91,7 @@ def class_weights(trial: Trial, train: Split) -> dict[int, float] | None:
 
 
 def statistics_rows(train: Split, seed: int, *, whole: bool) -> np.ndarray:
-    """Rows of the images that batch statistics are computed from: all of `train` or a part, 2 000 at most, drawn."""
+    """Rows of the images for batch statistics: a random sample of all or part of `train`, at most 2 000."""
     wanted = len(train) if whole else math.ceil(len(train) * PART)
     return np.random.default_rng(seed).permutation(train.rows)[: min(wanted, ENOUGH)]
 
@@ -101,9 +101,9 @@ EPSILON = 1e-7  # keras.config.epsilon()
 
 
 def followed_metrics() -> list[keras.metrics.Metric]:
-    """The metrics of an epoch, as the report follows them.
+    """The metrics of an epoch, as in the report.
 
-    Their state is made here: made while the first step is traced, TensorFlow would trace that step twice.
+    Their state is created here: created while tracing the first step, it would make TensorFlow trace that step twice.
     """
     f1 = keras.metrics.F1Score(average="macro", name="f1_macro")
     f1.update_state(*[keras.ops.eye(len(CLASSES))] * 2)
@@ -112,11 +112,11 @@ def followed_metrics() -> list[keras.metrics.Metric]:
 
 
 def history_row(epoch: int, logs: Mapping[str, float], test: Split, *, log_odds: np.ndarray) -> dict[str, float]:
-    """A row of a history: an epoch (from 0) of Keras' logs, and the test split from its predictions.
+    """A row of a history: Keras' logs of an epoch (from 0), and the test scores from its predictions.
 
-    The train loss is the metric's, a mean over images; Keras' own is that only for a model of one output. Test is
-    scored from `predict`, which the last epoch needs anyway, and not by `evaluate`, which would be one more graph to
-    trace. The cross-entropy clips as Keras' does.
+    The train loss is the metric's mean over images, which Keras' own loss is only for models with one output. Test
+    scores come from `predict`, which the last epoch needs anyway, instead of `evaluate`, which would trace another
+    graph. The cross-entropy is clipped like Keras'.
     """
     row = {"epoch": epoch + 1, "loss": logs[LOSS], "accuracy": logs["accuracy"], "f1_macro": logs["f1_macro"]}
     row |= {f"test_{name}": value for name, value in followed(test, log_odds=log_odds).items()}
@@ -124,7 +124,7 @@ def history_row(epoch: int, logs: Mapping[str, float], test: Split, *, log_odds:
 
 
 def followed(split: Split, *, log_odds: np.ndarray) -> dict[str, float]:
-    """What a history says of a split: loss (cross-entropy), accuracy and f1_macro (NaN where they are not defined)."""
+    """The scores of a split in a history: loss (cross-entropy), accuracy and f1_macro (NaN if not defined)."""
     if not np.isfinite(log_odds).all():
         return dict.fromkeys(("loss", "accuracy", "f1_macro"), np.nan)
     found = decided(split.abnormal, log_odds >= THRESHOLD)
@@ -134,10 +134,10 @@ def followed(split: Split, *, log_odds: np.ndarray) -> dict[str, float]:
 
 
 def check_finite(trial: Trial, row: Mapping[str, float]) -> None:
-    """Refuse to go on once a loss is NaN or infinite.
+    """Stop if a loss is NaN or infinite.
 
     Raises:
-        TrainingError: naming the trial, the loss and the epoch.
+        TrainingError: a loss is not finite; it names the trial, the losses and the epoch.
     """
     if not np.isfinite([row["loss"], row["test_loss"]]).all():
         found = f"{trial}: diverged in epoch {row['epoch']}, train loss {row['loss']:g}, test loss {row['test_loss']:g}"

@@ -1,11 +1,12 @@
-"""One fold of the cross-validation: warm start, training of the final configuration, scores on test and valid."""
+"""One fold of the cross-validation: warm start, training of the final configuration, scores on `test` and `valid`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from glaucoma.base import paths
@@ -18,29 +19,34 @@ from glaucoma.dataset.folds import inner_splits
 from glaucoma.dataset.splits import Dataset, Split, contamination, read_clusters
 from glaucoma.evaluate.scores import scores
 from glaucoma.model.artifacts import load_model, save_model
+from glaucoma.model.batches import Batches
 from glaucoma.model.cut import Cut, cut_all, cut_of
-from glaucoma.model.runtime import fresh, keras
+from glaucoma.model.log_odds import FLIPS, over_flips
+from glaucoma.model.runtime import fresh, keras, ready_to_predict
+from glaucoma.model.scorer import log_odds, scorer
 from glaucoma.train.logistic import fit_regression
 from glaucoma.train.outputs import images_per_second, write_rungs, write_training
-from glaucoma.train.ranking import rank
+from glaucoma.train.ranking import best_of, rank
 from glaucoma.train.search import Searcher
 from glaucoma.train.search_stage import dataset, free_network, likeness, model_card, with_head
 from glaucoma.train.trainer import Snapshot
 
 __all__ = ["fill_journal", "train_fold"]
 
-STAGES = ("stage1", "stage2")  # that a fold's own warm start repeats
+BATCH = 16  # images per inference step
+STAGES = ("stage1", "stage2")  # repeated on each fold by `warm_start: fold`
 
 
 @held()
 def train_fold(params: Params, fold: int) -> None:
-    """Train the final configuration (top level of params.yaml) on a fold, and write its files.
+    """Train the final configuration (top level of params.yaml) on a fold, and write the fold's files.
 
     Raises:
-        DataError: the fold does not exist or cannot be trained on.
+        DataError: the fold does not exist or is unusable for training.
         TrainingError: the training diverged.
     """
     trainer = _FoldTrainer(params, fold, dataset())
+    params = trainer.params
     network, seen, snapshot = trainer.train_all()
     splits, final, regression = trainer.splits, trainer.final, params.crossval.model == "regression"
     configuration = params.regression.model_dump() if regression else final.as_dict()
@@ -64,8 +70,11 @@ def train_fold(params: Params, fold: int) -> None:
     about |= {"model": params.crossval.model, "warm_start": params.crossval.warm_start}
     about |= {"nested": params.search.nested, **likeness(splits["train"])}
     about["warnings"] = [asdict(symptom) for symptom in found]
-    save_model(network, files["model"], model_card(params, about, params.crossval.model))
-    rate = images_per_second(network, trainer.data.pixels, splits["valid"].rows)
+    card = model_card(params, about, params.crossval.model)
+    if params.crossval.flips != "none":
+        card["input"] |= {"flips": params.crossval.flips}
+    save_model(network, files["model"], card)
+    rate = images_per_second(network, trainer.data.pixels, splits["valid"].rows) / len(FLIPS[params.crossval.flips])
     timing = {"seconds": sum(trainer.seconds), "final_seconds": snapshot.seconds, "images_per_second": rate}
     write_json(files["timing"], {**timing, "ladder": trainer.costs(snapshot, rate)})
     shown = "; ".join(f"{name} {_headline(result[name])}" for name in held_out)
@@ -74,10 +83,10 @@ def train_fold(params: Params, fold: int) -> None:
 
 @held()
 def fill_journal(params: Params, fold: int) -> None:
-    """Train all that `train_fold` would, and write no file but the journal's, where it then finds each training.
+    """Run the trainings of `train_fold` and write them to the journal only, where `train_fold` later finds them.
 
     Raises:
-        DataError: the fold does not exist or cannot be trained on.
+        DataError: the fold does not exist or is unusable for training.
         TrainingError: the training diverged.
     """
     _FoldTrainer(params, fold, dataset()).train_all()
@@ -87,13 +96,14 @@ class _FoldTrainer:
     """Trains single configurations on one fold.
 
     Attributes:
-        final: the configuration that the fold is scored with.
-        seconds: how long each training took, also where the journal held it already.
-        winners: the trial that each stage of the fold's own warm start was trained with.
-        rungs: what each of these stages ended with.
+        final: the fold's final configuration.
+        seconds: duration of each training, including those read from the journal.
+        winners: the trial of each warm-start stage.
+        rungs: the final state of each warm-start stage.
     """
 
     def __init__(self, params: Params, fold: int, data: Dataset, clusters: Mapping[str, str] | None = None):
+        params = params.model_copy(update={"seed": params.seed + params.crossval.seed})
         fresh(params.seed)
         self.params, self.fold, self.data, self.splits = params, fold, data, data.fold(fold)
         self.clusters = read_clusters() if clusters is None else clusters
@@ -103,7 +113,7 @@ class _FoldTrainer:
         self.rungs: dict[str, Snapshot] = {}
 
     def train_all(self) -> tuple[keras.Model, Split | None, Snapshot]:
-        """The trained network, the split whose labels its start had seen, and what the final training ended with."""
+        """Return the trained network, the split whose labels its initial weights saw, and its final snapshot."""
         params = self.params
         network, seen = self.warm_start(self.data.fold(params.search.fold)["train"])
         if params.crossval.model == "regression":
@@ -113,10 +123,26 @@ class _FoldTrainer:
             return network, seen, snapshot
         searcher, snapshot = self.train(cut_all(network), self.final, self.splits, "training")
         searcher.take(snapshot)
-        return network, seen, snapshot
+        return network, seen, self._over_flips(network, snapshot)
+
+    def _over_flips(self, network: keras.Model, snapshot: Snapshot) -> Snapshot:
+        """With predictions of what is held out averaged over crossval.flips; of training nothing changes."""
+        flips = self.params.crossval.flips
+        if flips == "none":
+            return snapshot
+        score = scorer(network)
+        ready_to_predict(score)
+
+        def predict(pixels: np.ndarray) -> np.ndarray:
+            batches = Batches([pixels], np.arange(len(pixels)), None, batch_size=BATCH)
+            return log_odds(score.predict(batches, verbose=0))
+
+        held_out = {name: self.data.pixels[self.splits[name].rows] for name in ("test", "valid")}
+        found = {name: over_flips(predict, pixels, flips) for name, pixels in held_out.items()}
+        return replace(snapshot, log_odds={**snapshot.log_odds, **found})
 
     def warm_start(self, search_train: Split) -> tuple[keras.Model, Split | None]:
-        """The network that the fold starts from, and the split whose labels its weights have seen."""
+        """Return the network that the fold starts from, and the split whose labels its weights have seen."""
         params = self.params
         if params.crossval.model == "regression":
             return load_model(paths.BACKBONE), None
@@ -128,7 +154,7 @@ class _FoldTrainer:
         if params.crossval.warm_start == "none":
             return network, None
         self.winners = self._nested() if params.search.nested else {stage: _winner(stage) for stage in STAGES}
-        for stage, winner in self.winners.items():  # `valid` is predicted at the end, and decides nothing
+        for stage, winner in self.winners.items():  # `valid` is predicted at the end; it selects nothing
             searcher, snapshot = self.train(
                 cut_of(stage, network, self.params), winner, self.splits, f"warm start, {stage}"
             )
@@ -137,28 +163,30 @@ class _FoldTrainer:
         return network, self.splits["train"]
 
     def chosen(self, final: dict) -> list[dict]:
-        """Which configuration each stage of the fold was trained with, and on what it was chosen."""
+        """The configuration of each stage of the fold, and the data it was chosen on."""
         fold, search = self.fold, self.params.search
         on = f"fold {fold}, part of train" if search.nested else f"fold {search.fold}, test"
         rows = [{"stage": stage, "chosen_on": on, **trial.as_dict()} for stage, trial in self.winners.items()]
         return [*rows, {"stage": "final", "chosen_on": "params.yaml", **final}]
 
     def costs(self, final: Snapshot, rate: float) -> dict[str, float]:
-        """Seconds from the untrained network to each rung: its training and that of the rungs below.
+        """Cumulative training seconds from the untrained network to each rung.
 
-        What is frozen is cached, so that none of them has waited for it: a pass of the train images through the
-        network, at this many images a second, stands for it.
+        Activations of frozen layers are cached, so no training time includes them: one pass of the train images
+        through the network, at `rate` images a second, is added instead.
         """
         total, costs = 0.0, {}
+        one_pass = len(self.splits["train"]) / rate
         for stage, snapshot in self.rungs.items():
-            total += snapshot.seconds + (len(self.splits["train"]) / rate if self.params.search.cache else 0.0)
+            total += snapshot.seconds + (one_pass if self.params.search.cache else 0.0)
             costs[stage] = total
-        return {**costs, "final": total + final.seconds}
+        frozen = self.params.crossval.model == "regression"
+        return {**costs, "final": total + final.seconds + (one_pass if frozen else 0.0)}
 
     def _nested(self) -> dict[str, Trial]:
-        """The best trials of the grids of stages 1 and 2 by a hold-out of the fold's train split.
+        """The best trials of the grids of stages 1 and 2, selected on a hold-out of the fold's train split.
 
-        Stage 2 is searched from stage 1's winner as trained on the inner train split: what selects has taught nothing.
+        Stage 2 starts from stage 1's winner as trained on the inner train split: no model has seen the hold-out.
         """
         search, network = self.params.search, self._untrained()
         inner = inner_splits(self.splits["train"], self.clusters, self.params.seed)
@@ -167,11 +195,11 @@ class _FoldTrainer:
             trials = self.params.trials(stage)
             searcher = self._searcher(cut_of(stage, network, self.params), inner, f"selection, {stage}")
             finished = searcher.train(trials)
-            _, best = rank(trials, finished, searcher.errors, inner["test"], search.metric, search.miss_cost)
+            table, best = rank(trials, finished, searcher.errors, inner["test"], search.metric, search.miss_cost)
             searcher.take(finished[best])
             self.seconds += [snapshot.seconds for snapshot in finished.values()]
             winners[stage] = best
-            say(f"fold {self.fold}, {stage}: {best} is the best of {len(trials)} trials on {len(inner['test'])} images")
+            say(f"fold {self.fold}, {stage}: {best} is the {best_of(table)} on {len(inner['test'])} images")
         return winners
 
     def _untrained(self) -> keras.Model:
@@ -198,7 +226,7 @@ class _FoldTrainer:
 
 
 def _headline(found: Mapping[str, float | None]) -> str:
-    """What is to be looked at first: the share of sick eyes found, then macro F1."""
+    """The headline metrics: sensitivity, then macro F1."""
     named = {"sensitivity": found["sensitivity"], "macro F1": found["f1_macro"]}
     return ", ".join(f"{name} {'not defined' if value is None else f'{value:.3f}'}" for name, value in named.items())
 

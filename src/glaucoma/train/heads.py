@@ -1,7 +1,7 @@
-"""Train several heads at once: copies of one small model on the same batches, each with its own optimizer.
+"""Train several heads at once: copies of a small model on the same batches, each with its own optimizer.
 
-A step on a head is all overhead, so eight heads in one step cost little more than one. Nothing is shared between them
-but the batch, so each ends as it would alone; a test holds the two against each other.
+A step on a head is all overhead, so eight heads in one step cost little more than one. The heads share only the batch,
+so each gives the same result as when trained alone (tested).
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ __all__ = ["HeadsTrainer"]
 
 
 class HeadsTrainer:
-    """Trains copies of a head from one start, all runs of a call together; they must share batch size and options.
+    """Trains copies of a head, all runs of a call together; the runs must share batch size and options.
 
     Args:
-        head: (batch, features) → (batch, 2); its values at this moment are every run's start.
+        head: (batch, features) → (batch, 2); its current values are the start of every run.
         features: float32 (images, features).
-        seed: decides data order; dropout follows the states of the head's generators.
+        seed: determines data order; dropout depends on the states of the head's generators.
     """
 
     def __init__(self, head: keras.Model, features: np.ndarray, seed: int):
@@ -41,7 +41,7 @@ class HeadsTrainer:
         self.start = values(self.variables)
 
     def train(self, runs: Sequence[Run], splits: Mapping[str, Split], follower: Follower) -> None:
-        """Train runs from the start on `train`, following `test`; all splits are predicted at each snapshot."""
+        """Train runs on `train` and score `test` every epoch; all splits are predicted at each snapshot."""
         batch_size, precise = runs[0][-1].batch_size, runs[0][-1].precise_bn
         at = [{trial.epochs: trial for trial in run} for run in runs]
         ends = [run[-1].epochs for run in runs]
@@ -53,7 +53,7 @@ class HeadsTrainer:
         begin = time.perf_counter()
 
         def look(*, whole: bool) -> tuple[dict[str, list[np.ndarray]], list[list[np.ndarray]]]:
-            """The log-odds of test and nothing else, or of all splits and the weights; each by head."""
+            """The log-odds of test only, or of all splits and the weights; each by head."""
             rows = statistics_rows(train, self.seed, whole=whole)
             batches = Batches([self.features], rows, None, batch_size=batch_size)
             with statistics.of(batches, [Stoppable()]) if statistics is not None else nullcontext():
@@ -96,7 +96,7 @@ class HeadsTrainer:
         )
 
     def _copies(self, runs: Sequence[Run]) -> tuple[list[keras.Model], keras.Model, keras.Model]:
-        """A copy of the head for each run, one compiled model of them all, and one of their scorers."""
+        """A copy of the head for each run, a compiled model of all copies, and a model of their scorers."""
         inputs = keras.Input(self.head.input_shape[1:], dtype="float32")
         heads = []
         for i in range(len(runs)):
@@ -104,7 +104,7 @@ class HeadsTrainer:
             heads.append(keras.Model(copy.inputs, copy.outputs[0], name=f"head{i}"))
         model = keras.Model(inputs, [head(inputs) for head in heads])
         scored = keras.Model(inputs, [scorer(head)(inputs) for head in heads])
-        for head in heads:  # now that the graphs are built: torch moves dropout's generators while building
+        for head in heads:  # after building the graphs, which advances dropout's generators on torch
             assign(head.variables, self.start)
         optimizers = [make_optimizer(run[-1].optimizer, run[-1].lr) for run in runs]
         model.compile(
@@ -128,5 +128,5 @@ class HeadsTrainer:
 
 
 def _own_logs(logs: Mapping[str, float], head: str) -> dict[str, float]:
-    """One head's part of the logs: `head3_loss` is its `loss`."""
+    """The logs of one head: `head3_loss` becomes `loss`."""
     return {name.removeprefix(f"{head}_"): value for name, value in logs.items() if name.startswith(f"{head}_")}

@@ -1,4 +1,4 @@
-"""What decides a result, as hashes of arrays, weights and code: equal identity means equal result."""
+"""Hash everything that determines a result (arrays, weights, code): equal identities mean equal results."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["code_version", "hash_examples", "hash_model"]
 
 @cache
 def code_version() -> str:
-    """Hash of the code that turns a configuration into weights, and of what lies beneath it: versions, threads."""
+    """Hash of the training code, the versions of its libraries and the number of threads."""
     modules: tuple[ModuleType, ...] = (
         network,
         optimizers,
@@ -41,20 +41,20 @@ def code_version() -> str:
 
 
 def hash_model(model: keras.Model) -> str:
-    """Hash of a model's graph, of what is frozen in it, and of the values of its variables."""
+    """Hash of a model's graph, its trainable variables' paths and the values of all variables."""
     values = [keras.ops.convert_to_numpy(variable.value) for variable in model.variables]
     trained = [variable.path for variable in model.trainable_variables]
     return hash_json([_graph(model), trained, hash_arrays(values)])
 
 
 def hash_examples(pixels: np.ndarray, splits: Mapping[str, Split]) -> str:
-    """Hash of what a trial is trained and scored on: images, pixels and labels of each split, in order."""
+    """Hash of a trial's data: names, pixels and labels of the images of each split, in order."""
     parts = [[name, split.images, hash_arrays([pixels[split.rows], split.abnormal])] for name, split in splits.items()]
     return hash_json(parts)
 
 
 def _graph(model: keras.Model) -> list:
-    """Layers with their settings and inputs; not their generated names, which count all models a process has built."""
+    """Layers with their settings and inputs, without generated names, which depend on the models built before."""
     order = {id(layer): position for position, layer in enumerate(model.layers)}
     graph = []
     for layer in model.layers:

@@ -1,7 +1,7 @@
-"""Finished trials, kept outside DVC's outputs: a search that is stopped goes on where it was.
+"""Store finished trials outside DVC's outputs, so that an interrupted search resumes where it stopped.
 
-One folder per trial, named by its identity. Its record is written last and at once, so a trial is either finished or
-not there, whatever the moment of a kill. The journal is safe to delete.
+One folder per trial, named by its identity. The record is written last and atomically, so after a kill at any moment a
+trial is either complete or absent. The journal is safe to delete.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from glaucoma.train.trainer import Snapshot
 
 __all__ = ["Journal"]
 
-GIGABYTES = 20.0  # what a journal may hold, unless the environment's GLAUCOMA_STATE_GB says otherwise
-ABANDONED = 3600  # seconds after which an entry without a record is one whose writer was killed
+GIGABYTES = 20.0  # default size limit; GLAUCOMA_STATE_GB overrides it
+ABANDONED = 3600  # seconds after which an entry without a record counts as abandoned by a killed process
 
 
 class Journal:
-    """Finished trials by identity, in a folder.
+    """A folder of finished trials, by identity.
 
     Raises:
-        ParamsError: GLAUCOMA_STATE_GB is no number from 0.
+        ParamsError: GLAUCOMA_STATE_GB is not a number of at least 0.
     """
 
     def __init__(self, folder: Path):
         self.folder = folder
-        _bound()  # an impossible one is refused before the training, not after it
+        _bound()  # reject an invalid limit before training, not after
 
     def read(self, identity: str) -> Snapshot | None:
-        """What a finished trial ended with, or None. A damaged entry counts as not there."""
+        """The final state of a finished trial; None if it is missing or damaged."""
         folder = self.folder / identity
         try:
             raw = read_json(folder / "record.json")
@@ -45,13 +45,13 @@ class Journal:
                 weights = [kept[name] for name in kept.files]
             log_odds = {name: np.array(given, "float64") for name, given in raw["log_odds"].items()}
             snapshot = Snapshot(raw["epochs"], weights, log_odds, pd.DataFrame(raw["history"]), raw["seconds"])
-            os.utime(folder)  # tells `prune` that it is in use
+            os.utime(folder)  # marks it as recently used for `prune`
         except (OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, BadZipFile):
             return None
         return snapshot
 
     def write(self, identity: str, snapshot: Snapshot) -> None:
-        """Keep a finished trial: its weights first, its record last."""
+        """Store a finished trial: weights first, record last."""
         folder = self.folder / identity
         with atomic_path(folder / "weights.npz") as temporary:
             np.savez(temporary, *snapshot.weights)
@@ -64,16 +64,16 @@ class Journal:
         write_json(folder / "record.json", raw)
 
     def prune(self, keep: set[str]) -> None:
-        """Delete the trials that were read or written longest ago until the journal fits its bound; never `keep`."""
+        """Delete the least recently used trials, except `keep`, until the journal is within its size limit."""
         folders = [folder for folder in self.folder.glob("*") if folder.is_dir()]
         make_room(folders, _bound(), lambda folder: folder.name in keep or _in_the_making(folder))
 
 
 def _bound() -> float:
-    """Gigabytes that a journal may hold."""
+    """The journal's size limit in gigabytes."""
     return number("GLAUCOMA_STATE_GB", float, 0, GIGABYTES)
 
 
 def _in_the_making(folder: Path) -> bool:
-    """Whether another process may be writing the entry now: its record is not there yet."""
+    """Whether another process may still be writing the entry: it is recent and has no record yet."""
     return not (folder / "record.json").exists() and last_use(folder) > time.time() - ABANDONED

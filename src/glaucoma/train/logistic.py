@@ -1,4 +1,4 @@
-"""Fit the regression on a frozen backbone's features, and give what it came to as a training does."""
+"""Fit a logistic regression on a frozen backbone's features, with the same kind of result as a training."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ __all__ = ["fit_features", "fit_regression"]
 def fit_regression(
     backbone: keras.Model, name: str, pixels: np.ndarray, splits: Mapping[str, Split], params: Regression, state: Path
 ) -> tuple[keras.Model, Snapshot]:
-    """Fit a logistic regression (L2) on the standardised features of `train`, each flip of an image a sample.
+    """Fit an L2-penalised logistic regression on the standardised features of `train`, each flip of an image a sample.
 
-    Features of all images are computed once and kept in `state`. Flips of an image weigh as much together as one image.
+    The features of all images are computed once and cached in `state`. The flips of an image together have its weight.
 
     Args:
         backbone: model without top, frozen.
-        name: its row of the table.
+        name: its row in the backbone table.
         pixels: uint8 (images, size, views · size, 3).
         splits: `train` and those to predict.
-        params: its section of params.yaml.
+        params: section `regression` of params.yaml.
         state: folder of the activations' cache.
 
     Returns:
-        The network, and a snapshot of one epoch with what it predicts.
+        The network, and a snapshot of one epoch with its predictions.
     """
     trunk = feature_trunk(backbone, name, params.flips)
     (features,) = activations(trunk, pixels, state / "activations")
@@ -54,7 +54,7 @@ def fit_regression(
 def fit_features(
     features: np.ndarray, splits: Mapping[str, Split], penalty: float
 ) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray, float], dict[str, np.ndarray]]:
-    """Fit the regression on the features of `train`, and predict all splits.
+    """Fit the regression on the features of `train` and predict all splits.
 
     Args:
         features: float (images, flips, features).
@@ -62,7 +62,7 @@ def fit_features(
         penalty: inverse strength of the L2 penalty, > 0.
 
     Returns:
-        Mean and scale of the features, coefficients of the log odds of abnormal (float64 (features,) each) and their
+        Mean and scale of the features, coefficients of the log-odds of abnormal (each float64 (features,)) and the
         intercept; and by split the log-odds of abnormal, float64 (n,).
     """
     train, flips = splits["train"], features.shape[1]

@@ -1,4 +1,4 @@
-"""Whether a training can fit into memory at all: told before it starts, because Linux kills what asks for too much."""
+"""Check before training whether it can fit into memory, because Linux kills a process that needs too much."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_by
 
 
 def check_memory(model: keras.Model, images: int, what: str) -> None:
-    """Refuse a training that cannot fit. A GPU is left to its backend, which raises an error of its own.
+    """Refuse a training that cannot fit into memory. GPU memory is not checked: the backend raises its own error.
 
     Args:
-        model: what is trained.
+        model: the model to train.
         images: per batch.
-        what: names the training in the error.
+        what: name of the training, for the error.
 
     Raises:
-        TrainingError: with what it takes at least, and what there is.
+        TrainingError: too little memory; it states the required and the available amount.
     """
     there, needed = memory_there(), least_memory(model, images)
     if needed <= there or _has_gpu():
@@ -47,10 +47,10 @@ def check_memory(model: keras.Model, images: int, what: str) -> None:
 
 
 def least_memory(model: keras.Model, images: int) -> float:
-    """Bytes that a training step takes at least.
+    """Lower bound of the bytes that a training step takes.
 
-    Weights and their gradients; and half of what all layers put out, because the backward pass needs most of it again
-    and a backend may compute some in place.
+    Weights, their gradients and half of all layer outputs: the backward pass needs most outputs, but a backend may
+    compute some in place.
     """
     outputs = 0
     for layer in model.layers:
@@ -61,12 +61,12 @@ def least_memory(model: keras.Model, images: int) -> float:
 
 
 def memory_there() -> float:
-    """Bytes of memory of this machine, or of the container that this process is in; infinite where nobody tells."""
+    """Bytes of memory of this machine or of this process's container; infinite if unknown."""
     found = [float("inf")]
-    with suppress(ValueError, OSError, AttributeError):  # Windows tells it otherwise
+    with suppress(ValueError, OSError, AttributeError):  # not available on Windows
         found.append(float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")))
     for file in LIMITS:
-        with suppress(OSError, ValueError):  # not there, or "max"
+        with suppress(OSError, ValueError):  # missing, or "max"
             found.append(float(Path(file).read_text()))
     return min(found)
 
@@ -78,12 +78,12 @@ def _has_gpu() -> bool:
 
 
 def make_room(folders: Iterable[Path], gigabytes: float, kept: Callable[[Path], bool] = lambda folder: False) -> None:
-    """Delete those folders that were used longest ago until all that are left fit.
+    """Delete the least recently used folders until the rest fit the limit.
 
     Args:
-        folders: each with files only, deleted as a whole.
-        gigabytes: what they may take together; below 0, all of them go.
-        kept: whether a folder stays, though it counts.
+        folders: each contains files only and is deleted as a whole.
+        gigabytes: limit of their total size; below 0, all are deleted.
+        kept: whether a folder is kept; it still counts towards the total.
     """
     ordered = sorted(folders, key=last_use)
     sizes = {folder: sum(_stat(file).st_size for file in folder.glob("*")) for folder in ordered}
@@ -97,12 +97,12 @@ def make_room(folders: Iterable[Path], gigabytes: float, kept: Callable[[Path], 
 
 
 def last_use(folder: Path) -> float:
-    """When a folder was touched last, in seconds since 1970; 0 where it is gone."""
+    """When a folder was last used, in seconds since 1970; 0 if it is gone."""
     return _stat(folder).st_mtime
 
 
 def _stat(path: Path) -> os.stat_result:
-    """A file's state; zeros where another process has just renamed or deleted it."""
+    """A file's status; zeros if another process has just renamed or deleted it."""
     try:
         return path.stat()
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""What a training writes: warnings, history, predictions, tables; and how fast it predicts."""
+"""Write a training's warnings, history, predictions and tables; measure prediction speed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from glaucoma.train.trainer import Snapshot
 __all__ = ["images_per_second", "write_rungs", "write_training"]
 
 LADDER = ["rung", "fold", "split", "image", "patient", "label", "predicted", "probability", "log_odds"]
-BATCH, MEASURED = 16, 32  # images of a batch, and of a measurement
+BATCH, MEASURED = 16, 32  # images per batch and per measurement
 
 
 def write_training(
@@ -34,22 +34,22 @@ def write_training(
     *,
     stops: bool = False,
 ) -> list[Symptom]:
-    """Write a training's history and its predictions, with their tables, into `folder`; the report draws them.
+    """Write a training's history, predictions and their tables into `folder`; the report draws them.
 
-    What speaks against the network is said at once, and is warnings.csv.
+    Warnings about the network are printed and written to warnings.csv.
 
     Args:
-        snapshot: what the training ended with.
-        train: the split that was learnt from.
+        snapshot: the final state of the training.
+        train: the train split.
         splits: the splits to report on; `predictions.csv` holds them all (image, patient, source, split, label,
             predicted, probability and log_odds of abnormal), the other tables are one per split.
-        folder: where the files go.
+        folder: folder of the files.
         name: of the training, such as `stage1` or `fold 3`.
-        what: was trained; both are the title of what is said.
-        stops: whether the weights are those of the epoch with the lowest test loss, and not of the last.
+        what: the configuration; the printed warnings start with both.
+        stops: whether the weights are those of the epoch with the lowest test loss instead of the last.
 
     Returns:
-        What speaks against the network.
+        The warnings.
     """
     title = f"{name}, {what}"
     found = _symptoms(snapshot, train, splits, stops)
@@ -89,13 +89,13 @@ def _symptoms(snapshot: Snapshot, train: Split, splits: dict[str, Split], stops:
 def write_rungs(
     rungs: Mapping[str, Mapping[str, np.ndarray]], splits: Mapping[str, Split], fold: int, folder: Path
 ) -> None:
-    """Write `ladder.csv` into `folder`: what each step of a training predicts for `test` and `valid`, for the summary.
+    """Write `ladder.csv` into `folder`: the predictions of each rung for `test` and `valid`, for the summary.
 
     Args:
-        rungs: by step and split, float64 (n,), the log-odds of abnormal; none are a table without rows.
+        rungs: by rung and split, float64 (n,), the log-odds of abnormal; if empty, the table has no rows.
         splits: those of the fold.
         fold: its number.
-        folder: where the file goes.
+        folder: folder of the file.
     """
     tables = [pd.DataFrame(columns=LADDER)]
     for rung, log_odds in rungs.items():
@@ -108,12 +108,12 @@ def write_rungs(
 
 
 def images_per_second(network: keras.Model, pixels: np.ndarray, rows: np.ndarray) -> float:
-    """How many images a second a network predicts from decoded pixels, once it runs.
+    """Measure how many images a second a network predicts from decoded pixels, after a warm-up.
 
     Args:
         network: takes float32 (batch, size, size, 3).
         pixels: uint8 (images, size, size, 3).
-        rows: int (n,), which images; repeated, or some left out, so that 32 are measured.
+        rows: int (n,), which images; repeated or cut to 32.
     """
     ready_to_predict(network)
     chosen = np.resize(rows, MEASURED)

@@ -1,13 +1,13 @@
-"""Run a function on many tasks side by side: in processes of this machine (joblib's), or on a Ray cluster.
+"""Run a function on many tasks in parallel: in joblib processes on this machine, or on a Ray cluster.
 
-Neither changes a result, so the environment says which:
+Results are the same on both, so the environment chooses:
 
-GLAUCOMA_JOBS            how many tasks at a time; -1 for one a core
+GLAUCOMA_JOBS            parallel tasks; -1 for one per core
 RAY_ADDRESS              host:port of a Ray cluster's head: tasks run there
-GLAUCOMA_GPUS_PER_TRIAL  on the cluster; 0.5 lets two trials share a GPU. Here, processes share out the GPUs they see
-GLAUCOMA_THREADS         threads that each task computes with, all cores by default; decides a result's last bits
+GLAUCOMA_GPUS_PER_TRIAL  on a cluster; 0.5 lets two trials share a GPU. Local processes split the visible GPUs
+GLAUCOMA_THREADS         threads per task, all cores by default; affects the last bits of a result
 
-Nothing here imports Keras: a worker sets its environment first.
+This module does not import Keras: a worker sets its environment first.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 Thing = TypeVar("Thing")
 FLAGS = {"jobs": {"type": int, "metavar": "N", "help": "runs at a time, -1: one a core (default: GLAUCOMA_JOBS, or 1)"}}
-RETRIES = 2  # times that the work of workers that died is given to others
+RETRIES = 2  # how often the tasks of dead workers are started again
 FEWER = "run it again with fewer jobs: what was finished is kept"
 
 
 def choose(jobs: int | None = None) -> Processes | Cluster:
-    """The pool that the environment asks for; `jobs` replaces GLAUCOMA_JOBS.
+    """The pool configured by the environment; `jobs` replaces GLAUCOMA_JOBS.
 
     Raises:
-        ParamsError: a value that can't be used, or no cluster.
+        ParamsError: an invalid value, or no cluster.
     """
     jobs = number("GLAUCOMA_JOBS", int, -1, None) if jobs is None else jobs
     address = os.environ.get("RAY_ADDRESS")
@@ -54,35 +54,35 @@ def choose(jobs: int | None = None) -> Processes | Cluster:
 
 
 class Processes:
-    """A pool of joblib's processes (loky), each on its share of this machine's cores and GPUs.
+    """A pool of joblib processes (loky), each on its share of this machine's cores and GPUs.
 
     Args:
-        jobs: how many tasks at a time; 1 stays in this process, -1 takes as many as there are cores.
+        jobs: parallel tasks; 1 runs in this process, -1 is one per core.
         environment: variables to set in the processes.
 
     Raises:
         ParamsError: `jobs` is 0 or less than -1.
     """
 
-    shares_files = True  # whether workers see the files that this process sees
+    shares_files = True  # whether workers see this process's files
 
     def __init__(self, jobs: int, environment: Mapping[str, str] | None = None):
         self.workers = _count(jobs) or cpu_count()
         self.environment = {"GLAUCOMA_THREADS": str(threads()), **(environment or {})}
 
     def stays_here(self, tasks: int) -> bool:
-        """Whether so many tasks are run one after the other in this process."""
+        """Whether this many tasks run one after the other in this process."""
         return min(self.workers, tasks) < 2
 
     def run(
         self, function: Callable[..., Result], common: Sequence, tasks: Sequence[Task]
     ) -> Iterator[tuple[Task, Result]]:
-        """Yield each task with `function(*common, task)`, as they are finished; arrays are memory-mapped, not copied.
+        """Yield each task with `function(*common, task)` as it finishes; arrays are memory-mapped, not copied.
 
-        Where a worker dies, all are started anew for the tasks that are left.
+        If a worker dies, all workers are restarted for the remaining tasks.
 
         Raises:
-            TrainingError: workers died again and again.
+            TrainingError: workers died repeatedly.
         """
         if self.stays_here(len(tasks)):
             yield from ((task, function(*common, task)) for task in tasks)
@@ -100,7 +100,7 @@ class Processes:
                 progress.say(f"a worker died, perhaps because memory ran out ({how}); starting new ones")
 
     def _once(self, function: Callable, common: Sequence, left: dict[int, Task]) -> Iterator[tuple[int, Any]]:
-        workers = max(2, min(self.workers, len(left)))  # joblib would run a single one in this process
+        workers = max(2, min(self.workers, len(left)))  # joblib would run one worker in this process
         begin = {"initializer": _begin, "initargs": (workers, os.getpid(), self.environment)}
         with parallel_config("loky", n_jobs=workers, inner_max_num_threads=threads(), **begin):
             results = Parallel(return_as="generator_unordered", pre_dispatch="n_jobs", batch_size=1)(
@@ -115,23 +115,23 @@ class Processes:
                 yield done
         finally:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of joblib, that not all was waited for
+                warnings.simplefilter("ignore")  # joblib warns about unfinished tasks
                 results.close()
             get_reusable_executor(kill_workers=True).shutdown(kill_workers=True)
 
 
 class Cluster:
-    """A pool on a Ray cluster, every node of which has this project installed, in the same version.
+    """A pool on a Ray cluster; every node must have the same version of this project installed.
 
-    Tasks are Ray's own. Its backend for joblib tells no result before all are there, queues tasks at busy workers while
+    It uses Ray tasks. Ray's joblib backend returns no result until all are done, queues tasks at busy workers while
     others idle, and runs a single task on this machine.
 
     Args:
         address: host:port of the cluster's head, `ray://host:port`, or `local` for a cluster of this machine alone.
-        jobs: how many tasks at a time at most; None and -1 for as many as the cluster has room for.
+        jobs: maximum of parallel tasks; None and -1 for as many as fit on the cluster.
 
     Raises:
-        ParamsError: Ray is not installed, no cluster answers, or none of its nodes has room for a task.
+        ParamsError: Ray is not installed, no cluster answers, or no node has room for a task.
     """
 
     shares_files = False
@@ -140,7 +140,7 @@ class Cluster:
         gpus = number("GLAUCOMA_GPUS_PER_TRIAL", float, 0, 0.0)
         self.ray = _connected(address)
         nodes = [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
-        # How a task computes is given by its threads; on a node with fewer CPUs, they take turns
+        # The number of threads affects results, so it is fixed; on a node with fewer CPUs, they take turns
         cpus = min(threads(), max(int(node.get("CPU", 0)) for node in nodes))
         room = sum(min(node.get("CPU", 0) // cpus, node.get("GPU", 0) // gpus if gpus else cpus) for node in nodes)
         if not room:
@@ -151,18 +151,18 @@ class Cluster:
         progress.say(f"Ray: {many(len(nodes), 'node')}, {many(self.workers, 'trial')} at a time")
 
     def stays_here(self, tasks: int) -> bool:
-        """Whether so many tasks are run in this process: never."""
+        """Whether this many tasks run in this process: never."""
         return False
 
     def run(
         self, function: Callable[..., Result], common: Sequence, tasks: Sequence[Task]
     ) -> Iterator[tuple[Task, Result]]:
-        """Yield each task with `function(*common, task)`, as they are finished; `common` goes to each node once.
+        """Yield each task with `function(*common, task)` as it finishes; `common` is sent to each node once.
 
-        Where a worker or a node dies, Ray runs its task elsewhere.
+        If a worker or a node dies, Ray runs its task elsewhere.
 
         Raises:
-            TrainingError: workers died again and again.
+            TrainingError: workers died repeatedly.
         """
         remote = self.ray.remote(**self.needs, max_retries=RETRIES, max_calls=0)(function)
         common = [self.ray.put(one) for one in common]
@@ -186,14 +186,14 @@ class Cluster:
 
 
 def share(worker: int, workers: int, things: Sequence[Thing]) -> list[Thing]:
-    """What one of several workers, numbered from 0, gets: disjoint parts of equal size where there are enough."""
+    """The share of worker number `worker` (from 0): equal disjoint parts if there are enough things, else one each."""
     if workers >= len(things):
         return [things[worker % len(things)]] if things else []
     return list(things[worker * len(things) // workers : (worker + 1) * len(things) // workers])
 
 
 def _count(jobs: int) -> int:
-    """How many tasks at a time; 0 for as many as there is room for."""
+    """The number of parallel tasks; 0 for as many as fit."""
     if jobs == 0 or jobs < -1:
         raise ParamsError(f"{jobs} jobs at a time", "set GLAUCOMA_JOBS or --jobs to 1 or more, or to -1 for one a core")
     return max(jobs, 0)
@@ -204,10 +204,10 @@ def _placed(place: int, function: Callable[..., Result], *given: Any) -> tuple[i
 
 
 def _begin(workers: int, parent: int, environment: Mapping[str, str]) -> None:
-    """Be a worker: on a share of the cores and GPUs, deaf to Ctrl-C, which is the parent's to handle, and no orphan."""
+    """Set up a worker: its share of cores and GPUs, Ctrl-C left to the parent, exit when the parent dies."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ.update(environment)
-    process_executor._MAX_MEMORY_LEAK_SIZE = float("inf")  # else 300 MB more end a worker, and what it has compiled
+    process_executor._MAX_MEMORY_LEAK_SIZE = float("inf")  # else workers end after growing 300 MB
     progress.plain()
     worker = int(current_process().name.rpartition("-")[2]) % workers  # loky numbers them
     if hasattr(os, "sched_setaffinity"):
@@ -233,11 +233,11 @@ def _connected(address: str) -> Any:
     if not ray.is_initialized():
         host, separator, port = address.rpartition("://")[2].rpartition(":")
         given = {"GLAUCOMA_THREADS": str(threads()), "KERAS_BACKEND": os.environ.get("KERAS_BACKEND", "tensorflow")}
-        # The path, so that workers on this machine use this checkout, whichever is installed
+        # So that workers on this machine import this checkout, whichever version is installed
         path = [str(Path(glaucoma.__file__).parents[1])]
         config = ray.job_config.JobConfig(runtime_env={"env_vars": given}, _py_driver_sys_path=path)
         try:
-            if separator:  # Ray itself would try for minutes
+            if separator:  # Ray itself would retry for minutes
                 socket.create_connection((host, int(port)), timeout=10).close()
             ray.init(address=address, job_config=config, log_to_driver=False, logging_level="ERROR")
         except (OSError, ValueError, RuntimeError) as error:

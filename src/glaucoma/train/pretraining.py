@@ -1,4 +1,4 @@
-"""Pretrain a backbone on rendered eyes, whose measures are known: cup and disc, rim, notches, where the disc lies."""
+"""Pretrain a backbone to predict known measures of rendered eyes: cup, disc, rim, notches, disc position."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from glaucoma.synthetic.eyes import TARGETS, write_eyes
 
 __all__ = ["pretrain"]
 
-HELD_OUT = 0.05  # share of the eyes that are never trained on
+HELD_OUT = 0.05  # share of the eyes held out from training
 BOX = sum(name.startswith("disc_") for name in TARGETS)
 
 
@@ -35,16 +35,16 @@ BOX = sum(name.startswith("disc_") for name in TARGETS)
 def pretrain(params: Params, backbone: str) -> None:
     """Train a backbone to measure rendered eyes, and write the files of `paths.pretrain_files`.
 
-    Eyes and epochs that were finished before are in the state folder, so that a stop costs an epoch at most.
+    Finished eyes and epochs are kept in the state folder, so an interruption costs at most one epoch.
 
     Raises:
-        ParamsError: no such backbone, or images that are too small for it.
+        ParamsError: unknown backbone, or images too small for it.
     """
     own, files = params.pretrain, paths.pretrain_files(backbone)
     fresh(params.seed)
     network, trunk = _measuring(backbone, own.image_size)
     pixels, table = _eyes(own.images, own.image_size, params.seed)
-    first = max(1, round(HELD_OUT * len(table)))  # the eyes' order is random: the first ones are held out
+    first = max(1, round(HELD_OUT * len(table)))  # the eyes' order is random: the first are held out
     mean, deviation = table[first:].mean(), table[first:].std().clip(lower=1e-6)
     targets = ((table - mean) / deviation).to_numpy("float32")
     learnt = _Eyes(pixels, np.arange(first, len(table)), targets, own.batch_size, params.seed)
@@ -74,7 +74,7 @@ def pretrain(params: Params, backbone: str) -> None:
 
 
 def _eyes(images: int, size: int, seed: int) -> tuple[np.ndarray, pd.DataFrame]:
-    """Rendered eyes, from the state folder where they lie there already."""
+    """Rendered eyes and their measures, from the state folder if they are there already."""
     code = [sha256_file(file) for file in sorted(Path(synthetic.__file__).parent.glob("*.py"))]
     base = paths.STATE / "pretrain" / f"eyes-{hash_json([images, size, seed, code])[:16]}"
     pixels, table = base.with_suffix(".npy"), base.with_suffix(".csv")
@@ -92,15 +92,15 @@ class _Eyes(Batches):
         self.labels = targets[rows]
 
     def begin(self, epoch: int) -> None:
-        """Take the order of an epoch, which one that goes on after a stop has not counted up to."""
+        """Set the order of images for an epoch; a resumed training does not start at epoch 0."""
         self.epoch = epoch
         self.order = self._order()
 
 
 def _measuring(name: str, size: int) -> tuple[keras.Model, keras.Model]:
-    """A network that measures eyes, and the backbone in it.
+    """A network that measures eyes, and its backbone.
 
-    Rim and ratios are told from the backbone's global maxima, as a classifier's head is; the box from its whole map.
+    The global maxima predict rim and ratios, as they feed a classifier's head; the whole map predicts the box.
     """
     backbone = build_backbone(name, size, "none")
     maxima = keras.layers.GlobalMaxPooling2D(name="maxima")(backbone.output)
@@ -112,7 +112,7 @@ def _measuring(name: str, size: int) -> tuple[keras.Model, keras.Model]:
 
 
 def _fit(network: keras.Model, learnt: _Eyes, held_out: _Eyes, epochs: int, lr: float, folder: Path) -> pd.DataFrame:
-    """Train, from the last whole epoch in `folder` on; a row per epoch."""
+    """Train, resuming after the last complete epoch in `folder`; return a row per epoch."""
     falling = keras.optimizers.schedules.CosineDecay(lr, epochs, alpha=0.01)
     checkpoints, curves = sorted(folder.glob("epoch*.weights.h5")), folder / "curves.csv"
     rows, first = [], 0
@@ -120,12 +120,12 @@ def _fit(network: keras.Model, learnt: _Eyes, held_out: _Eyes, epochs: int, lr: 
         network.load_weights(checkpoints[-1])
         first = int(checkpoints[-1].name.removeprefix("epoch").removesuffix(".weights.h5"))
         rows = read_csv(curves).head(first).to_dict("records")
-        say(f"pretrain: goes on after epoch {first} of {epochs}")
+        say(f"pretrain: resuming after epoch {first} of {epochs}")
     with Progress("pretrain", (epochs - first) * len(learnt), "step") as progress:
 
         def begin(epoch: int, logs: object) -> None:
             learnt.begin(epoch)
-            reseed(network, (learnt.seed or 0) + epoch)  # saved weights hold no dropout generator
+            reseed(network, learnt.seed + epoch)  # saved weights do not include dropout generators
 
         def batch_end(batch: int, logs: dict[str, float]) -> None:
             progress.step(1, f"loss {logs['loss']:.4f}")
@@ -133,9 +133,9 @@ def _fit(network: keras.Model, learnt: _Eyes, held_out: _Eyes, epochs: int, lr: 
         def end(epoch: int, logs: dict[str, float]) -> None:
             rows.append({"epoch": epoch + 1, "loss": logs["loss"], "held_out_loss": logs["val_loss"]})
             write_csv(curves, pd.DataFrame(rows))
-            # Keras' BackupAndRestore writes in place: killed at the wrong moment, it cannot be gone on from
+            # Keras' BackupAndRestore writes in place: after a kill at the wrong moment, training could not resume
             with atomic_path(folder / f"epoch{epoch + 1:04d}.weights.h5") as temporary:
-                file = temporary.with_name(f"{temporary.stem}.weights.h5")  # an ending that Keras insists on
+                file = temporary.with_name(f"{temporary.stem}.weights.h5")  # Keras requires this suffix
                 network.save_weights(file)
                 file.replace(temporary)
             for older in sorted(folder.glob("epoch*.weights.h5"))[:-1]:

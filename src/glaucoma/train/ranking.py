@@ -7,13 +7,15 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from glaucoma.base.errors import DataError
+from glaucoma.base.errors import DataError, many
 from glaucoma.base.params import Trial, columns
 from glaucoma.dataset.splits import Split
 from glaucoma.evaluate.scores import LOWER_IS_BETTER, cost, scores
 from glaucoma.train.trainer import Snapshot
 
-__all__ = ["rank", "timings"]
+__all__ = ["best_of", "rank", "tied", "timings"]
+
+DIGITS = 9  # to which scores are compared: the order of additions tells nothing
 
 
 def rank(
@@ -26,8 +28,8 @@ def rank(
 ) -> tuple[pd.DataFrame, Trial]:
     """Score every trial on `test` and rank them by `metric`.
 
-    Ties go to the higher accuracy (as the report sorts), then to fewer epochs, then to the grid's order. Failed trials
-    come last.
+    Trials that tie share a rank. Among them the lower log loss comes first, which sees what a count of right decisions
+    does not, then the cheaper training, of fewer epochs, then the grid's order. Failed trials come last.
 
     Args:
         trials: of the grid, in its order.
@@ -60,13 +62,28 @@ def rank(
             f"{metric} is not defined on the images that trials are ranked on: all {len(test)} are {only}",
             "set search.metric to accuracy; finished trials are kept",
         )
-    keys = [f"mean_test_{metric}", "mean_test_accuracy", "param_epochs", "place"]
-    table = table.sort_values(
-        keys, ascending=[metric in LOWER_IS_BETTER, False, True, True], na_position="last", ignore_index=True
-    )
+    score = table[f"mean_test_{metric}"].astype(float).round(DIGITS)
+    ranks = score.rank(method="min", ascending=metric in LOWER_IS_BETTER, na_option="bottom").astype(int)
+    table.insert(0, f"rank_test_{metric}", ranks)
+    table["loss"] = table["mean_test_log_loss"].round(DIGITS)
+    table = table.sort_values([f"rank_test_{metric}", "loss", "param_epochs", "place"], ignore_index=True)
     best = trials[table["place"].iloc[0]]
-    table.insert(0, f"rank_test_{metric}", range(1, len(table) + 1))
-    return table.drop(columns="place"), best
+    return table.drop(columns=["place", "loss"]), best
+
+
+def tied(table: pd.DataFrame) -> int:
+    """How many trials share the best score, 1 where one is better than all others; `table` as `rank` returns it."""
+    return int((table.iloc[:, 0] == 1).sum())
+
+
+def best_of(table: pd.DataFrame) -> str:
+    """How the best trial was found, in words; `table` as `rank` returns it."""
+    if (count := tied(table)) == 1:
+        return f"best of {many(len(table), 'trial')}"
+    metric = table.columns[0].removeprefix("rank_test_")
+    score = f"{metric.replace('_', ' ')} {table[f'mean_test_{metric}'].iloc[0]:.3f}"
+    rule = "fewest epochs" if metric == "log_loss" else "lowest log loss"
+    return f"{rule} of the {count} of {many(len(table), 'trial')} that tie at {score}"
 
 
 def timings(trials: Sequence[Trial], finished: Mapping[Trial, Snapshot]) -> pd.DataFrame:

@@ -1,7 +1,7 @@
 """Choose crop, image size, batch size, epochs, class weights and folds for a folder of photographs, with reasons.
 
-The choice rests on a few photographs, drawn by the seed. The source of each number stands beside it. nnU-Net (Isensee
-et al., Nature Methods 18, 2021) derives a configuration from a data set's "fingerprint" in the same way.
+The choice is based on a random sample of photographs (fixed by the seed). Each number has its source beside it. nnU-Net
+(Isensee et al., Nature Methods 18, 2021) derives a configuration from a data set's "fingerprint" in the same way.
 """
 
 from __future__ import annotations
@@ -19,11 +19,10 @@ from PIL import Image
 
 from glaucoma.base.backbone_table import BACKBONES
 from glaucoma.base.errors import DataError, ParamsError, listed, many, shown
-from glaucoma.base.files import read_csv
 from glaucoma.base.index import CONDITIONS
 from glaucoma.base.params import Params, views_of
 from glaucoma.base.workers import in_threads
-from glaucoma.dataset.folds import find_frozen, groups_of
+from glaucoma.dataset.folds import find_frozen, frozen_folds, groups_of
 from glaucoma.dataset.layouts import scan
 from glaucoma.photos.crop import AROUND, DARK, find_boxes
 from glaucoma.photos.discs import find_disc
@@ -42,23 +41,23 @@ __all__ = [
     "value_for",
 ]
 
-AUTO = "auto"  # a profile's value that is chosen by the photographs
+AUTO = "auto"  # in a profile: a value to be chosen for the photographs
 
-LOOKED_AT = 60  # photographs; the share of a kind is then known within ±13 points (95 % interval); takes seconds
-FEWEST = 20  # independent images of each class: each of ten folds then tests on two of each
+LOOKED_AT = 60  # photographs, in seconds; estimates a share within ±13 points (95 % interval)
+FEWEST = 20  # independent images per class: each of ten folds then has two of each in test
 
 # Disc crop or whole retina, measured on ACRIMA (703 disc crops), half of EyePACS-AIROGS-light (387 whole retinas) and
-# 300 rendered eyes: 0, 100 and 0 % have three black corners or more. Without such a field, the median radius of the
-# discs found is 0.295 shorter sides in ACRIMA and 0.207 in rendered eyes, and they lie 0.03 and 0.11 from the middle.
-# 20 photographs drawn from one set are classified correctly in 99.9 % of 1 000 draws; one alone in 82, 100 and 82 %
-CORNER = 0.09  # of the longer side, a corner's square
-CORNERS = 3  # at least so many dark corners: the camera's round field is visible
-LARGE = 0.25  # radius, in shorter sides, of a disc whose crop would hold three quarters of the photograph's width
-MEDIUM, CENTRED = 0.15, 0.06  # or of one in the middle, as in a photograph cropped to it
+# 300 rendered eyes: 0, 100 and 0 % have at least three black corners. Among images without them, the median radius of
+# the detected discs is 0.295 shorter sides in ACRIMA and 0.207 in rendered eyes, 0.03 and 0.11 from the centre.
+# 20 photographs drawn from one set are classified correctly in 99.9 % of 1 000 draws; a single one in 82, 100 and 82 %
+CORNER = 0.09  # side of a corner's square, of the longer side
+CORNERS = 3  # fewest dark corners that show the camera's round field
+LARGE = 0.25  # disc radius in shorter sides: the disc's crop would take three quarters of the photograph's width
+MEDIUM, CENTRED = 0.15, 0.06  # or a medium radius this close to the centre, as in a photograph cropped to the disc
 MOST = 0.5  # share of whole retinas in which the disc must be found
-DISC_FOUND = "disc+wide+retina"  # then all three: together they beat each of them alone (benchmarks/recipe.md)
+DISC_FOUND = "disc+wide+retina"  # all three views together beat each alone (benchmarks/recipe.md)
 
-LARGEST_SIZE, SMALLEST_SIZE, STEP = 224, 96, 32  # pixels a side; networks halve their input five times
+LARGEST_SIZE, SMALLEST_SIZE, STEP = 224, 96, 32  # pixels per side; networks halve their input five times
 BATCH, SMALL_BATCH, STEPS = 16, 8, 10  # images; fewest steps in an epoch
 EPOCHS = ((1_000, 8), (5_000, 5), (math.inf, 3))  # (upper limit of images, epochs)
 UNEQUAL = 0.4  # classes are weighted if the rarer one has a smaller share
@@ -66,13 +65,13 @@ UNEQUAL = 0.4  # classes are weighted if the rarer one has a smaller share
 
 @dataclass(frozen=True)
 class Photograph:
-    """What is measured on one photograph.
+    """Measurements of one photograph.
 
     Attributes:
-        side: of its shorter side, pixels.
+        side: its shorter side, pixels.
         field: whether the camera's round field is visible, as black corners.
-        disc: radius of the optic disc, in shorter sides; None if it is not found.
-        away: distance of the disc's centre from the photograph's, in shorter sides; None if it is not found.
+        disc: radius of the optic disc, in shorter sides; None if not found.
+        away: distance of the disc's centre from the photograph's, in shorter sides; None if not found.
         retina: shorter side of the retina's bounding box, pixels.
     """
 
@@ -85,16 +84,16 @@ class Photograph:
 
 @dataclass(frozen=True)
 class Folder:
-    """A folder of labelled photographs, as far as it is known.
+    """Statistics of a folder of labelled photographs.
 
     Attributes:
-        counts: images by class; folds that repeat an image count it once.
-        independent: the same with all images of one patient counted once.
+        counts: images by class; an image repeated across folds counts once.
+        independent: the same with all images of a patient counted once.
         folds: fold numbers, ascending.
-        drawn: whether folds are still to be drawn.
-        looks: the photographs that were examined.
-        unreadable: how many others could not be read.
-        seconds: per photograph examined.
+        drawn: whether folds are yet to be drawn.
+        looks: the examined photographs.
+        unreadable: number of sampled photographs that could not be read.
+        seconds: per examined photograph.
     """
 
     counts: dict[str, int]
@@ -124,7 +123,7 @@ def look_into(root: Path, params: Params) -> Folder:
     """List a folder of labelled photographs and examine `LOOKED_AT` of them, drawn by the seed.
 
     Raises:
-        DataError: the folder does not fit its layout, has no photograph that can be read, or too few of a class.
+        DataError: the folder does not match its layout, has no readable photograph, or too few of a class.
     """
     listing = scan(root, params.data.layout, params.data.classes, params.data.patients)
     table = listing.table.sort_values("path", ignore_index=True)
@@ -181,10 +180,10 @@ def look_at(path: Path, max_megapixels: float) -> Photograph:
 
 
 def disc_crops(looks: Sequence[Photograph]) -> list[bool]:
-    """Say which photographs are cropped to the disc; the others show a whole retina, or as much as the camera saw.
+    """Tell disc crops from whole retinas, photograph by photograph.
 
-    The camera's round field is visible in whole retinas only. Photographs without it are judged together, by the median
-    of the discs found in them: in a single one, the cup or the whole picture is too often mistaken for the disc.
+    Only whole retinas show the camera's round field. Photographs without it are judged together, by the median of their
+    detected discs: in a single one, the cup or the whole picture is too often mistaken for the disc.
     """
     rimless = [one for one in looks if not one.field and one.disc is not None]
     if not rimless:
@@ -199,7 +198,7 @@ def choose(folder: Folder, params: Params) -> dict[str, Choice]:
 
     Args:
         folder: from `look_into`.
-        params: for the backbone, which also matters.
+        params: for the backbone.
     """
     chosen: dict[str, Choice] = {}
     for key, rule in RULES.items():
@@ -208,7 +207,7 @@ def choose(folder: Folder, params: Params) -> dict[str, Choice]:
 
 
 def value_for(key: str, chosen: Mapping[str, Choice]) -> tuple[Any, str]:
-    """The value of a key that `take_auto_out` found, and the reason; in a grid, a list of that value."""
+    """The value and the reason for a key that `take_auto_out` returned; in a grid, a list of that value."""
     if key in RULES:
         return chosen[key].value, chosen[key].reason
     one = chosen[key.rpartition(".")[2]]
@@ -216,10 +215,10 @@ def value_for(key: str, chosen: Mapping[str, Choice]) -> tuple[Any, str]:
 
 
 def take_auto_out(change: Mapping[str, Any], name: str) -> tuple[dict[str, Any], list[str]]:
-    """The values that a profile fixes, and the dotted keys that it leaves to the photographs.
+    """Split a profile into its fixed values and the dotted keys of its `auto` values.
 
     Raises:
-        ParamsError: a key is `auto` without a rule for it; `name` is the profile in the message.
+        ParamsError: a key without a rule is `auto`; `name` is the profile in the message.
     """
     fixed, auto = _parted(change, "")
     strange = [key for key in auto if key not in RULES and not (".grid." in key and key.rpartition(".")[2] in RULES)]
@@ -236,7 +235,7 @@ def _parted(change: Mapping[str, Any], prefix: str) -> tuple[dict[str, Any], lis
         if isinstance(value, Mapping):
             fixed[part], within = _parted(value, f"{key}.")
             auto += within
-        elif value == AUTO and key not in ("data.layout", "data.patients"):  # whose `auto` is a value of params.yaml
+        elif value == AUTO and key not in ("data.layout", "data.patients"):  # `auto` is a value of params.yaml
             auto.append(key)
         else:
             fixed[part] = value
@@ -250,10 +249,7 @@ def _folds(root: Path, table: pd.DataFrame, params: Params) -> tuple[tuple[int, 
     frozen = find_frozen(root)
     if frozen is None:
         return tuple(range(params.crossval.n_folds)), True
-    try:
-        return tuple(sorted(set(map(int, read_csv(frozen)["fold"])))), False
-    except (KeyError, ValueError) as error:
-        raise DataError(f"{shown(frozen)} holds no folds: {error}", "remove it, and folds are drawn anew") from None
+    return tuple(frozen_folds(frozen)), False
 
 
 def _field(image: Image.Image) -> bool:
@@ -265,7 +261,7 @@ def _field(image: Image.Image) -> bool:
     return sum(part.mean() > 0.5 for part in parts) >= CORNERS
 
 
-# The rules: each takes a folder, the parameters and the values chosen before, and gives a value and its reason
+# The rules: each takes a folder, the parameters and the values chosen so far, and returns a value and its reason
 
 
 def _crop(folder: Folder, params: Params, before: Mapping[str, Any]) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""Train trials from one start on one fold; what was trained before is not trained again."""
+"""Train trials from one initial network on one fold, skipping those in the journal."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ from glaucoma.train.trainer import Follower, Run, Snapshot, Trainer, assign, val
 __all__ = ["Searcher", "pack", "unpack"]
 
 Unit = tuple[list[Run], dict[Trial, str]]  # runs that are trained together, and the identity of each of their trials
-SMALL = 100_000  # parameters up to which several tails are trained in one step
-SIDE_BY_SIDE = {"lr", "optimizer", "batch_size", "epochs", "precise_bn"}  # all that may differ from the report then
+SMALL = 100_000  # parameters; smaller tails are trained together, in one step
+SIDE_BY_SIDE = {"lr", "optimizer", "batch_size", "epochs", "precise_bn"}  # the only options they may set
 
 
 class Searcher:
-    """Trains trials that share a start (a network cut in two) and the examples of one fold.
+    """Trains trials that share an initial network (cut in two) and the examples of one fold.
 
     Args:
-        cut: the network; its values at this moment are the start.
+        cut: the network; its current values are the start of every trial.
         pixels: uint8 (images, size, size, 3).
-        splits: `train` is learnt from, `test` is followed epoch by epoch; every split given is predicted at the end.
-        seed: decides data order and dropout.
+        splits: models train on `train` and are scored on `test` every epoch; every split is predicted at the end.
+        seed: determines data order and dropout.
         state: folder of the journal and the activations' cache.
-        cached: train on the trunk's stored outputs; False runs the trunk in every step, with equal results.
-        title: what progress is shown as.
-        augment: how images are changed in training, which wants pixels: nothing frozen, or `cached` False.
-        pool: where the trials are trained, which changes no result; None takes what the environment asks for.
+        cached: train on the trunk's cached outputs; False runs the trunk in every step, with equal results.
+        title: the progress bar's title.
+        augment: augmentation; it needs pixels: nothing frozen, or `cached` False.
+        pool: where trials are trained; results do not depend on it. None: the environment's.
     """
 
     def __init__(
@@ -77,14 +77,14 @@ class Searcher:
             self._common.append(self.augment.model_dump())
 
     def identity(self, trial: Trial) -> str:
-        """Hash of all that decides the trial's result."""
+        """Hash of everything that determines the trial's result."""
         return hash_json([*self._common, trial.as_dict()])
 
     def train(self, trials: Sequence[Trial]) -> dict[Trial, Snapshot]:
-        """Train what the journal does not hold yet; why a trial failed stands in `errors`, the others go on.
+        """Train the trials that are not in the journal. A failed trial is recorded in `errors`; the others continue.
 
         Returns:
-            What each trial that did not fail ended with, in the order of `trials`.
+            The final state of each successful trial, in the order of `trials`.
 
         Raises:
             TrainingError: every trial failed.
@@ -106,7 +106,7 @@ class Searcher:
         return finished
 
     def take(self, snapshot: Snapshot) -> None:
-        """Give the network the weights that a trial ended with."""
+        """Load a trial's final weights into the network."""
         assign(self.cut.tail.variables, snapshot.weights)
 
     def _train(self, runs: list[Run]) -> dict[Trial, Snapshot]:
@@ -114,7 +114,7 @@ class Searcher:
         pool = self.pool or choose()
         together = self._heads_only and all(
             run[-1].as_dict().keys() <= SIDE_BY_SIDE for run in runs
-        )  # any other is trained alone
+        )  # trials with other options are trained alone
         units = [(unit, self._identities(unit)) for unit in self._units(runs, pool.workers, together)]
         settings: dict[str, Any] = {"seed": self.seed, "cached": self.cached, "augment": self.augment}
         settings["together"] = together
@@ -147,16 +147,16 @@ class Searcher:
                 if not here:
                     progress.step(sum(run[-1].epochs for run in unit), f"done: {unit[-1][-1]}")
             if here:
-                assign(trainer.variables, trainer.start)  # the network is left with the values it had
+                assign(trainer.variables, trainer.start)  # restore the network's values
         return finished
 
     def _identities(self, runs: list[Run]) -> dict[Trial, str]:
         return {trial: self.identity(trial) for run in runs for trial in run}
 
     def _units(self, runs: list[Run], workers: int, together: bool) -> list[list[Run]]:
-        """Runs that are trained together: heads of a batch size and options, in a part for each worker; or each alone.
+        """Group runs to train together: heads by batch size and options, split among the workers; other runs alone.
 
-        Which heads are trained together changes none of them.
+        The grouping does not change any head's result.
         """
         if not together:
             return [[run] for run in runs]
@@ -169,24 +169,24 @@ class Searcher:
 
     @property
     def _heads_only(self) -> bool:
-        """Whether what is trained is a model on one vector, so small that a step on it is all overhead."""
+        """Whether the trained part is a small model on one vector, whose steps are all overhead."""
         if not self.cached or self.cut.trunk is None or self.cut.tail.count_params() >= SMALL:
             return False
         if keras.backend.backend() == "torch":
-            return False  # its cross-entropy raises at one head's NaN, and heads side by side end otherwise than alone
+            return False  # its cross-entropy raises if one head is NaN, and heads trained together end differently
         return [len(crossing.shape) for crossing in self.cut.trunk.outputs] == [2]
 
     def _arrays(self) -> Sequence[np.ndarray]:
-        """What is trained on: the trunk's outputs, or the pixels."""
+        """The training inputs: the trunk's outputs or the pixels."""
         if self.cut.trunk is None or not self.cached:
             return [self.pixels]
         return activations(self.cut.trunk, self.pixels, self.state / "activations")
 
 
 def pack(cut: Cut, settings: dict[str, Any], *rest: Any) -> np.ndarray:
-    """Bytes, uint8, from which `unpack` makes a trainer in another process; `settings` are those of `_trainer`.
+    """Serialise (uint8) for `unpack`, which builds the trainer in another process; `settings` are those of `_trainer`.
 
-    Generators' states travel with the weights, which a `.keras` file would not do.
+    It includes the generators' states, which a `.keras` file does not.
     """
     models = [cut.tail] if settings["cached"] or cut.trunk is None else [cut.tail, cut.trunk]
     taken = [(model.to_json(), values(model.variables)) for model in models]
@@ -194,15 +194,15 @@ def pack(cut: Cut, settings: dict[str, Any], *rest: Any) -> np.ndarray:
 
 
 def unpack(packed: np.ndarray, arrays: Sequence[np.ndarray]) -> tuple[Trainer | HeadsTrainer, Any]:
-    """Prepare this process for training on `arrays`, the pixels or the trunk's outputs of all images.
+    """Prepare this process for training on `arrays`: the pixels or the trunk's outputs of all images.
 
     Returns:
-        A trainer, and the rest of what was packed.
+        A trainer, and the rest of the packed objects.
 
     Raises:
-        TrainingError: it was packed by other code.
+        TrainingError: it was packed by another version of the code.
     """
-    code, taken, settings, rest = pickle.loads(packed)  # noqa: S301 - our own, from the process that this one works for
+    code, taken, settings, rest = pickle.loads(packed)  # noqa: S301 - our own data, from the parent process
     if code != code_version():
         remedy = "install this project on every node, from the same lock"
         raise TrainingError("a worker has this project, Keras or its backend in another version than here", remedy)
@@ -224,13 +224,13 @@ def _trainer(
     return Trainer(through_trunk(cut) if through else cut.tail, cut.tail.variables, arrays, seed, augment)
 
 
-_latest: tuple[str, Any] = ("", None)  # in a worker: a search's key, and what was unpacked for it
+_latest: tuple[str, Any] = ("", None)  # in a worker: a search's key and its unpacked trainer
 
 
 def _train_packed(
     key: str, packed: np.ndarray, arrays: Sequence[np.ndarray], unit: Unit
 ) -> dict[Trial, Snapshot | str]:
-    """Train a unit in a worker. Units of one `key` share a trainer, and so what it has compiled."""
+    """Train a unit in a worker. Units with the same `key` share a trainer and its compiled functions."""
     global _latest
     if _latest[0] != key:
         _latest = key, unpack(packed, arrays)
@@ -249,7 +249,7 @@ def _train_unit(
     journal: Journal | None,
     epoch: Callable[[Run, dict[str, float]], None],
 ) -> dict[Trial, Snapshot | str]:
-    """What each trial of a unit ended with, or why it failed; what a journal has by now is not trained again."""
+    """Train the trials of a unit that are not in the journal; return each trial's final state or why it failed."""
     runs, identities = unit
     known = {trial: journal.read(identity) for trial, identity in identities.items()} if journal else {}
     told: dict[Trial, Snapshot | str] = {trial: found for trial, found in known.items() if found}
@@ -273,7 +273,7 @@ def _note(row: Mapping[str, float]) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """Why a run failed, in a line."""
+    """Why a run failed, in one line."""
     if isinstance(error, GlaucomaError):
         return error.found
     return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:200]}"

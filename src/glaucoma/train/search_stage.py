@@ -1,4 +1,4 @@
-"""A search stage from its inputs to its files: stage 1 (head), stage 2 (end of the backbone), stage 3 (everything)."""
+"""Run a search stage: stage 1 (head), stage 2 (end of the backbone), stage 3 (every layer)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from glaucoma.model.runtime import describe, fresh, keras, ready_to_predict
 from glaucoma.model.scorer import log_odds, scorer
 from glaucoma.train.outputs import images_per_second, write_rungs, write_training
 from glaucoma.train.pool import choose
-from glaucoma.train.ranking import rank, timings
+from glaucoma.train.ranking import best_of, rank, tied, timings
 from glaucoma.train.search import Searcher
 from glaucoma.train.trainer import Snapshot
 
@@ -39,12 +39,12 @@ __all__ = [
     "with_head",
 ]
 
-TOP = 5  # trials that the report shows
+TOP = 5  # trials that are shown
 
 
 @held()
 def stage1(params: Params, jobs: int | None = None) -> None:
-    """Search with all of the backbone frozen; only the head learns."""
+    """Search with the whole backbone frozen: only the head is trained."""
     fresh(params.seed)
     network = with_head(load_model(paths.BACKBONE), params.head, params.seed)
     search_stage("stage1", params, network, jobs)
@@ -67,20 +67,20 @@ def stage3(params: Params, jobs: int | None = None) -> None:
 
 
 def with_head(backbone: keras.Model, head: Head, seed: int) -> keras.Model:
-    """The network that params ask for, on a backbone."""
+    """A backbone with the configured head."""
     return build_network(backbone, dropout=head.dropout, blocks=head.blocks, seed=seed)
 
 
 def search_stage(name: str, params: Params, network: keras.Model, jobs: int | None = None) -> Snapshot:
-    """Train the grid of stage `name` from `network`, and write its model, metrics, tables, figures and timings.
+    """Train the grid of stage `name` from `network`, and write its model, metrics, tables and timings.
 
-    How many runs are trained at a time changes no result; None leaves it to the environment (`search.pool`).
+    Results do not depend on `jobs`, the number of parallel runs; None leaves it to the environment (`train.pool`).
 
     Returns:
-        What the winner ended with; `network` has its weights.
+        The winner's final state; `network` has its weights.
 
     Raises:
-        DataError: the search fold cannot be trained on.
+        DataError: the search fold is unusable for training.
         TrainingError: every trial failed.
     """
     splits = dataset().fold(params.search.fold)
@@ -107,10 +107,10 @@ def search_stage(name: str, params: Params, network: keras.Model, jobs: int | No
     write_csv(files["table"], table)
     write_csv(files["timing"], timings(trials, finished))
     write_csv(files["report"] / "top5.csv", table.head(TOP))
-    what, stops = f"best of {len(trials)} trials ({best})", best.early_stopping > 0
+    what, stops = f"{best_of(table)} ({best})", best.early_stopping > 0
     found = write_training(winner, splits["train"], {"test": test}, files["report"], name, what, stops=stops)
     result = {"best": best.as_dict(), "test": scores(test.abnormal, log_odds=winner.log_odds["test"])}
-    counts = {"trials": len(trials), "failed": len(trials) - len(finished), "warnings": len(found)}
+    counts = {"trials": len(trials), "failed": len(trials) - len(finished), "tied": tied(table), "warnings": len(found)}
     # Folds depend on this file: with nested selection they search the same grids
     write_json(files["metrics"], {**result, **counts, "grid": hash_json([str(trial) for trial in trials])[:12]})
     about = {"stage": name, "fold": params.search.fold, **result, **likeness(splits["train"])}
@@ -127,7 +127,7 @@ def search_stage(name: str, params: Params, network: keras.Model, jobs: int | No
     ]
     shown[4:4] = [name for name in table if name.startswith("param_") and name not in shown]
     top = table.head(TOP)[shown].rename(columns=lambda c: c.removeprefix("param_").removeprefix("mean_test_"))
-    say(f"{name}: the best of {len(trials)} trials on fold {params.search.fold}, test\n{top.to_string(index=False)}")
+    say(f"{name}: {best_of(table)} on fold {params.search.fold}, test\n{top.to_string(index=False)}")
     return winner
 
 
@@ -137,13 +137,13 @@ def dataset() -> Dataset:
 
 
 def likeness(train: Split) -> dict:
-    """What the images that a model learns from look like, for its card; empty where they are too few to tell."""
+    """Statistics of the training images' appearance, for the model card; empty if there are too few images."""
     found = learn(dataset().pixels, train.rows)
     return {"likeness": found.as_dict()} if found else {}
 
 
 def model_card(params: Params, about: dict, model: str = "final") -> dict:
-    """What must be known beside a model's weights to use it and to make it again; `model4` and `model5` differ."""
+    """The metadata needed to use and reproduce a model; `model4` and `model5` have their own sections of params."""
     section = getattr(params, model) if model in paths.FREE else params
     after_stage2 = about.get("stage") in ("stage2", "stage3") or about.get("warm_start", "none") != "none"
     return {
@@ -171,10 +171,10 @@ BATCH = 16  # images per inference step
 def free_model(params: Params, model: str, jobs: int | None = None) -> None:
     """Search the grid of section `model` with every layer trained, from its backbone's weights.
 
-    The winner's predictions and cost are kept for the summary, which sets them beside the other rungs'.
+    The winner's predictions and cost are written for the summary, which compares them with the other rungs.
 
     Raises:
-        WeightsError: the weights cannot be had or do not fit.
+        WeightsError: the weights are not available or do not fit.
     """
     network = free_network(params, model)
     winner = search_stage(model, params, network, jobs)
@@ -194,10 +194,10 @@ def free_model(params: Params, model: str, jobs: int | None = None) -> None:
 
 
 def free_network(params: Params, name: str) -> keras.Model:
-    """The untrained network of `model4` or `model5`, its backbone with the weights that its section names.
+    """The untrained network of `model4` or `model5`, with the backbone weights of its section.
 
     Raises:
-        WeightsError: the weights cannot be had or do not fit.
+        WeightsError: the weights are not available or do not fit.
     """
     fresh(params.seed)
     own, views = getattr(params, name), len(views_of(params.data.crop))

@@ -1,4 +1,4 @@
-"""Train a model again and again from one start: compiled once, reset between runs, snapshots on the way."""
+"""Train a model repeatedly from the same initial values: compiled once, reset between runs, with snapshots."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ __all__ = [
     "values",
 ]
 
-Run = tuple[Trial, ...]  # trials that differ only in epochs, ascending: the last is trained, the others on its way
+Run = tuple[Trial, ...]  # trials that differ only in epochs, ascending: the last is trained, the others are snapshots
 
 
 @dataclass(frozen=True)
@@ -49,12 +49,12 @@ class Snapshot:
     """A model after some epochs of training.
 
     Attributes:
-        epochs: how many; where training stopped early, how many it might have had, and `history` is shorter.
+        epochs: number of epochs; after early stopping, the planned number, and `history` is shorter.
         weights: values of the trainer's variables, in their order.
-        log_odds: by split, float64 (n,), ln(p / (1 - p)) of the probability of abnormal for each of its images.
-        history: one row per epoch: epoch (from 1), loss, accuracy, f1_macro, and the same with `test_`. Where batch
-            statistics are computed anew, `test_` is by those of half of the train split, in the last row of all of it.
-        seconds: how long it took so far.
+        log_odds: by split, float64 (n,), ln(p / (1 - p)) of the probability of abnormal of each image.
+        history: one row per epoch: epoch (from 1), loss, accuracy, f1_macro, and the same with `test_`. If batch
+            statistics are recomputed, `test_` uses those of half of the train split, and of all of it in the last row.
+        seconds: training time so far.
     """
 
     epochs: int
@@ -65,18 +65,18 @@ class Snapshot:
 
     @property
     def probability(self) -> dict[str, np.ndarray]:
-        """By split, float64 (n,), the probability of abnormal; 1 from log-odds of 37 on."""
+        """By split, float64 (n,), the probability of abnormal; rounded to 1 from log-odds of 37."""
         return {name: expit(found) for name, found in self.log_odds.items()}
 
 
 @dataclass(frozen=True)
 class Follower:
-    """What a trainer tells as it goes, run by run.
+    """A trainer's callbacks.
 
     Attributes:
-        epoch: called with the run and its history's newest row.
-        snapshot: called with each of the run's trials and what it ended with.
-        failure: called with the run and why it can't go on.
+        epoch: called with the run and the newest row of its history.
+        snapshot: called with each of the run's trials and its final state.
+        failure: called with the run and the error that stopped it.
     """
 
     epoch: Callable[[Run, dict[str, float]], None]
@@ -85,7 +85,7 @@ class Follower:
 
 
 class _Compiled(NamedTuple):
-    """A model to fit, the variables of its optimizer and of its augmentation, and their values at the start."""
+    """A compiled model, the variables of its optimizer and its augmentation, and their initial values."""
 
     model: keras.Model
     moving: list[keras.Variable]
@@ -93,14 +93,14 @@ class _Compiled(NamedTuple):
 
 
 class Trainer:
-    """Trains one model from one start, a run at a time.
+    """Trains a model from the same initial values, one run at a time.
 
     Args:
-        model: takes `arrays`, gives (batch, 2) probabilities.
-        variables: those of the model that training changes; their values at this moment are every run's start.
-        arrays: the model's inputs for all images: pixels, or the activations where a frozen trunk ends.
-        seed: decides data order and augmentation; dropout follows the generators' states among the variables.
-        augment: how pixels are changed in training; None leaves them, as it must activations.
+        model: maps `arrays` to (batch, 2) probabilities.
+        variables: the model's variables that training changes; their current values are the start of every run.
+        arrays: the model's inputs for all images: pixels, or the outputs of a frozen trunk.
+        seed: determines data order and augmentation; dropout depends on the generators' states among the variables.
+        augment: augmentation of pixels; must be None for activations.
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class Trainer:
         self._statistics: BatchStatistics | None = None  # once a trial asks for them
 
     def train(self, runs: Sequence[Run], splits: Mapping[str, Split], follower: Follower) -> None:
-        """Train runs from the start on `train`, following `test`; all splits are predicted at each snapshot."""
+        """Train runs on `train` and score `test` every epoch; all splits are predicted at each snapshot."""
         for run in runs:
             try:
                 self._train(run, splits, follower)
@@ -139,7 +139,7 @@ class Trainer:
         begin = time.perf_counter()
 
         def look(*, whole: bool) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
-            """The log-odds of test and nothing else, or of all splits and the weights."""
+            """The log-odds of test only, or of all splits and the weights."""
             with self._with_statistics(trial, train, whole=whole):
                 due = splits if whole else {"test": test}
                 predicted = {name: self._log_odds(split, trial.batch_size) for name, split in due.items()}
@@ -152,7 +152,7 @@ class Trainer:
 
         def epoch_end(epoch: int, logs: dict[str, float]) -> float:
             due = epoch + 1 in at and not trial.early_stopping
-            # What later epochs are told of this one must not depend on whether a snapshot was due
+            # The loss that callbacks see must not depend on whether a snapshot is due
             whole = due and (epoch + 1 == trial.epochs or not trial.precise_bn)
             found = look(whole=whole)
             rows.append(history_row(epoch, logs, test, log_odds=found[0]["test"]))
@@ -167,17 +167,17 @@ class Trainer:
             model.fit(
                 self._batches(train, trial.batch_size, self.seed),
                 epochs=trial.epochs,
-                shuffle=False,  # Batches shuffles images; this would shuffle batches, by the global seed
+                shuffle=False,  # Batches shuffles images; this would shuffle batches by the global seed
                 verbose=0,
                 class_weight=class_weights(trial, train),
                 callbacks=[Stoppable(), EpochEnd(epoch_end), *fit_callbacks(trial)],
             )
-        if trial.early_stopping:  # only now are the best epoch's weights back
+        if trial.early_stopping:  # only now are the best epoch's weights restored
             reached(trial.epochs, look(whole=True), rows)
 
     def _with_statistics(self, trial: Trial, train: Split, *, whole: bool) -> AbstractContextManager[None]:
-        """Within, the model has the batch statistics of `train` or of a part of it, if the trial asks for them."""
-        if not trial.precise_bn or self._statistics is None:
+        """Context in which the model uses the batch statistics of all or part of `train`, if the trial enables it."""
+        if not trial.precise_bn:
             return nullcontext()
         rows = statistics_rows(train, self.seed, whole=whole)
         return self._statistics.of(Batches(self.arrays, rows, None, batch_size=trial.batch_size), [Stoppable()])
@@ -190,11 +190,11 @@ class Trainer:
         return Batches(self.arrays, split.rows, split.abnormal if labelled else None, batch_size=size, seed=seed)
 
     def _ready(self, trial: Trial) -> keras.Model:
-        """The model compiled with the trial's optimizer, both as they were at the start.
+        """The model compiled with the trial's optimizer, both reset to their initial values.
 
-        One compiled model serves every learning rate and batch size: neither is part of the traced step. The global
-        seed is left alone: dropout draws from generators among the variables, and setting the seed would make
-        TensorFlow optimise every traced function anew (3 s for a whole EfficientNetB0).
+        One compiled model serves every learning rate and batch size, because neither is part of the traced step. The
+        global seed is not set: dropout uses generators among the variables, and setting the seed would make TensorFlow
+        optimise every traced function again (3 s for a whole EfficientNetB0).
         """
         key = trial.optimizer, trial.label_smoothing
         if key not in self._compiled:
@@ -218,7 +218,7 @@ class Trainer:
 
 
 def is_the_runs_own(error: Exception) -> bool:
-    """Whether an error is one that a configuration can cause: divergence, or too little memory."""
+    """Whether a configuration can have caused an error: divergence or too little memory."""
     return isinstance(error, (TrainingError, MemoryError, ArithmeticError)) or type(error).__name__ in (
         "ResourceExhaustedError",  # TensorFlow
         "OutOfMemoryError",  # torch
@@ -232,6 +232,6 @@ def values(variables: Sequence[keras.Variable]) -> list[np.ndarray]:
 
 
 def assign(variables: Sequence[keras.Variable], given: Sequence[np.ndarray]) -> None:
-    """Set variables to values of the same order and shapes."""
+    """Assign values, in the same order and with the same shapes, to variables."""
     for variable, value in zip(variables, given, strict=True):
         variable.assign(value)

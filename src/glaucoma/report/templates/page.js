@@ -25,5 +25,52 @@ for (const table of document.querySelectorAll("table.sortable")) {
     });
   });
 }
+// A link to a folded section opens it, and so does an address that names one
+const lids = [...document.querySelectorAll("main > section > details")];
+const open = () => {
+  const lid = document.querySelector(`${location.hash || "#main"} > details`);
+  if (lid) lid.open = true;
+};
+addEventListener("hashchange", open);
+open();
+for (const link of document.querySelectorAll('nav a[href^="#"]'))
+  link.addEventListener("click", () => {
+    const lid = document.querySelector(`${link.hash} > details`);
+    if (lid) lid.open = true;
+  });
+// One button opens or folds all of them
+const all = document.createElement("button");
+all.type = "button";
+const name = () => (all.textContent = lids.every((lid) => lid.open) ? "Fold all" : "Open all");
+all.addEventListener("click", () => {
+  const opened = !lids.every((lid) => lid.open);
+  for (const lid of lids) lid.open = opened;
+});
+for (const lid of lids) lid.addEventListener("toggle", name);
+name();
+const item = document.createElement("li");
+item.append(all);
+document.querySelector("nav ul").append(item);
+// The contents say which section is on the screen
+const links = new Map([...document.querySelectorAll("nav a")].map((link) => [link.hash.slice(1), link]));
+const seen = new Set();
+const watch = new IntersectionObserver(
+  (entries) => {
+    for (const entry of entries) seen[entry.isIntersecting ? "add" : "delete"](entry.target.id);
+    const first = [...links.keys()].find((id) => seen.has(id));
+    for (const [id, link] of links)
+      if (id === first) link.setAttribute("aria-current", "true");
+      else link.removeAttribute("aria-current");
+  },
+  { rootMargin: "-10% 0px -70% 0px" },
+);
+for (const section of document.querySelectorAll("main > section")) watch.observe(section);
 // Paper has no lids to open
-addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((one) => (one.open = true)));
+const folded = [];
+addEventListener("beforeprint", () => {
+  folded.push(...[...document.querySelectorAll("details")].filter((lid) => !lid.open));
+  for (const lid of folded) lid.open = true;
+});
+addEventListener("afterprint", () => {
+  for (const lid of folded.splice(0)) lid.open = false;
+});
