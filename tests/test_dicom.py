@@ -30,8 +30,8 @@ from glaucoma.model.artifacts import save_model
 from glaucoma.photos import dicom
 from glaucoma.photos.images import Unreadable, decode, read_header
 
-NAMES = ("Featherstonehaugh^Ermintrude", "19470803", "MRN-7739")  # of the patient, as in headers
-SECRETS = re.compile(rb"featherstonehaugh|ermintrude|19470803|1947-08-03|mrn-7739|o'shaughnessy|12 gallows lane", re.I)
+NAMES = ("Featherstonehaugh^Ermintrude", "19470803", "MRN-7739")  # of the patient, as headers have them
+SECRETS = (b"featherstonehaugh", b"ermintrude", b"19470803", b"1947-08-03", b"mrn-7739", b"o'shaughnessy", b"gallows")
 OPTIONS = {"layout": "auto", "classes": CLASSES, "n_folds": 3, "held_out": 0.15, "seed": 0}
 
 

@@ -203,8 +203,8 @@ def _by_image(rows: pd.DataFrame) -> Iterator[tuple[str, tuple[tuple[str, str], 
     folds = defaultdict(list)
     for (_, fold), places in sorted(files.items()):
         folds[tuple(sorted(places))].append(fold)
-    for same, there in sorted(folds.items(), key=lambda item: (item[1], item[0])):
-        yield f"fold{'s' if len(there) > 1 else ''} {', '.join(map(str, there))}", same
+    for places, there in sorted(folds.items(), key=lambda item: (item[1], item[0])):
+        yield f"fold{'s' if len(there) > 1 else ''} {', '.join(map(str, there))}", places
 
 
 def _places(files: Sequence[tuple[str, str]]) -> str:

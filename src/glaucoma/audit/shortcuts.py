@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -65,7 +64,6 @@ def shortcut(case: Case) -> list[Finding]:
 
 
 def _finding(row: pd.Series, names: list[str]) -> Finding:
-    severity: Literal["warning", "info"] = "info"
     remedy = "take both classes from the same cameras and software, or judge the model on another source too"
     interval = f"with AUROC {row.auroc:.2f} [{row.low:.2f}, {row.high:.2f}]"
     counts = f" ({row.told})" if row.told else ""
@@ -137,8 +135,8 @@ def probe_all(index: pd.DataFrame, looks: Mapping[str, Look | str], clusters: Ma
         told = "" if trait is None or cells[-2] else in_words(trait, abnormal)
         rows.append((NAMED if name in BY_NAME else "label", name, *cells, told))
     each = {name: sources == name for name in sorted(set(sources))}
-    apart = _probe(traits["thumbnail"] if len(each) > 1 else None, each, groups)
-    return pd.DataFrame([*rows, ("source", "thumbnail", *apart, "")], columns=COLUMNS)
+    told = _probe(traits["thumbnail"] if len(each) > 1 else None, each, groups)
+    return pd.DataFrame([*rows, ("source", "thumbnail", *told, "")], columns=COLUMNS)
 
 
 def strongest(

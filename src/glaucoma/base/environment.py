@@ -13,8 +13,7 @@ from glaucoma.base.errors import ParamsError
 
 __all__ = ["number", "threads"]
 
-Number = TypeVar("Number", bound=float)
-Default = TypeVar("Default", bound="float | None")
+Number = TypeVar("Number", int, float)
 
 
 def number(name: str, kind: Callable[[str], Number], least: Number, default: Number | None) -> Number | None:
@@ -27,7 +26,7 @@ def number(name: str, kind: Callable[[str], Number], least: Number, default: Num
     if not given:
         return default
     try:
-        found: Number | None = kind(given)
+        found = kind(given)
     except ValueError:
         found = None
     if found is None or not found >= least:  # a comparison with nan is false

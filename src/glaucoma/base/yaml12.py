@@ -41,8 +41,7 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
         """Build a mapping without duplicate keys."""
         if not isinstance(node, yaml.MappingNode):
             raise ConstructorError(None, None, f"expected a mapping, found a {node.id}", node.start_mark)
-        built: dict[Any, Any] = {}
-        lines: dict[Any, int] = {}
+        built, lines = {}, {}
         for key_node, value_node in node.value:
             key, mark = self.construct_object(key_node, deep=True), key_node.start_mark
             if not isinstance(key, Hashable):

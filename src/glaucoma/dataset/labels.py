@@ -119,11 +119,7 @@ class Finder:
 
     def _fitting(self, cell: str) -> list[Path]:
         """Files with the name, narrowed by matching folders; masks only if there are no others."""
-        try:
-            latin = cell.encode("utf-8", "surrogateescape").decode("cp1252")  # as Excel saves CSV
-        except UnicodeDecodeError:
-            latin = cell
-        for spelling in (cell, latin, cell.removesuffix(".0")):
+        for spelling in (cell, _readable(cell), cell.removesuffix(".0")):
             parts = [_key(part) for part in spelling.split("/") if part]
             fitting = self.by_name.get(parts[-1], []) if parts else []
             fitting = [path for path in fitting if not is_mask_name(path)] or fitting
@@ -204,8 +200,8 @@ def _columns(table: Table, patients: str) -> Table:
             table.places["patient"] = names.index(plain(patients))
     if {"label", "yes"} <= table.places.keys() and table.header[table.places["label"]].lower() != "label":
         del table.places["yes" if _says_classes(table) else "label"]
-    each = {at: LETTERS.get(names[at]) or condition_of(cell, {}) for at, cell in enumerate(table.header)}
-    hot = {at: condition for at, condition in each.items() if condition}
+    hot = {at: LETTERS.get(names[at]) or condition_of(cell, {}) for at, cell in enumerate(table.header)}
+    hot = {at: condition for at, condition in hot.items() if condition}
     if set(hot.values()) == set(CONDITIONS) and not _says_classes(table):
         table.hot = hot
         for ours in [ours for ours, at in table.places.items() if at in hot or ours in ("label", "yes")]:
@@ -240,7 +236,7 @@ def _choose_image(table: Table, finder: Finder) -> None:
 
 def _clean(label: str) -> str:
     """A label without the decoration of spreadsheets and lists: `1.0` → 1, `['G']` → G."""
-    return re.sub(r"^(-?\d+)\.0+$", r"\1", label.strip().strip("[]'\" "))
+    return re.sub(r"^(-?\d+)\.0+$", r"\1", _readable(label).strip().strip("[]'\" "))
 
 
 def read_labels(tables: Sequence[Table], root: Path, images: Sequence[Path], classes: Mapping[str, str]) -> Labels:
@@ -296,9 +292,7 @@ def read_labels(tables: Sequence[Table], root: Path, images: Sequence[Path], cla
                 names = ", ".join(map(shown, sorted(classes)))
                 problem(f"with an unknown label (known: {names})", f"{shown(name)} is {shown(label)!r}")
             else:
-                more = {key: table.cell(row, key).strip() for key in KNOWN if key in table.places}
-                if "eye" in more:
-                    more["eye"] = eye_of(more["eye"]) or more["eye"]
+                more = _more(table, row)
                 kept.append({"path": image, "condition": condition, **more})
         used = {*table.places.values(), *table.hot}
         if rest := [shown(cell) for at, cell in enumerate(table.header) if cell and at not in used]:
@@ -318,7 +312,7 @@ def read_labels(tables: Sequence[Table], root: Path, images: Sequence[Path], cla
 
 def _more(table: Table, row: list[str]) -> dict[str, str]:
     """Patient, eye and source of a row, as far as the table has columns for them."""
-    more = {key: _readable(table.cell(row, key)).strip() for key in OPTIONAL if key in table.places}
+    more = {key: _readable(table.cell(row, key)).strip() for key in KNOWN if key in table.places}
     if "eye" in more:
         more["eye"] = eye_of(more["eye"]) or more["eye"]
     return more

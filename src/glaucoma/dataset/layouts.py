@@ -25,7 +25,7 @@ from glaucoma.dataset.labels import UNUSED, Table, find_labels, find_tables, rea
 from glaucoma.dataset.listing import FOLD, Listing, class_folders, complain, set_masks_aside
 from glaucoma.dataset.people import with_people
 from glaucoma.dataset.spelling import IGNORE, PART, condition_of
-from glaucoma.dataset.walk import READ, by_suffix, entries, folders, is_image_name, pictures, walk
+from glaucoma.dataset.walk import READ, TABLES, by_suffix, entries, folders, is_image_name, pictures, walk
 
 __all__ = ["Listing", "brought_folds", "scan"]
 
@@ -109,6 +109,7 @@ def _tell_people(listing: Listing, patients: str, root: Path) -> None:
     elif patients == "auto":
         listing.table, people, both = with_people(listing.table)
         if people:
+            listing.patients, listing.both_eyes = people, both
             how = (
                 "folds keep each together" if "fold" not in listing.table else "the audit looks for each in two splits"
             )

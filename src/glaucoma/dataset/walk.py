@@ -12,7 +12,18 @@ from glaucoma.base.errors import DataError, listed, many, shown
 from glaucoma.base.progress import say
 from glaucoma.photos.images import DICOM, SUFFIXES, is_dicom
 
-__all__ = ["READ", "Found", "by_suffix", "entries", "folders", "is_image", "is_image_name", "pictures", "walk"]
+__all__ = [
+    "READ",
+    "TABLES",
+    "Found",
+    "by_suffix",
+    "entries",
+    "folders",
+    "is_image",
+    "is_image_name",
+    "pictures",
+    "walk",
+]
 
 # What operating systems and file servers leave behind, and DICOM's table of contents, which names patients; hidden
 # files (.DS_Store, ._x.jpg) need no naming
@@ -109,8 +120,7 @@ def walk(top: Path, *, below: bool = True, strict: bool = True) -> Found:
     Raises:
         DataError: a folder cannot be listed, or links lead nowhere (all of them are named).
     """
-    found = Found()
-    broken: list[Path] = []
+    found, broken = Found(), []
     waiting, entered = [top], {_identity(top)}
     while waiting:
         for entry in entries(waiting.pop()):

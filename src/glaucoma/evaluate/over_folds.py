@@ -66,7 +66,7 @@ def fold_intervals(
     Returns:
         A row per score and statistic: score, statistic (`mean`, `fold 0` …), low, high; empty where not defined.
     """
-    how: dict[str, Any] = {"seed": seed, "resamples": resamples, "clusters": clusters}
+    how = {"seed": seed, "resamples": resamples, "clusters": clusters}
     rows = [intervals(part, **how).assign(statistic=f"fold {fold}") for fold, part in predictions.groupby("fold")]
     rows.append(mean_intervals(predictions, **how).assign(statistic="mean"))
     return pd.concat(rows, ignore_index=True)[["score", "statistic", "low", "high"]]

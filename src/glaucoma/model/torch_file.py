@@ -36,7 +36,7 @@ COUNT = np.dtype("<i8")  # type of the count before a storage's values
 class _Storage(NamedTuple):
     kind: str  # NumPy's name of its values' type
     key: str
-    count: int  # type: ignore[assignment]  # of tuples it is a method
+    count: int
 
 
 class _Tensor(NamedTuple):
@@ -107,8 +107,7 @@ def _described(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> 
     """Stand-in for the function that creates a tensor; it ignores `requires_grad` and hooks."""
     if type(storage) is not _Storage or type(shape) is not tuple or type(strides) is not tuple:
         raise ValueError("a tensor is not described as one")
-    (begin,) = _whole(offset)
-    return _Tensor(storage, begin, _whole(*shape), _whole(*strides))
+    return _Tensor(storage, *_whole(offset), _whole(*shape), _whole(*strides))
 
 
 def _whole(*numbers: Any) -> tuple[int, ...]:

@@ -23,8 +23,7 @@ def content_ids(root: Path, names: Sequence[str]) -> list[str]:
     Raises:
         DataError: files cannot be opened; all are named.
     """
-    inodes: list[tuple[int, int] | None] = []
-    faults = []
+    inodes, faults = [], []
     for name in names:
         try:
             status = os.stat(root / name)  # noqa: PTH116 - 17 070 times
@@ -40,12 +39,9 @@ def content_ids(root: Path, names: Sequence[str]) -> list[str]:
         except OSError as error:
             return error
 
-    found = dict(zip(files, in_threads(content_id, list(files.values()), "hash", "file"), strict=True))
-    hashes: dict[tuple[int, int] | None, str] = {}
-    for inode, result in found.items():
-        if isinstance(result, str):
-            hashes[inode] = result
-        else:
+    hashes = dict(zip(files, in_threads(content_id, list(files.values()), "hash", "file"), strict=True))
+    for inode, result in hashes.items():
+        if isinstance(result, OSError):
             faults.append(f"{shown(files[inode].relative_to(root))}: {result.strerror}")
     if faults:
         problem = f"{many(len(faults), 'file')} in {shown(root)} cannot be opened:{listed(faults)}"

@@ -183,17 +183,16 @@ def load_classifier(path: Path, before: Classifier | None = None) -> Classifier:
     """
     if Path(path).suffix == SUFFIX:
         read_sidecar(path)  # refuses a file that is not the one described
-        network: Any = Portable(path)
-        score: Any = network
+        network = score = Portable(path)
         card = network.card
     else:
         from glaucoma.model.artifacts import load_model, load_values
         from glaucoma.model.scorer import scorer
 
         card = read_sidecar(path)  # before the model is opened: it may not be the one described
-        same = before if before is not None and load_values(before.network, before.path, path) else None
-        network = same.network if same else load_model(path)
-        score = same.scorer if same else None
+        same = before is not None and load_values(before.network, before.path, path)
+        network = before.network if same else load_model(path)
+        score = before.scorer if same else None
     taken, given = network.input_shape, network.output_shape
     coloured = isinstance(taken, tuple) and len(taken) == 4 and taken[3] == 3
     whole = coloured and all(isinstance(side, int) and side > 0 for side in taken[1:3])

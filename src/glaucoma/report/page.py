@@ -297,8 +297,6 @@ def _search(name: str, what: str, params: Params) -> dict[str, Any]:
     files = paths.search_files(name)
     trials = frame(files["table"])
     metric = params.search.metric
-    shown: Any
-    slices: Any
     if isinstance(trials, Missing):
         shown, sliced = trials, trials
     else:
@@ -419,7 +417,7 @@ def _photographs() -> Callable[[str, str], Picture | Missing]:
     """Gives the photograph of a content id as the networks see it, with its alternative text."""
     try:
         pixels = np.load(paths.PIXELS, mmap_mode="r", allow_pickle=False)
-        rows = {image: i for i, image in enumerate(frame(paths.PIXELS_TABLE)["image"])}  # type: ignore[index]
+        rows = {image: i for i, image in enumerate(frame(paths.PIXELS_TABLE)["image"])}
     except (OSError, ValueError, TypeError, KeyError):
         rows = {}
 
