@@ -68,7 +68,7 @@ class Case:
 
 def unreadable(case: Case) -> list[Finding]:
     """Images that cannot be decoded: an error, or a warning if they are dropped."""
-    severity = "warning" if case.drop_unreadable else "error"
+    severity: Literal["warning", "error"] = "warning" if case.drop_unreadable else "error"
     remedy = "" if case.drop_unreadable else "replace or remove them, or set data.unreadable to drop"
     copies = case.index.groupby("image")["path"].nunique()
     rows = distinct(case.index[case.index["image"].isin(case.faults)]).sort_values("path")
@@ -203,8 +203,8 @@ def _by_image(rows: pd.DataFrame) -> Iterator[tuple[str, tuple[tuple[str, str], 
     folds = defaultdict(list)
     for (_, fold), places in sorted(files.items()):
         folds[tuple(sorted(places))].append(fold)
-    for places, there in sorted(folds.items(), key=lambda item: (item[1], item[0])):
-        yield f"fold{'s' if len(there) > 1 else ''} {', '.join(map(str, there))}", places
+    for same, there in sorted(folds.items(), key=lambda item: (item[1], item[0])):
+        yield f"fold{'s' if len(there) > 1 else ''} {', '.join(map(str, there))}", same
 
 
 def _places(files: Sequence[tuple[str, str]]) -> str:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -69,7 +70,7 @@ class Findings:
         table.insert(2, "waived", waived.map({True: "yes", False: "no"}))
         return table
 
-    def metrics(self) -> dict[str, int | float | str | None]:
+    def metrics(self) -> dict[str, Any]:
         """Counts by finding (0 if none), unwaived errors, warnings, waived errors and their names, images, dropped.
 
         Also the probe that predicts the label best, with its AUROC; None if no probe could be run.
@@ -146,7 +147,8 @@ def examine(index: pd.DataFrame, root: Path, params: Params, kept: Path | None =
     seen = {image: one for image, one in looks.items() if isinstance(one, Look)}
     sizes = images[["width", "height"]]
     probes = probe_all(index, looks, numbers)
-    poor = {image: complaints(one.quality, *sizes.loc[image], params.data.image_size) for image, one in seen.items()}
+    needed = params.data.image_size
+    poor = {i: complaints(one.quality, sizes.at[i, "width"], sizes.at[i, "height"], needed) for i, one in seen.items()}
     return Case(
         index,
         {image: one for image, one in looks.items() if isinstance(one, str)},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -64,6 +65,7 @@ def shortcut(case: Case) -> list[Finding]:
 
 
 def _finding(row: pd.Series, names: list[str]) -> Finding:
+    severity: Literal["warning", "info"] = "info"
     remedy = "take both classes from the same cameras and software, or judge the model on another source too"
     interval = f"with AUROC {row.auroc:.2f} [{row.low:.2f}, {row.high:.2f}]"
     counts = f" ({row.told})" if row.told else ""
@@ -135,8 +137,8 @@ def probe_all(index: pd.DataFrame, looks: Mapping[str, Look | str], clusters: Ma
         told = "" if trait is None or cells[-2] else in_words(trait, abnormal)
         rows.append((NAMED if name in BY_NAME else "label", name, *cells, told))
     each = {name: sources == name for name in sorted(set(sources))}
-    told = _probe(traits["thumbnail"] if len(each) > 1 else None, each, groups)
-    return pd.DataFrame([*rows, ("source", "thumbnail", *told, "")], columns=COLUMNS)
+    apart = _probe(traits["thumbnail"] if len(each) > 1 else None, each, groups)
+    return pd.DataFrame([*rows, ("source", "thumbnail", *apart, "")], columns=COLUMNS)
 
 
 def strongest(
@@ -159,7 +161,7 @@ def strongest(
         return pd.DataFrame(columns=["image", "probe", "model"])
     best = tried.loc[tried["auroc"].idxmax()]
     images, _, traits = _traits(index, looks, clusters)
-    values = pd.DataFrame(traits[best["probe"]].values)
+    values = pd.DataFrame(traits[best["probe"]].values)  # type: ignore[union-attr]  # it was probed
     values.insert(0, "image", images["image"].to_numpy())
     values.insert(1, "probe", best["probe"])
     values.insert(2, "model", best["model"])
@@ -170,14 +172,15 @@ def _traits(
     index: pd.DataFrame, looks: Mapping[str, Look | str], clusters: Mapping[str, int]
 ) -> tuple[pd.DataFrame, np.ndarray, Mapping[str, Trait | None]]:
     """The distinct images that can be read and have one label, with their group; where each is from; their traits."""
-    seen = [image for image, look in looks.items() if isinstance(look, Look)]
-    files = index[index["image"].isin(seen)].drop_duplicates("path")
+    readable = {image: look for image, look in looks.items() if isinstance(look, Look)}
+    files = index[index["image"].isin(readable)].drop_duplicates("path")
     files = files[files.groupby("image")["condition"].transform("nunique") == 1]
     files = files.sort_values(["image", "path"], ignore_index=True)
     files["group"] = groups_of(files, files["image"].map(clusters).to_numpy()) if len(files) else 0
     images = files.drop_duplicates("image")
     sources = images["source"].to_numpy() if "source" in images else np.full(len(images), "")
-    return images, sources, traits_of(images, [looks[image] for image in images["image"]], sources)
+    found = [one for one in (looks[image] for image in images["image"]) if isinstance(one, Look)]
+    return images, sources, traits_of(images, found, sources)
 
 
 def _probe(trait: Trait | None, classes: Mapping[str, np.ndarray], groups: np.ndarray) -> tuple:

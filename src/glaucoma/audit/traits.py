@@ -137,7 +137,11 @@ def _categories(values: Sequence[str], words: str) -> Trait:
     names = [name for name, count in counts if count >= COMMON][:MOST]
     told = [words.format(shown(name) or "an unknown place") for name in names]
     features = np.array([[value == name for name in names] for value in values], dtype=float).reshape(len(values), -1)
-    return Trait(features, [lambda low, high, text=text: text if low else f"not {text}" for text in told])
+    return Trait(features, [_either(text) for text in told])
+
+
+def _either(text: str) -> Callable[[float, float], str]:
+    return lambda low, high: text if low else f"not {text}"
 
 
 def _names(stems: Sequence[str]) -> Trait:

@@ -13,10 +13,11 @@ from glaucoma.base.errors import ParamsError
 
 __all__ = ["number", "threads"]
 
-Number = TypeVar("Number", int, float)
+Number = TypeVar("Number", bound=float)
+Default = TypeVar("Default", bound="float | None")
 
 
-def number(name: str, kind: Callable[[str], Number], least: Number, default: Number | None) -> Number | None:
+def number(name: str, kind: Callable[[str], Number], least: float, default: Default) -> Number | Default:
     """The environment variable `name` as a number, or the default if it is not set.
 
     Raises:
@@ -26,7 +27,7 @@ def number(name: str, kind: Callable[[str], Number], least: Number, default: Num
     if not given:
         return default
     try:
-        found = kind(given)
+        found: Number | None = kind(given)
     except ValueError:
         found = None
     if found is None or not found >= least:  # a comparison with nan is false

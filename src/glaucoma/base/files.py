@@ -14,7 +14,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from glaucoma.base.errors import ParamsError, shown
 
@@ -163,7 +163,7 @@ def write_csv(path: Path | str, table: pd.DataFrame) -> None:
         table.to_csv(temporary, index=False, lineterminator="\n", encoding="utf-8", errors="surrogateescape")
 
 
-def read_csv(path: Path | str, **options: Any) -> pd.DataFrame:
+def read_csv(path: Path | str | IO[str], **options: Any) -> pd.DataFrame:
     """Read a table written by `write_csv`; text cells such as "NA" stay text."""
     import pandas as pd
 

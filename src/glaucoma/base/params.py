@@ -10,7 +10,7 @@ import difflib
 import itertools
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, get_args, get_type_hints
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, ValidationError, create_model
 
@@ -114,30 +114,33 @@ class Trial(Section):
         return " ".join([own, *(f"{name} {value}" for name, value in self.as_dict().items() if name in OPTIONS)])
 
 
-_TYPES = get_type_hints(Trial, include_extras=True)
+_TYPES: dict[str, Any] = get_type_hints(Trial, include_extras=True)
 OPTIONS = tuple(name for name, field in Trial.model_fields.items() if not field.is_required())
 
-Fit = create_model(
-    "Fit",
-    __base__=Section,
-    __doc__="Training options, for grids that list no values of their own.",
-    **{name: (_TYPES[name], ...) for name in OPTIONS},
-)
 
+if TYPE_CHECKING:  # classes that are made of a trial's fields
+    Fit: TypeAlias = Any
+    Grid: TypeAlias = Any
+else:
 
-def _values_of(name: str) -> tuple[Any, Any]:
-    """The grid field for a field of `Trial`: a list of values; None takes an option from `fit`."""
-    listed = list[_TYPES[name]]
-    kind = listed | None if name in OPTIONS else listed
-    return Annotated[kind, Field(min_length=1), AfterValidator(distinct)], None if name in OPTIONS else ...
+    def _values_of(name: str) -> tuple[Any, Any]:
+        """The grid field for a field of `Trial`: a list of values; None takes an option from `fit`."""
+        listed = list[_TYPES[name]]
+        kind = listed | None if name in OPTIONS else listed
+        return Annotated[kind, Field(min_length=1), AfterValidator(distinct)], None if name in OPTIONS else ...
 
-
-Grid = create_model(
-    "Grid",
-    __base__=Section,
-    __doc__="Values of each field of a trial; a grid is their product. Options it does not list are those of `fit`.",
-    **{name: _values_of(name) for name in Trial.model_fields},
-)
+    Fit = create_model(
+        "Fit",
+        __base__=Section,
+        __doc__="Training options, for grids that list no values of their own.",
+        **{name: (_TYPES[name], ...) for name in OPTIONS},
+    )
+    Grid = create_model(
+        "Grid",
+        __base__=Section,
+        __doc__="Values of each field of a trial, whose product it is. Options it does not list are those of `fit`.",
+        **{name: _values_of(name) for name in Trial.model_fields},
+    )
 
 
 def expand(grid: Grid, fit: Fit | None = None) -> list[Trial]:

@@ -31,7 +31,7 @@ SCALARS = (
 BASES = {"0o": 8, "0x": 16}
 
 
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # as PyYAML was built
     """PyYAML's safe loader with YAML 1.2's rules for plain scalars, and JSON's types only."""
 
     yaml_implicit_resolvers: dict = {}  # noqa: RUF012 - PyYAML copies it on the first addition
@@ -41,7 +41,8 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
         """Build a mapping without duplicate keys."""
         if not isinstance(node, yaml.MappingNode):
             raise ConstructorError(None, None, f"expected a mapping, found a {node.id}", node.start_mark)
-        built, lines = {}, {}
+        built: dict[Any, Any] = {}
+        lines: dict[Any, int] = {}
         for key_node, value_node in node.value:
             key, mark = self.construct_object(key_node, deep=True), key_node.start_mark
             if not isinstance(key, Hashable):

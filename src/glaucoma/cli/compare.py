@@ -159,7 +159,8 @@ def _said(found: pd.DataFrame) -> list[str]:
     from glaucoma.evaluate.intervals import WITHOUT
     from glaucoma.evaluate.scores import LOWER_IS_BETTER
 
-    lines, verdicts = [], {"better": [], "worse": []}
+    lines = []
+    verdicts: dict[str, list[str]] = {"better": [], "worse": []}
     for row in found.set_index("score").loc[list(SHOWN)].itertuples():
         if row.low > 0 or row.high < 0:
             verdicts["better" if (row.low > 0) != (row.Index in LOWER_IS_BETTER) else "worse"].append(row.Index)

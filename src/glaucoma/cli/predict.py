@@ -214,8 +214,8 @@ def by_name(threshold: str, models: list[Path]) -> Threshold:
             f"give a number, or one of {', '.join(entry['thresholds'])}; for others, set `thresholds` in params.yaml"
         )
         raise ParamsError(f"no threshold {threshold} was fitted", remedy)
-    limit = entry and entry["thresholds"][threshold]
-    if limit is None:
+    limit = entry["thresholds"][threshold] if entry else None
+    if entry is None or limit is None:
         why = why or "one class has no image to fit it on"
         of = "this model" if len(models) == 1 else "the mean of these models"
         raise ParamsError(f"there is no threshold {threshold} for {of}: {why}", "give a number from 0 to 1")

@@ -112,7 +112,8 @@ def _look_into(params: Params) -> Folder:
 
 def _told(auto: list[str], folder: Folder, params: Params) -> dict[str, Any]:
     """The values chosen by the photographs, by section; each is printed with its reason."""
-    chosen, values = choose(folder, params), {}
+    chosen = choose(folder, params)
+    values: dict[str, Any] = {}
     for key in auto:
         value, reason = value_for(key, chosen)
         print(f"  {key}: {value} – {reason}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -139,13 +140,13 @@ def _sizes(root: Path, table: pd.DataFrame) -> pd.DataFrame:
     return known.loc[table["image"]].set_index(table.index)
 
 
-def _tell(metrics: Mapping[str, int | str | None], listing: Listing, left_out: Path | None) -> None:
+def _tell(metrics: Mapping[str, Any], listing: Listing, left_out: Path | None) -> None:
     files, images, folds = (many(metrics[f"{name}s"], name) for name in ("file", "image", "fold"))
     balance = f"{metrics['normal']} normal, {metrics['abnormal']} abnormal"
     say(f"index: {files}, which are {images} ({balance}), in {folds}; layout {metrics['layout']}")
     told = [f"{many(metrics[key], noun)} {why}" for key, noun, why in LEFT_OUT if metrics[key]]
-    files = [path for path, kind, _ in listing.left_out if kind == "file" and not is_image_name(path.name)]
-    if files:
-        told[0] += f" ({by_suffix(files)})"
+    others = [path for path, kind, _ in listing.left_out if kind == "file" and not is_image_name(path.name)]
+    if others:
+        told[0] += f" ({by_suffix(others)})"
     if told:
         say(f"index: left out: {'; '.join(told)}" + (f"; each is in {left_out}" if left_out else ""))

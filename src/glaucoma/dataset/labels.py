@@ -200,8 +200,8 @@ def _columns(table: Table, patients: str) -> Table:
             table.places["patient"] = names.index(plain(patients))
     if {"label", "yes"} <= table.places.keys() and table.header[table.places["label"]].lower() != "label":
         del table.places["yes" if _says_classes(table) else "label"]
-    hot = {at: LETTERS.get(names[at]) or condition_of(cell, {}) for at, cell in enumerate(table.header)}
-    hot = {at: condition for at, condition in hot.items() if condition}
+    each = {at: LETTERS.get(names[at]) or condition_of(cell, {}) for at, cell in enumerate(table.header)}
+    hot = {at: condition for at, condition in each.items() if condition}
     if set(hot.values()) == set(CONDITIONS) and not _says_classes(table):
         table.hot = hot
         for ours in [ours for ours, at in table.places.items() if at in hot or ours in ("label", "yes")]:

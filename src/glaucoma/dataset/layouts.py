@@ -109,7 +109,6 @@ def _tell_people(listing: Listing, patients: str, root: Path) -> None:
     elif patients == "auto":
         listing.table, people, both = with_people(listing.table)
         if people:
-            listing.patients, listing.both_eyes = people, both
             how = (
                 "folds keep each together" if "fold" not in listing.table else "the audit looks for each in two splits"
             )
@@ -225,8 +224,8 @@ def _read_classes(root: Path, classes: Mapping[str, str], patients: str) -> List
         lacking = [f"{shown(table.path)}: {table.lacks}" for table in tables if table.lacks]
         complain(root, classes, [], unknown, [f"{shown(root)}: {condition}" for condition in sorted(without)], lacking)
     listing.table = pd.DataFrame(members, columns=["path", "condition"])
-    tables = [path for path, _, _ in listing.left_out if path.name.lower().endswith(TABLES)]
-    told, used, notes = read_people(tables, root, listing.table["path"].tolist(), patients)
+    beside = [path for path, _, _ in listing.left_out if path.name.lower().endswith(TABLES)]
+    told, used, notes = read_people(beside, root, listing.table["path"].tolist(), patients)
     for name in ("patient", "eye") if told else ():
         cells = [told.get(path, {}).get(name, "") for path in listing.table["path"]]
         listing.table = listing.table.assign(**{name: cells}) if any(cells) else listing.table

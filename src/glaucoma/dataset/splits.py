@@ -132,7 +132,7 @@ def contamination(
     for i, image in enumerate(split.images):
         if image in images:
             found["images"] += 1
-        elif near and clusters.get(image) in near:
+        elif near and clusters and clusters.get(image) in near:
             found["duplicates"] += 1
         elif split.patients and split.patients[i] in patients:
             found["patients"] += 1

@@ -120,7 +120,8 @@ def walk(top: Path, *, below: bool = True, strict: bool = True) -> Found:
     Raises:
         DataError: a folder cannot be listed, or links lead nowhere (all of them are named).
     """
-    found, broken = Found(), []
+    found = Found()
+    broken: list[Path] = []
     waiting, entered = [top], {_identity(top)}
     while waiting:
         for entry in entries(waiting.pop()):

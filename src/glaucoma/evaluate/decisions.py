@@ -173,7 +173,7 @@ def _entry(chosen_on: pd.DataFrame, fitted_on: pd.DataFrame, miss: float, rules:
         "abnormal": int(abnormal.sum()),
         "temperature": temperature,
         "platt": platt,
-        "at_bound": [name for name, value in ends.items() if value is not None and at_bound(value)],
+        "at_bound": [name for name, value in ends.items() if isinstance(value, float) and at_bound(value)],
         "calibrated_on": len(labels),
     }
 

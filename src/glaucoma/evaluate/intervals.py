@@ -119,9 +119,9 @@ def cases_of(
     parts = [slice(None)] if folds is None else [folds == fold for fold in np.unique(folds)]
     both = [[len(np.unique(groups[part][abnormal[part] == of])) for part in parts] for of in (True, False)]
     total = len(np.unique(groups))
-    wrong = 0.0 if pd.isna(right) else (1 - float(right)) * total
-    numbers = (len(np.unique(groups[abnormal == of])) for of in (True, False))
-    return Cases(*numbers, total, min(float(np.mean(of)) for of in both) if total else 0.0, wrong)
+    wrong = 0.0 if right is None or pd.isna(right) else (1 - float(right)) * total
+    one, other = (len(np.unique(groups[abnormal == of])) for of in (True, False))
+    return Cases(one, other, total, min(float(np.mean(of)) for of in both) if total else 0.0, wrong)
 
 
 def rows_of(
@@ -142,7 +142,8 @@ def rows_of(
     """
     cases, rows = cases_of(abnormal, groups, folds, found["accuracy"]), []
     for name in SCORES:
-        value = np.nan if found[name] is None else float(found[name])
+        given = found[name]
+        value = np.nan if given is None else float(given)
         around = bounds(name, value, drawn[name], cases)
         usable = int(np.isfinite(drawn[name]).sum())
         rows.append((name, value, *around[:2], len(abnormal), cases.total, usable, around[2]))

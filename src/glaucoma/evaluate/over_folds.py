@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -66,7 +67,7 @@ def fold_intervals(
     Returns:
         A row per score and statistic: score, statistic (`mean`, `fold 0` …), low, high; empty where not defined.
     """
-    how = {"seed": seed, "resamples": resamples, "clusters": clusters}
+    how: dict[str, Any] = {"seed": seed, "resamples": resamples, "clusters": clusters}
     rows = [intervals(part, **how).assign(statistic=f"fold {fold}") for fold, part in predictions.groupby("fold")]
     rows.append(mean_intervals(predictions, **how).assign(statistic="mean"))
     return pd.concat(rows, ignore_index=True)[["score", "statistic", "low", "high"]]
@@ -140,10 +141,8 @@ def differences(
     sides = (first, slice(None, split)), (second, slice(split, None))  # drawn twice alike: together they take memory
     drawn = [_resampled(table, (part[:, of] for part in draws(groups, seed, resamples))) for table, of in sides]
     means = [_means(table) for table in (first, second)]
-    sides = (first, groups[:split], means[0]), (second, groups[split:], means[1])
-    cases = [
-        cases_of(arrays(table)[0], part, table["fold"].to_numpy(), mean["accuracy"]) for table, part, mean in sides
-    ]
+    runs = (first, groups[:split], means[0]), (second, groups[split:], means[1])
+    cases = [cases_of(arrays(table)[0], part, table["fold"].to_numpy(), mean["accuracy"]) for table, part, mean in runs]
     weaker = replace(cases[0], each=min(c.each for c in cases), wrong=min(c.wrong for c in cases))
     rows = []
     for name in SCORES:

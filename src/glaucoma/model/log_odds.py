@@ -16,7 +16,12 @@ from scipy.special import expit, log_expit, logit, logsumexp
 __all__ = ["ALL", "FLIPS", "Threshold", "averaged", "averaged_by", "expit", "over_flips", "with_log_odds"]
 
 ALL = float(np.finfo(np.float64).max)  # as a threshold, -ALL calls every image abnormal, ALL none
-FLIPS = {"none": [()], "horizontal": [(), (2,)], "both": [(), (2,), (1,), (1, 2)]}  # axes of (batch, height, width, 3)
+# axes of (batch, height, width, 3)
+FLIPS: dict[str, list[tuple[int, ...]]] = {
+    "none": [()],
+    "horizontal": [(), (2,)],
+    "both": [(), (2,), (1,), (1, 2)],
+}
 OLDER = "predictions of an older release hold only probabilities, which have lost ranks"
 
 

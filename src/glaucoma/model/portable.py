@@ -84,7 +84,7 @@ class Portable(Runner):
         self.card: dict[str, Any] = {
             key: _value(text) for key, text in self._session.get_modelmeta().custom_metadata_map.items()
         }
-        wanted = {"classes": list, "input": dict, "threshold": (int, float)}
+        wanted: dict[str, type | tuple[type, ...]] = {"classes": list, "input": dict, "threshold": (int, float)}
         lacking = [key for key, kind in wanted.items() if not isinstance(self.card.get(key), kind)]
         if lacking:
             raise WeightsError(f"{path} does not say in its metadata its {', '.join(lacking)}", remedy)

@@ -83,7 +83,7 @@ def ready_to_predict(model: keras.Model) -> None:
     if keras.backend.backend() == "tensorflow" and model.predict_function is None:
         model.make_predict_function()
         given = tuple(tensorflow().TensorSpec((None, *tensor.shape[1:]), tensor.dtype) for tensor in model.inputs)
-        model.predict_function.get_concrete_function([(given if len(given) > 1 else given[0],)])
+        model.predict_function.get_concrete_function([(given if len(given) > 1 else given[0],)])  # type: ignore[attr-defined]
 
 
 def describe() -> dict[str, str]:

@@ -36,7 +36,7 @@ COUNT = np.dtype("<i8")  # type of the count before a storage's values
 class _Storage(NamedTuple):
     kind: str  # NumPy's name of its values' type
     key: str
-    count: int
+    count: int  # type: ignore[assignment]  # of tuples it is a method
 
 
 class _Tensor(NamedTuple):
@@ -107,7 +107,8 @@ def _described(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> 
     """Stand-in for the function that creates a tensor; it ignores `requires_grad` and hooks."""
     if type(storage) is not _Storage or type(shape) is not tuple or type(strides) is not tuple:
         raise ValueError("a tensor is not described as one")
-    return _Tensor(storage, *_whole(offset), _whole(*shape), _whole(*strides))
+    (begin,) = _whole(offset)
+    return _Tensor(storage, begin, _whole(*shape), _whole(*strides))
 
 
 def _whole(*numbers: Any) -> tuple[int, ...]:
@@ -122,7 +123,9 @@ def _unpickled(file: io.BytesIO) -> Any:
     for operation, argument, _ in pickletools.genops(file):
         if not OPERATIONS.fullmatch(operation.name):
             raise ValueError(f"it does {operation.name}, which weights do not need")
-        if operation.name == "LONG_BINPUT" and argument > file.getbuffer().nbytes:  # would allocate a list this long
+        if (
+            operation.name == "LONG_BINPUT" and argument is not None and argument > file.getbuffer().nbytes
+        ):  # would allocate a list this long
             raise ValueError(f"it numbers an object {argument}")
     file.seek(begin)
     return _Unpickler(file).load()

@@ -23,7 +23,8 @@ def content_ids(root: Path, names: Sequence[str]) -> list[str]:
     Raises:
         DataError: files cannot be opened; all are named.
     """
-    inodes, faults = [], []
+    inodes: list[tuple[int, int] | None] = []
+    faults = []
     for name in names:
         try:
             status = os.stat(root / name)  # noqa: PTH116 - 17 070 times
@@ -39,9 +40,12 @@ def content_ids(root: Path, names: Sequence[str]) -> list[str]:
         except OSError as error:
             return error
 
-    hashes = dict(zip(files, in_threads(content_id, list(files.values()), "hash", "file"), strict=True))
-    for inode, result in hashes.items():
-        if isinstance(result, OSError):
+    found = dict(zip(files, in_threads(content_id, list(files.values()), "hash", "file"), strict=True))
+    hashes: dict[tuple[int, int] | None, str] = {}
+    for inode, result in found.items():
+        if isinstance(result, str):
+            hashes[inode] = result
+        else:
             faults.append(f"{shown(files[inode].relative_to(root))}: {result.strerror}")
     if faults:
         problem = f"{many(len(faults), 'file')} in {shown(root)} cannot be opened:{listed(faults)}"

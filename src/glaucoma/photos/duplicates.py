@@ -77,7 +77,7 @@ def compared(prints: Sequence[np.ndarray], apart: float = APART) -> pd.DataFrame
     pairs = candidates(greys, apart)
     portions = [pairs.iloc[start : start + TOGETHER] for start in range(0, len(pairs), TOGETHER)]
     rows = [
-        _row(*row, correlation)
+        _row(*row, correlation)  # type: ignore[call-arg]  # of three cells
         for portion in portions
         for row, correlation in zip(portion.to_numpy()[:, :3].tolist(), _verified(greys, portion), strict=True)
     ]
@@ -125,7 +125,7 @@ def _verified(greys: np.ndarray, pairs: pd.DataFrame) -> list[float]:
     for (first, second), turn, part in zip(places.reshape(-1, 2), pairs["turn"], pairs["part"], strict=True):
         mirrored, degrees = TURNS[turn]
         step = -1 if mirrored else 1
-        pair = [(np.rot90(one[second][:, ::step], degrees // 90), one[first]) for one in (coarse, fine)]
-        plain = float((pair[1][0] * pair[1][1]).sum())
-        found.append(plain if plain >= EQUAL else registered(*pair, parts()[part]))
+        coarsely, finely = ((np.rot90(one[second][:, ::step], degrees // 90), one[first]) for one in (coarse, fine))
+        plain = float((finely[0] * finely[1]).sum())
+        found.append(plain if plain >= EQUAL else registered(coarsely, finely, parts()[part]))
     return found

@@ -101,8 +101,8 @@ def clusters(looks: Mapping[str, Look | str]) -> tuple[dict[str, int], pd.DataFr
 
     An unreadable image is a cluster of its own. Links are those of `link`, with content ids as `first` and `second`.
     """
-    readable = [image for image, one in looks.items() if isinstance(one, Look)]
-    links = link([looks[image].print for image in readable])
+    prints = {image: one.print for image, one in looks.items() if isinstance(one, Look)}
+    readable, links = list(prints), link(list(prints.values()))
     images = readable + [image for image, one in looks.items() if isinstance(one, str)]
     numbers = dict(zip(images, map(int, number(links, len(images))), strict=True))
     names = {end: [readable[place] for place in links[end]] for end in ("first", "second")}

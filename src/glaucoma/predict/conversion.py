@@ -119,7 +119,7 @@ def export_model(
     if resizes and (form == "tflite" or "+" in one.crop):
         what = "TFLite takes pictures of one size" if form == "tflite" else f"{shown(model)} takes parts side by side"
         raise ParamsError(f"--resize cannot be: {what}", "leave it out, and resize as the sidecar says")
-    card = {
+    card: dict[str, Any] = {
         "classes": list(one.classes),
         "positive": "abnormal",
         "threshold": threshold.probability,
@@ -183,8 +183,8 @@ def _compare(one: Classifier, runner: Runner, folder: Path | None, *, resizes: b
         raise DataError(f"no readable photographs in {of} to compare on", "name another folder with --check")
     prepared = None
     if folder is not None:
-        found = [by_log_odds.log_odds(_prepared(files[i], one, resizes=resizes)[None])[0] for i in whole]
-        prepared = float(abs(expit(np.array(found)) - expit(each[0])).max())
+        again = [by_log_odds.log_odds(_prepared(files[i], one, resizes=resizes)[None])[0] for i in whole]
+        prepared = float(abs(expit(np.array(again)) - expit(each[0])).max())
     return Parity(float(abs(expit(each[1:]) - expit(each[0])).max()), each.shape[1], of, prepared)
 
 

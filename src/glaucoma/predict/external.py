@@ -45,9 +45,9 @@ class External:
         warned: what speaks against the model, as `glaucoma.predict.inference.warned` says it.
     """
 
-    scores: dict[str, int | float | None]
+    scores: dict[str, Any]
     intervals: pd.DataFrame
-    counts: dict[str, int | None]
+    counts: dict[str, Any]
     predictions: pd.DataFrame
     faults: list[str]
     drift: pd.DataFrame
@@ -145,4 +145,4 @@ def _photographs(
     looks = look_at(pd.concat(files), Path("/"), "copies", max_megapixels=params.data.max_megapixels)
     found, _ = clusters(looks)
     same = {image: str(one) for image, one in found.items()}
-    return same, {same[image] for image in ours["image"]} if len(parts) > 1 else None
+    return same, {same[image] for image in ours["image"]} if ours is not None and len(parts) > 1 else None

@@ -114,7 +114,7 @@ def of_one_study(folder: Path, models: Sequence[Path]) -> list[Path]:
         WeightsError: a fold that is asked for is missing, or folds were not trained alike.
     """
     home = home_of([folder / "fold0.keras"])
-    asked = home and _asked_folds(home.root / paths.PARAMS)
+    asked = _asked_folds(home.root / paths.PARAMS) if home else None
     if home is None or asked is None:
         return list(models)
     wanted = {f"fold{fold}" for fold in asked}

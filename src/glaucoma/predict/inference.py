@@ -183,16 +183,17 @@ def load_classifier(path: Path, before: Classifier | None = None) -> Classifier:
     """
     if Path(path).suffix == SUFFIX:
         read_sidecar(path)  # refuses a file that is not the one described
-        network = score = Portable(path)
+        network: Any = Portable(path)
+        score: Any = network
         card = network.card
     else:
         from glaucoma.model.artifacts import load_model, load_values
         from glaucoma.model.scorer import scorer
 
         card = read_sidecar(path)  # before the model is opened: it may not be the one described
-        same = before is not None and load_values(before.network, before.path, path)
-        network = before.network if same else load_model(path)
-        score = before.scorer if same else None
+        same = before if before is not None and load_values(before.network, before.path, path) else None
+        network = same.network if same else load_model(path)
+        score = same.scorer if same else None
     taken, given = network.input_shape, network.output_shape
     coloured = isinstance(taken, tuple) and len(taken) == 4 and taken[3] == 3
     whole = coloured and all(isinstance(side, int) and side > 0 for side in taken[1:3])
@@ -253,7 +254,8 @@ def predict_files(
         WeightsError: a model cannot be loaded.
     """
     loaded = [model if isinstance(model, Classifier) else load_classifier(model) for model in models]
-    each, faults, notes = np.full((len(loaded), len(files)), np.nan), {}, [""] * len(files)
+    each, notes = np.full((len(loaded), len(files)), np.nan), [""] * len(files)
+    faults: dict[int, str] = {}
     unlike, seen_all = np.full_like(each, np.nan), np.full((len(files), len(TRAITS)), np.nan)
     inputs = sorted({(one.size, one.crop) for one in loaded}, reverse=True)
     likenesses = [one.likeness for one in loaded if one.likeness and (one.size, one.crop) == inputs[0]]

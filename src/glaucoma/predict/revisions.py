@@ -129,11 +129,11 @@ def _bring(dvc: Any, name: str, revision: str, folder: Path) -> list[Path]:
             raise WeightsError(f"{what}: {one_line(error)}", REMEDY) from None
     models = sorted((folder / path for path in wanted), key=natural)
     if home := home_of(models):
-        for path in (paths.DECISIONS[home.name], VALID[home.name]):
+        for extra in (paths.DECISIONS[home.name], VALID[home.name]):
             try:
-                _get(dvc, path.as_posix(), folder)
+                _get(dvc, extra.as_posix(), folder)
             except Exception as error:  # as above; the models can do without
-                say(f"{path} of revision {shown(revision)} is not at hand: {one_line(error)}")
+                say(f"{extra} of revision {shown(revision)} is not at hand: {one_line(error)}")
     return models
 
 

@@ -62,7 +62,8 @@ def run_explain(params: Params) -> dict[str, Any]:
     wanted = {int(fold): set(rows["image"]) for fold, rows in asked.groupby("fold")}
     if isinstance(judged, pd.DataFrame):
         wanted.setdefault(min(params.crossval.folds), set()).update(judged["image"])
-    heat, one = {}, None  # a fold's images at once: what takes time is to load its network and to make it ready
+    heat: dict[tuple[int, str], np.ndarray] = {}
+    one = None  # a fold's images at once: what takes time is to load its network and to make it ready
     for fold in track(sorted(wanted), "explain", len(wanted), "fold"):
         images, before = sorted(wanted[fold]), one
         one = load_classifier(paths.fold_files(fold)["model"], before)
@@ -121,11 +122,11 @@ def _on_disc(params: Params, seen: _Seen, rows: pd.DataFrame, heat: dict[tuple[i
     return {"fold": fold, "images": len(rows), "without_heat": int((~known).sum()), **told}
 
 
-def _boxes(rows: pd.DataFrame, params: Params) -> dict[str, list[tuple[float, ...]]]:
+def _boxes(rows: pd.DataFrame, params: Params) -> dict[str, list[tuple[float, float, float, float]]]:
     """The parts of each photograph that the network sees, left to right: left, top, width, height in its pixels."""
     if params.data.crop == "none":
         return {row.image: [(0.0, 0.0, float(row.width), float(row.height))] for row in rows.itertuples()}
-    boxes: dict[str, list[tuple[float, ...]]] = {}
+    boxes: dict[str, list[tuple[float, float, float, float]]] = {}
     for row in read_csv(paths.CROPS).itertuples():
         boxes.setdefault(row.image, []).append((row.left, row.top, row.width, row.height))
     return boxes

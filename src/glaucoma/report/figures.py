@@ -82,7 +82,7 @@ def _summary(results: FoldResults, miss: float) -> None:
     title = "Do probabilities mean what they say?"
     reliability_figure(read_csv(tables / "reliability.csv"), figures / "reliability.png", title, note)
     parts = [read_csv(tables / f"{name}.csv") for name in ("calibration_curve", "probabilities", "agreement")]
-    calibration_figure(
+    calibration_figure(  # type: ignore[call-arg]
         *parts, figures / "calibration_curve.png", "Calibration, and the probabilities of each class", note
     )
     net, wins = read_csv(tables / "net_benefit.csv"), []

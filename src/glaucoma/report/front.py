@@ -148,9 +148,9 @@ def numbers() -> list[Number]:
     """The four numbers of the first screen: means over the folds on `valid`; those that are defined."""
     rows = {score: mean_of("valid", score) for score in NUMBERS}
     return [
-        Number(
+        Number(  # type: ignore[call-arg]
             NUMBERS[score][0],
-            *(None if row[name] != row[name] else float(row[name]) for name in ("value", "low", "high")),
+            *(None if row[name] != row[name] else float(row[name]) for name in ("value", "low", "high")),  # type: ignore[arg-type]
             NUMBERS[score][1],
         )
         for score, row in rows.items()
@@ -216,7 +216,7 @@ def verdict() -> list[str] | Missing:
     for one in (counted, found):
         if isinstance(one, Missing):
             return one
-    by_class = counted.set_index("class")
+    by_class = counted.set_index("class")  # type: ignore[union-attr]  # looked at above
     told = []
     for condition in (ABNORMAL, NORMAL):
         of = round(by_class.at[condition, "support"])
@@ -272,7 +272,7 @@ def _beside_the_regression() -> list[str]:
     """Whether the control, a regression on frozen features, is enough; of a run whose folds have one, too, not."""
     table = frame(paths.COST_QUALITY)
     chosen = None if isinstance(table, Missing) else cheapest(table)
-    if chosen is None or chosen["rung"] != "regression" or FOLDS_REGRESSION in set(table["rung"]):
+    if chosen is None or chosen["rung"] != "regression" or FOLDS_REGRESSION in set(table["rung"]):  # type: ignore[index]
         return []
     what = "The logistic regression on the frozen backbone's features is the cheapest model that is not worse"
     return [f"{what} (AUROC {chosen['auroc']:.3f} on valid, mean over the folds): use it, as models/controls."]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path, PurePosixPath
 from textwrap import wrap
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -127,7 +128,7 @@ def _draw(rows: pd.DataFrame, seed: int) -> pd.DataFrame:
     return rows.iloc[np.random.default_rng(seed).permutation(len(rows))].drop_duplicates("image")
 
 
-def _tile(axes: Axes, row: tuple, root: Path, max_megapixels: float) -> None:
+def _tile(axes: Axes, row: Any, root: Path, max_megapixels: float) -> None:
     colour = CONDITION_COLOURS[row.condition]
     tile(axes, root / row.path, max_megapixels, colour)
     axes.set_title(row.condition, color=colour, fontsize=9.5, fontweight="bold", pad=4)
@@ -137,7 +138,7 @@ def _tile(axes: Axes, row: tuple, root: Path, max_megapixels: float) -> None:
 
 def write_mosaics(index: pd.DataFrame, root: Path, folder: Path, params: Params) -> None:
     """Draw mosaic.png and mosaic_split.png; where there are several sources mosaic_source.png, sizes_by_source.png."""
-    how = {"seed": params.seed, "max_megapixels": params.data.max_megapixels}
+    how: dict[str, Any] = {"seed": params.seed, "max_megapixels": params.data.max_megapixels}
     mosaic(index, root, folder / "mosaic.png", **how)
     mosaic_by(index, "split", root, folder / "mosaic_split.png", **how)
     if len(named_sources(index)) > 1:
@@ -150,7 +151,7 @@ def write_crops(index: pd.DataFrame, root: Path, folder: Path, params: Params) -
     if params.data.crop == "none" or not paths.CROPS.is_file():
         (folder / "crops.png").unlink(missing_ok=True)
         return
-    how = {"crop": params.data.crop, "seed": params.seed, "max_megapixels": params.data.max_megapixels}
+    how: dict[str, Any] = {"crop": params.data.crop, "seed": params.seed, "max_megapixels": params.data.max_megapixels}
     crops_chart(read_csv(paths.CROPS), index, root, folder / "crops.png", **how)
 
 

@@ -297,6 +297,8 @@ def _search(name: str, what: str, params: Params) -> dict[str, Any]:
     files = paths.search_files(name)
     trials = frame(files["table"])
     metric = params.search.metric
+    shown: Any
+    sliced: Any
     if isinstance(trials, Missing):
         shown, sliced = trials, trials
     else:
@@ -417,7 +419,7 @@ def _photographs() -> Callable[[str, str], Picture | Missing]:
     """Gives the photograph of a content id as the networks see it, with its alternative text."""
     try:
         pixels = np.load(paths.PIXELS, mmap_mode="r", allow_pickle=False)
-        rows = {image: i for i, image in enumerate(frame(paths.PIXELS_TABLE)["image"])}
+        rows = {image: i for i, image in enumerate(frame(paths.PIXELS_TABLE)["image"])}  # type: ignore[index]
     except (OSError, ValueError, TypeError, KeyError):
         rows = {}
 
@@ -448,7 +450,7 @@ def worst(photograph_of: Callable, heat_of: Callable) -> list[dict[str, Any]] | 
     for one in (predictions, surest):
         if isinstance(one, Missing):
             return one
-    wrong = predictions[predictions["label"] != predictions["predicted"]]
+    wrong = predictions[predictions["label"] != predictions["predicted"]]  # type: ignore[index]
     groups = []
     for kind, label, called in (("false negative", ABNORMAL, NORMAL), ("false positive", NORMAL, ABNORMAL)):
         shown = [
@@ -458,7 +460,7 @@ def worst(photograph_of: Callable, heat_of: Callable) -> list[dict[str, Any]] | 
                 "text": f"Fold {row.fold}, probability of abnormal {row.probability:.3f}",
                 "id": image[:12],
             }
-            for row in surest[surest["error"] == kind].head(WORST).itertuples()
+            for row in surest[surest["error"] == kind].head(WORST).itertuples()  # type: ignore[index]
             for image in [str(row.image)]
         ]
         title = f"{kind.capitalize()}s: {label} eyes called {called}"

@@ -11,7 +11,7 @@ inferior pole. Left eyes are mirrored when rendered.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -159,7 +159,7 @@ def draw_eye(rng: np.random.Generator, condition: Condition) -> Eye:
         rng: source of randomness.
         condition: `normal` or `abnormal`.
     """
-    traits = {name: float(rng.uniform(low, high)) for name, (low, high) in NUISANCES.items()}
+    traits: dict[str, Any] = {name: float(rng.uniform(low, high)) for name, (low, high) in NUISANCES.items()}
     large = traits["radius"] > LARGE
     rim = _normal_rim(rng, large) if condition == "normal" else _abnormal_rim(rng)
     camera = Camera(**{name: traits.pop(name) for name in Camera.__dataclass_fields__})

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -59,7 +61,7 @@ def write_eyes(pixels: Path, table: Path, *, images: int, size: int, seed: int) 
 
 def measures(eye: Eye) -> dict[str, float]:
     """The `TARGETS` of an eye; the disc's position is in picture widths, x to the right and y down."""
-    true = truth(eye, 1)
+    true: Mapping[str, Any] = truth(eye, 1)
     tilt = np.radians(true["disc_tilt"])
     half = np.hypot(true["disc_radius_x"] * np.cos(tilt), true["disc_radius_y"] * np.sin(tilt))
     high = np.hypot(true["disc_radius_x"] * np.sin(tilt), true["disc_radius_y"] * np.cos(tilt))

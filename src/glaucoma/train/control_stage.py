@@ -111,7 +111,9 @@ def write_controls(params: Params) -> None:
     table = found.scores
     test = table[table["split"] == "test"].astype({"auroc": float}).groupby("control")["auroc"].mean()
     mean, error, alarm = chance_check(table)
-    told = {name: {"test_auroc": None if pd.isna(value) else float(value)} for name, value in test.items()}
+    told: dict[str, dict[str, Any]] = {
+        name: {"test_auroc": None if pd.isna(value) else float(value)} for name, value in test.items()
+    }
     if about:
         told[SHORTCUT] |= about
     told["permuted_average"] = {

@@ -56,7 +56,7 @@ class HeadsTrainer:
             """The log-odds of test only, or of all splits and the weights; each by head."""
             rows = statistics_rows(train, self.seed, whole=whole)
             batches = Batches([self.features], rows, None, batch_size=batch_size)
-            with statistics.of(batches, [Stoppable()]) if precise else nullcontext():
+            with statistics.of(batches, [Stoppable()]) if statistics is not None else nullcontext():
                 due = splits if whole else {"test": test}
                 predicted = {name: self._log_odds(scored, split, batch_size) for name, split in due.items()}
                 return predicted, [values(head.variables) for head in heads] if whole else []

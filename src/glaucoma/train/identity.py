@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Mapping
 from functools import cache
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 
@@ -57,7 +58,7 @@ def _graph(model: keras.Model) -> list:
     order = {id(layer): position for position, layer in enumerate(model.layers)}
     graph = []
     for layer in model.layers:
-        settings = {k: v for k, v in layer.get_config().items() if k not in ("name", "seed", "trainable")}
+        settings: Any = {k: v for k, v in layer.get_config().items() if k not in ("name", "seed", "trainable")}
         if isinstance(layer, keras.Model):
             settings = _graph(layer)
         sources = [order.get(id(source(tensor))) for tensor in inputs_of(layer)]

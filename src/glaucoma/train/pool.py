@@ -34,7 +34,9 @@ from glaucoma.base.errors import ParamsError, TrainingError, many, one_line
 
 __all__ = ["FLAGS", "Cluster", "Processes", "choose", "share"]
 
-Task, Result, Thing = TypeVar("Task"), TypeVar("Result"), TypeVar("Thing")
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+Thing = TypeVar("Thing")
 FLAGS = {"jobs": {"type": int, "metavar": "N", "help": "runs at a time, -1: one a core (default: GLAUCOMA_JOBS, or 1)"}}
 RETRIES = 2  # how often the tasks of dead workers are started again
 FEWER = "run it again with fewer jobs: what was finished is kept"
@@ -164,7 +166,8 @@ class Cluster:
         """
         remote = self.ray.remote(**self.needs, max_retries=RETRIES, max_calls=0)(function)
         common = [self.ray.put(one) for one in common]
-        waiting, running = list(reversed(tasks)), {}
+        waiting = list(reversed(tasks))
+        running: dict[Any, Task] = {}
         try:
             while waiting or running:
                 while waiting and len(running) < self.workers:

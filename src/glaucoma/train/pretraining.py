@@ -52,7 +52,7 @@ def pretrain(params: Params, backbone: str) -> None:
 
     network.compile(optimizer=make_optimizer("adam", own.lr), loss="mse")
     network.optimizer.build(network.trainable_variables)
-    code = [sha256_file(file) for file in (__file__, sys.modules[Batches.__module__].__file__)]
+    code = [sha256_file(file) for file in (__file__, str(sys.modules[Batches.__module__].__file__))]
     setting = [own.model_dump(exclude={"backbones"}), backbone, params.seed, code, describe(), threads()]
     folder = paths.STATE / "pretrain" / hash_json([*setting, hash_arrays([pixels, targets])])[:16]
     begin = time.perf_counter()
@@ -125,7 +125,7 @@ def _fit(network: keras.Model, learnt: _Eyes, held_out: _Eyes, epochs: int, lr: 
 
         def begin(epoch: int, logs: object) -> None:
             learnt.begin(epoch)
-            reseed(network, learnt.seed + epoch)  # saved weights do not include dropout generators
+            reseed(network, (learnt.seed or 0) + epoch)  # saved weights do not include dropout generators
 
         def batch_end(batch: int, logs: dict[str, float]) -> None:
             progress.step(1, f"loss {logs['loss']:.4f}")

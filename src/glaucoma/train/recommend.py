@@ -300,8 +300,8 @@ def _image_size(folder: Folder, params: Params, before: Mapping[str, Any]) -> tu
 def _median_side(folder: Folder, view: str) -> float:
     """The median side of the photographs' crops, pixels."""
     if view in AROUND:
-        found = [one for one in folder.looks if one.disc is not None and one.disc < LARGE]
-        return float(np.median([min(1.0, 2 * AROUND[view] * one.disc) * one.side for one in found]))
+        found = [(one.disc, one.side) for one in folder.looks if one.disc is not None and one.disc < LARGE]
+        return float(np.median([min(1.0, 2 * AROUND[view] * disc) * side for disc, side in found]))
     return float(np.median([one.retina if view == "retina" else one.side for one in folder.looks]))
 
 

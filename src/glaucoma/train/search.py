@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +116,8 @@ class Searcher:
             run[-1].as_dict().keys() <= SIDE_BY_SIDE for run in runs
         )  # trials with other options are trained alone
         units = [(unit, self._identities(unit)) for unit in self._units(runs, pool.workers, together)]
-        settings = {"seed": self.seed, "cached": self.cached, "together": together, "augment": self.augment}
+        settings: dict[str, Any] = {"seed": self.seed, "cached": self.cached}
+        settings |= {"together": together, "augment": self.augment}
         arrays, here = [np.asarray(array) for array in self._arrays()], pool.stays_here(len(units))
         if not here:
             plain()
@@ -127,7 +128,9 @@ class Searcher:
 
             if here:
                 trainer = _trainer(self.cut, arrays, **settings)
-                results = ((unit, _train_unit(trainer, self.splits, unit, self.journal, epoch)) for unit in units)
+                results: Iterator = (
+                    (unit, _train_unit(trainer, self.splits, unit, self.journal, epoch)) for unit in units
+                )
             else:
                 journal = self.journal.folder.absolute() if pool.shares_files else None
                 packed = pack(self.cut, settings, self.splits, self.title, journal)

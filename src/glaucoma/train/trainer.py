@@ -177,7 +177,7 @@ class Trainer:
 
     def _with_statistics(self, trial: Trial, train: Split, *, whole: bool) -> AbstractContextManager[None]:
         """Context in which the model uses the batch statistics of all or part of `train`, if the trial enables it."""
-        if not trial.precise_bn:
+        if not trial.precise_bn or self._statistics is None:
             return nullcontext()
         rows = statistics_rows(train, self.seed, whole=whole)
         return self._statistics.of(Batches(self.arrays, rows, None, batch_size=trial.batch_size), [Stoppable()])
