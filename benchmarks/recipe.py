@@ -60,12 +60,15 @@ class Material:
         self.index, _ = build_index(
             self.root, layout="auto", classes=self.classes, n_folds=10, held_out=0.09, seed=SEED
         )
-        images = distinct(self.index).sort_values("image", ignore_index=True)
-        self.images = images
-        table = self.index.drop_duplicates(["fold", "split", "image"]).copy()
-        table["row"] = table["image"].map(dict(zip(images["image"], images.index, strict=True)))
+        self.images = distinct(self.index).sort_values("image", ignore_index=True)
+        self.dataset = self.folds_of(self.index)
+
+    def folds_of(self, index: pd.DataFrame) -> Dataset:
+        """Folds of an index of these photographs, or of some of them; rows are those of `pixels` and `features`."""
+        table = index.drop_duplicates(["fold", "split", "image"]).copy()
+        table["row"] = table["image"].map(dict(zip(self.images["image"], self.images.index, strict=True)))
         table["abnormal"] = table["condition"] == "abnormal"
-        self.dataset = Dataset(np.empty(0), table.sort_values(["fold", "split", "image"], ignore_index=True))
+        return Dataset(np.empty(0), table.sort_values(["fold", "split", "image"], ignore_index=True))
 
     def pixels(self, crop: str, size: int) -> np.ndarray:
         """uint8 (images, size, views · size, 3), cached in `state`."""
@@ -77,10 +80,12 @@ class Material:
             np.save(file, np.stack(loaded))
         return np.load(file, mmap_mode="r")
 
-    def features(self, crop: str, size: int, flips: str, weights: str = "imagenet") -> tuple[np.ndarray, int]:
+    def features(
+        self, crop: str, size: int, flips: str, weights: str = "imagenet", backbone: str = LITE
+    ) -> tuple[np.ndarray, int]:
         """Features of `feature_trunk`, (images, flips, views · features), and the number of a view's top features."""
         fresh(SEED)
-        trunk = feature_trunk(build_backbone(LITE, size, weights, len(views_of(crop))), LITE, flips)
+        trunk = feature_trunk(build_backbone(backbone, size, weights, len(views_of(crop))), backbone, flips)
         (found,) = activations(trunk, self.pixels(crop, size), self.state / "activations")
         return np.asarray(found), 1280
 

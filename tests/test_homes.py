@@ -165,7 +165,10 @@ def inner(tmp_path_factory: pytest.TempPathFactory) -> Project:
     for out in outs:
         (project / out).parent.mkdir(parents=True, exist_ok=True)
         (project / out).write_text(out)
-    write_json(project / "reports/summary/decision.json", {"pooled": ENTRY, "folds": {"0": ENTRY, "1": ENTRY}})
+    write_json(
+        project / "reports/summary/decision.json",
+        {"ensemble": ENTRY, "ensemble_of": "the mean", "folds": {"0": ENTRY, "1": ENTRY}},
+    )
     (project / "reports/summary/predictions_valid.csv").write_text("fold,label,log_odds\n0,normal,-1.0\n")
     (project / "own.csv").write_text("tracked by Git\n")
     stages = {"train": {"cmd": "true", "outs": [*outs, "reports/summary"]}}
@@ -184,7 +187,7 @@ def test_in_a_folder_of_a_larger_repository_revisions_are_read_alike(inner, monk
     monkeypatch.setenv("DVC_SITE_CACHE_DIR", inner.environment["DVC_SITE_CACHE_DIR"])
     models = find_models("HEAD:crossval")
     assert [path.read_text() for path in models] == [f"models/crossval/fold{fold}.keras" for fold in range(2)]
-    assert decision_for(models) == (ENTRY, "")
+    assert decision_for(models) == ({**ENTRY, "ensemble_of": "the mean"}, "")
     assert home_of(models).valid.is_file()
     assert read_at("HEAD", Path("own.csv")) == "tracked by Git\n"
     assert read_at("HEAD", Path("reports/summary/predictions_valid.csv")).startswith("fold,label")

@@ -170,14 +170,14 @@ def test_a_row_that_names_no_file_is_told_with_the_file_that_nearly_has_its_name
 def test_pictures_that_are_not_read_are_told_by_suffix_and_class(tmp_path, capsys):
     root = class_tree(tmp_path, images=24)
     for n, path in enumerate(sorted((root / "abnormal").iterdir())[:5]):
-        path.rename(path.with_suffix(".dcm" if n else ".gif"))
+        path.rename(path.with_suffix(".jp2" if n else ".gif"))
     (root / "readme.txt").write_text("no picture")
     scan(root, "auto", CLASSES)
     said = capsys.readouterr().err
-    assert "pictures are left out for their suffix: 4 .dcm, 1 .gif of abnormal (read are .bmp" in said
+    assert "pictures are left out for their suffix: 4 .jp2, 1 .gif of abnormal (read are .bmp" in said
     for path in (root / "abnormal").glob("*.jpg"):
-        path.rename(path.with_suffix(".dcm"))
+        path.rename(path.with_suffix(".jp2"))
     with pytest.raises(
-        DataError, match=r"no images of a class(.|\n)*not read for their suffix: 11 .dcm, 1 .gif(.|\n)*PNG"
+        DataError, match=r"no images of a class(.|\n)*not read for their suffix: 11 .jp2, 1 .gif(.|\n)*PNG"
     ):
         scan(root, "classes", CLASSES)

@@ -94,14 +94,18 @@ class Server:
         return requests.get(self.url + path, timeout=60, **options)
 
 
+def command(*words: object) -> list[str]:
+    """`glaucoma serve` as the container has it."""
+    return [sys.executable, "-c", ALONE, str(ROOT / "requirements-serve.lock"), "serve", *map(str, words)]
+
+
 @contextmanager
 def serving(cwd: Path, *words: object, environment: dict[str, str] | None = None) -> Iterator[Server]:
     """Start a server in a folder; it is stopped by Ctrl-C, and its exit code must be 0."""
     errors = cwd / "errors.txt"
-    command = [sys.executable, "-c", ALONE, str(ROOT / "requirements-serve.lock"), "serve", *map(str, words)]
     with errors.open("w") as file:
         process = subprocess.Popen(
-            [*command, "--port", "0"],
+            command(*words, "--port", "0"),
             cwd=cwd,
             env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **(environment or {})},
             stdout=subprocess.PIPE,
@@ -361,6 +365,14 @@ def test_no_file_can_be_asked_for(server, path):
     connection.request("GET", path)
     answer = connection.getresponse()
     assert (answer.status, json.loads(answer.read())) == (404, {"detail": "Not Found"})
+
+
+def test_without_keras_a_model_that_is_not_exported_is_refused_in_a_sentence(tmp_path):
+    (tmp_path / "one.keras").write_bytes(b"no network")
+    done = subprocess.run(command(tmp_path / "one.keras"), cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "error: one.keras needs Keras, and h5py is not installed\n  → write it as ONNX" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_more_requests_than_there_are_places_are_turned_away_until_one_is_free(server):

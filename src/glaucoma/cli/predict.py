@@ -222,7 +222,7 @@ def by_name(threshold: str, models: list[Path]) -> Threshold:
     return Threshold(limit, entry["probabilities"][threshold])
 
 
-def _table(files: list[Path], found: Any, entry: dict[str, Any] | None, limit: Threshold) -> pd.DataFrame:
+def _table(files: Sequence[Path | str], found: Any, entry: dict[str, Any] | None, limit: Threshold) -> pd.DataFrame:
     import numpy as np
     import pandas as pd
 

@@ -104,6 +104,7 @@ def desk_of(name: str, threshold: str | None = None) -> Desk:
     """What the server answers with, for a model as `predict` names it; it has predicted once and is warm.
 
     Raises:
+        GlaucomaError: it needs Keras, which is not installed.
         ParamsError: a threshold that cannot be used.
         WeightsError: no such model.
     """
@@ -122,9 +123,13 @@ def desk_of(name: str, threshold: str | None = None) -> Desk:
     entry, why = decision_for(models)
     if entry is None and home_of(models):
         print(f"calibration and thresholds by name are left out: {why}", file=sys.stderr)
-    loaded = [load_classifier(path) for path in _exported(models)]
+    try:
+        loaded = [load_classifier(path) for path in _exported(models)]
+    except ImportError as error:  # in the container
+        remedy = "write it as ONNX with `glaucoma export` where Keras is installed, and serve that"
+        raise GlaucomaError(f"{title} needs Keras, and {error.name} is not installed", remedy) from None
     limits = thresholds_of(models, loaded)
-    if threshold and threshold not in limits:
+    if limit and threshold not in limits:
         limits, threshold = {CHOSEN: limit, **limits}, CHOSEN
     method, explain = heats(loaded)
     portable = all(isinstance(one.network, Runner) for one in loaded)

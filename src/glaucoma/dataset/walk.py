@@ -20,15 +20,14 @@ JUNK = frozenset(
     {"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin", "lost+found", "dicomdir"}
 )
 
-READ = f"read are {' '.join(sorted(SUFFIXES))}"
+READ = f"read are {' '.join(sorted(SUFFIXES | DICOM))}"
 # Suffixes of pictures that are not read: a folder loses photographs with them, which must be told
 PICTURES = (
-    *(".dcm", ".dicom", ".ima", ".gif", ".jp2", ".j2k", ".jpx", ".jxl", ".jxr", ".heic", ".heif", ".avif"),
+    *(".ima", ".gif", ".jp2", ".j2k", ".jpx", ".jxl", ".jxr", ".heic", ".heif", ".avif"),
     *(".pbm", ".pgm", ".ppm", ".pnm", ".raw", ".dng", ".nef", ".cr2", ".cr3", ".arw", ".svs", ".ndpi", ".scn"),
     *(".mha", ".mhd", ".nii", ".psd", ".tga", ".pcx", ".svg", ".eps", ".e2e", ".fda", ".fds"),
 )
 STARTS = (b"\xff\xd8\xff", b"\x89PNG", b"II*\0", b"MM\0*", b"GIF8", b"BM")  # of pictures under names that say nothing
-PREAMBLE = 128  # bytes before DICOM's mark
 TABLES = (".csv", ".tsv", ".xlsx", ".xls", ".json")
 
 
@@ -76,10 +75,10 @@ def pictures(others: Iterable[Path]) -> list[Path]:
 def _starts_so(path: Path) -> bool:
     try:
         with path.open("rb") as file:
-            start = file.read(PREAMBLE + 4) if path.is_file() else b""
+            start = file.read(8) if path.is_file() else b""
     except OSError:
         return False
-    return start.startswith(STARTS) or start[PREAMBLE:] == b"DICM"
+    return start.startswith(STARTS)
 
 
 def entries(folder: Path) -> list[os.DirEntry]:

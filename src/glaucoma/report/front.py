@@ -34,10 +34,7 @@ NUMBERS = {
     "auroc": ("AUROC", "how often an abnormal photograph is ranked above a normal one; 0.5 is chance"),
     "sensitivity": ("Sensitivity", "of abnormal photographs are called abnormal, at a threshold of 0.5"),
     "specificity": ("Specificity", "of normal photographs are called normal, at a threshold of 0.5"),
-    "sensitivity_at_95_specificity": (
-        "Sensitivity at 95 % specificity",
-        "of abnormal photographs are found where one normal one in 20 may raise a false alarm",
-    ),
+    "brier": ("Brier score", "the mean squared error of the probabilities: 0 is best, 0.25 is always saying one half"),
 }
 CONTROLS = {  # those drawn beside the models, and how
     paths.REGRESSION: ("control", "Control: regression on frozen features"),

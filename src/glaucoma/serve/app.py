@@ -7,7 +7,7 @@ import base64
 import hashlib
 import io
 import re
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -38,11 +38,11 @@ NOTICE = "For research. Not a medical device. Do not base decisions about a pers
 class Limits(BaseModel):
     """What a request may ask for."""
 
-    photographs: int = Field(32, description="in a request")
-    bytes: int = Field(64 * 2**20, description="of a request")
-    megapixels: float = Field(50.0, description="of a photograph")
-    seconds: float = Field(60.0, description="for a request to arrive, and again to be answered")
-    requests: int = Field(16, description="at a time, one more is answered with 503")
+    photographs: int = Field(default=32, description="in a request")
+    bytes: int = Field(default=64 * 2**20, description="of a request")
+    megapixels: float = Field(default=50.0, description="of a photograph")
+    seconds: float = Field(default=60.0, description="for a request to arrive, and again to be answered")
+    requests: int = Field(default=16, description="at a time, one more is answered with 503")
 
 
 LIMITS = Limits()
@@ -65,8 +65,8 @@ class Row(BaseModel):
     image: str
     probability: float | None = Field(description="of abnormal, 0–1; null where the photograph cannot be read")
     log_odds: float | None
-    calibrated: float | None = Field(None, description="the probability, calibrated; where that was fitted")
-    spread: float | None = Field(None, description="standard deviation of the networks' probabilities")
+    calibrated: float | None = Field(default=None, description="the probability, calibrated; where that was fitted")
+    spread: float | None = Field(default=None, description="standard deviation of the networks' probabilities")
     threshold: float = Field(description="the probability from which on the decision is abnormal")
     decision: Literal["normal", "abnormal", ""]
     fault: str = Field(description="why the photograph cannot be read; empty where it can")
@@ -155,8 +155,10 @@ REFUSALS = {
     422: "not what is asked for",
     503: "too much to do: ask again after `Retry-After` seconds",
 }
-TOLD = {status: {"model": Refusal, "description": text} for status, text in REFUSALS.items()}
-ASKED = {status: TOLD[status] for status in (401, 403, 421)}
+TOLD: dict[int | str, dict[str, Any]] = {
+    status: {"model": Refusal, "description": text} for status, text in REFUSALS.items()
+}
+ASKED: dict[int | str, dict[str, Any]] = {status: TOLD[status] for status in (401, 403, 421)}
 
 
 def application(desk: Desk, *, token: str | None = None, loopback: bool = True) -> ASGIApp:
@@ -175,7 +177,7 @@ def application(desk: Desk, *, token: str | None = None, loopback: bool = True) 
     async def _index() -> HTMLResponse:
         return HTMLResponse(page, headers={"Content-Security-Policy": policy})
 
-    @app.get("/health", responses={status: TOLD[status] for status in (403, 421)})
+    @app.get("/health", responses={403: TOLD[403], 421: TOLD[421]})
     async def health() -> Health:
         """Whether the server answers."""
         return Health()
@@ -270,7 +272,7 @@ class _Line:
         self._free += 1
 
 
-async def _body(request: Request) -> AsyncIterator[bytes]:
+async def _body(request: Request) -> AsyncGenerator[bytes, None]:
     """The parts of a body as they arrive.
 
     Raises:
@@ -307,10 +309,14 @@ async def _photographs(request: Request, field: str, most: int) -> list[tuple[st
     except MultiPartException as error:
         why = f"send files called {field}, {most} at most, and nothing else: {error.message}"
         raise HTTPException(422, why) from None
-    given = form.multi_items()
-    if not given or any(name != field or not isinstance(file, UploadFile) for name, file in given):
-        raise HTTPException(422, f"send files called {field}, and nothing else")
-    return [(shown(file.filename or ""), await file.read()) for _, file in given]
+    found = []
+    for name, file in form.multi_items():
+        if name != field or not isinstance(file, UploadFile):
+            raise HTTPException(422, f"send files called {field}, and nothing else")
+        found.append((shown(file.filename or ""), await file.read()))
+    if not found:
+        raise HTTPException(422, f"send files called {field}")
+    return found
 
 
 def _limit(given: str | None, about: Model) -> Threshold:
