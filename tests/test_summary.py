@@ -309,7 +309,7 @@ def test_the_stage_writes_everything_twice_the_same_and_names_what_it_left_aside
         *["published_searches.csv", "selection.csv", "controls.csv", "warnings.csv"],
         *["agreement.csv", "calibration_curve.csv", "probabilities.csv", "net_benefit.csv"],
         *["operating_points.csv", "predictive_values.csv", "precision.csv", "cost_quality.csv", "label_issues.csv"],
-        "slices.csv",
+        *["slices.csv", "roc.csv", "roc_controls.csv", "examples.csv", "calibrated.csv"],
     } == set(written[0])
     told = read_json(tmp_path / paths.INTERVALS)
     assert set(told) == {"mean_over_folds", "pooled_over_folds"}

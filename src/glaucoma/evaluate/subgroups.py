@@ -133,6 +133,7 @@ def _members(groups: Mapping[str, pd.Series]) -> dict[str, np.ndarray]:
     alone = {
         name: [(f"{name} = {group}", (of == group).to_numpy()) for group in sorted(set(of.dropna()))]
         for name, of in groups.items()
+        if of.nunique() > 1
     }
     found = {slice_: inside for parts in alone.values() for slice_, inside in parts if not inside.all()}
     for one, other in combinations(alone, 2):
