@@ -335,7 +335,7 @@ def test_the_first_screen_has_question_answer_four_numbers_curves_and_examples_a
     assert first.locator(".answer").text_content().startswith("Not to be trusted")  # shuffled labels taught something
     assert first.locator(".numbers dt").all_text_contents() == ["AUROC", "Sensitivity", "Specificity", "Brier score"]
     assert first.locator(".numbers .interval").count() >= 3
-    assert first.locator(".roc path.curve").count() == 2 * 2  # the models' and the control's, each with its legend
+    assert first.locator(".roc path.curve").count() == 3 * 2  # models, control, pixels, each with its legend
     assert first.locator(".examples figure img").count() == 6
     assert page.locator("main > section > details").count() == page.locator("nav a").count() - 1
     assert page.locator("main > section > details[open]").count() == 0
