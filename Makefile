@@ -47,7 +47,6 @@ docs: setup ## update the generated parts of README.md and docs/
 	@python tools/readme.py --write
 
 lock: setup ## update the locks from pyproject.toml (needs internet)
-	@python -m pip install --quiet uv
 	@uv pip compile pyproject.toml --extra dev --universal --python-version 3.10 --generate-hashes --no-annotate \
 		--no-header --no-emit-index-url --no-emit-find-links --upgrade --quiet --output-file requirements.lock
 	@uv pip compile pyproject.toml --extra gpu --universal --python-version 3.10 --generate-hashes --no-annotate \
