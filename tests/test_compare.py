@@ -41,6 +41,9 @@ def test_a_better_run_is_called_better_and_an_equal_one_is_not(tmp_path, monkeyp
     assert "the second is better in sensitivity, specificity, auroc" in said
     assert "< 0.001 DeLong" in said
     assert read_csv("all.csv")["score"].tolist()[0] == "sensitivity"
+    Path("windows.csv").write_bytes(Path("good.csv").read_bytes().replace(b"\n", b"\r\n"))
+    assert glaucoma("compare", "windows.csv", "good.csv") == 0
+    assert "no difference beyond chance" in capsys.readouterr().out
     assert glaucoma("compare", "poor.csv") == 0
     said = capsys.readouterr().out
     assert "110 valid images predicted by both" in said

@@ -167,9 +167,9 @@ def read_csv(path: Path | str | IO[str], **options: Any) -> pd.DataFrame:
     """Read a table written by `write_csv`; text cells such as "NA" stay text."""
     import pandas as pd
 
-    options = {"keep_default_na": False, "na_values": [""], "float_precision": "round_trip", **options}
-    # Only LF ends a line: a carriage return can be part of a name
-    return pd.read_csv(path, encoding="utf-8", encoding_errors="surrogateescape", lineterminator="\n", **options)
+    # Only LF ends a line of ours: a carriage return can be part of a name
+    ours = {"keep_default_na": False, "na_values": [""], "float_precision": "round_trip", "lineterminator": "\n"}
+    return pd.read_csv(path, encoding="utf-8", encoding_errors="surrogateescape", **{**ours, **options})
 
 
 def sha256_file(path: Path | str) -> str:

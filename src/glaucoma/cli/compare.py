@@ -108,7 +108,9 @@ def _predictions(name: str, split: str) -> pd.DataFrame:
     here = Path(name) if name.endswith(".csv") else FILES[split]
     try:
         source = here if name == WORKSPACE or name.endswith(".csv") else io.StringIO(read_at(name, here))
-        table = read_csv(source, dtype=TEXTS)
+        # A file of the user's may have been saved elsewhere, with CR LF at the ends of lines
+        ends = {"lineterminator": None} if name.endswith(".csv") else {}
+        table = read_csv(source, dtype=TEXTS, **ends)
         table = table if "patient" in table else table.assign(patient="")
         fold = ["fold"] if "fold" in table else []
         return with_log_odds(table.fillna({"patient": ""}))[[*fold, "image", "patient", "label", "log_odds"]]
