@@ -337,7 +337,7 @@ def test_weights_of_another_architecture_are_refused(suffix, tmp_path):
 
 def test_a_network_with_a_head_is_no_backbone(tmp_path):
     small.tiny_network().save(tmp_path / "network.keras")
-    refused(tmp_path / "network.keras", "does not fit", "layers")
+    refused(tmp_path / "network.keras", "does not fit", "classification layer")
 
 
 def test_weights_that_are_no_numbers_are_refused(plain, tmp_path):

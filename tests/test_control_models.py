@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import small
+import yaml
 from conftest import ROOT
 from conftest import run_glaucoma as run
 from PIL import Image
@@ -40,7 +41,7 @@ IMAGES, EYES = 60, 16  # in total, and in `eyes`
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project of two folds after its controls, on a tiny backbone; its photographs are in `eyes`."""
     root = tmp_path_factory.mktemp("regression")
-    shutil.copy(ROOT / "params.yaml", root)
+    (root / "params.yaml").write_text(yaml.safe_dump(params().model_dump()))
     pixels, abnormal = small.images(IMAGES)
     rows = []
     for fold in FOLDS:
@@ -155,7 +156,7 @@ def test_thresholds_by_name_and_what_they_do_on_valid_are_those_of_the_regressio
     assert "photographs that two or more of the models have not trained on" in capsys.readouterr().err
     shutil.copy("models/controls/fold0.keras", "alone.keras")
     assert run("predict", "alone.keras", "eyes", "--threshold", "youden") == 2
-    assert "a model in models/crossval and models/controls" in capsys.readouterr().err
+    assert "for the models of models/crossval and models/controls" in capsys.readouterr().err
 
 
 def test_where_it_looks_can_be_explained(tmp_path, capsys):
