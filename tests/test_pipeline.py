@@ -138,6 +138,7 @@ def test_a_number_that_dvc_writes_in_scientific_notation_stays_a_number(project:
     assert load_params(project / "params.yaml").lr == 1e-05
 
 
+@pytest.mark.slow
 def test_a_queued_experiment_leaves_the_workspace_alone_and_a_fold_it_leaves_out_is_in_none_of_its_results(
     finished: Project, project: Project
 ):

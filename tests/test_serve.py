@@ -54,6 +54,7 @@ from pathlib import Path
 plain = lambda name: re.sub(r"[-_.]+", "-", name).lower()
 lock = re.findall(r"^([\\w.-]+)==", Path(sys.argv.pop(1)).read_text(), flags=re.MULTILINE)
 known, there = {plain(name) for name in lock} | {"glaucoma"}, packages_distributions()
+known.add("pylibjpeg-libjpeg")  # a plug-in: installed, pylibjpeg finds its entry point and imports it
 
 class Absent:
     def find_spec(self, name, path=None, target=None):
