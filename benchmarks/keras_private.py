@@ -53,31 +53,6 @@ def one_vector(folder: Path, scale: Scale) -> dict[str, Any]:
     return {kind: min(seconds[1:]) for kind, seconds in took.items()}
 
 
-def untuned(folder: Path, scale: Scale) -> dict[str, Any]:
-    """Seconds of 20 epochs of a head, each with a prediction, on data sets with and without TensorFlow's tuning."""
-    import numpy as np
-
-    from glaucoma.model.batches import Batches
-    from glaucoma.model.runtime import keras
-
-    rows, labels = np.arange(150), np.arange(150) % 2 == 0
-    features = np.random.default_rng(SEED).normal(size=(150, 1280)).astype("float32")
-    took: dict[str, list[float]] = {"stock": [], "ours": []}
-    for _ in range(3):
-        for kind in took:
-            kept = type(kind, (Batches,), {"autotune": kind == "stock"})
-            model = keras.Sequential([keras.Input((1280,)), keras.layers.Dense(2, "softmax")])
-            model.compile("adam", "binary_crossentropy")
-
-            def epochs(model: Any = model, kept: Any = kept) -> None:
-                for _ in range(20):
-                    model.fit(kept([features], rows, labels, batch_size=BATCH, seed=SEED), verbose=0)
-                    model.predict(kept([features], rows, None, batch_size=BATCH), verbose=0)
-
-            took[kind].append(_seconds(epochs))
-    return {kind: min(seconds) for kind, seconds in took.items()}
-
-
 def _steps(
     model: Any,
     images: Any,
@@ -90,6 +65,7 @@ def _steps(
     from glaucoma.model.optimizers import make_optimizer
 
     model.compile(optimizer=(optimizer or (lambda: make_optimizer("adam", 1e-4)))(), loss="binary_crossentropy")
+    model.optimizer.build(model.trainable_variables)
     batches = Batches([images], train.rows, train.abnormal[: len(train.rows)], batch_size=BATCH, seed=SEED)
 
     def run() -> None:
@@ -109,7 +85,7 @@ def measure(folder: Path, scale: Scale) -> list[Row]:
     """A row for each use that serves speed."""
     if not scale.tiny:
         scale = replace(scale, images=600, train=BATCH * STEPS, size=SIZE)
-    parts = {part.__name__: part for part in (one_kernel, one_vector, untuned)}
+    parts = {part.__name__: part for part in (one_kernel, one_vector)}
     found = {name: run_part(name, part, folder, scale, alone=not scale.tiny) for name, part in parts.items()}
     how = (
         f"the fastest of {TURNS} epochs of {STEPS} steps each, by turns in one process; stock Keras is the obvious way"
@@ -121,18 +97,14 @@ def measure(folder: Path, scale: Scale) -> list[Row]:
         )
         for name in ("EfficientNetB0", "EfficientNetLite0")
     ]  # fmt: skip
-    vector, data = found["one_vector"], found["untuned"]
+    vector = found["one_vector"]
     how = "the faster of two, after one each, by turns in one process"
     rows.append(
         Row("all variables as one vector, EfficientNetB0's first step", "s", vector["stock"], vector["ours"], how,
             ratio_aim=1.2)
     )  # fmt: skip
-    rows.append(
-        Row("data sets that TensorFlow doesn't tune, 20 epochs of a head", "s", data["stock"], data["ours"],
-            "the fastest of three each, by turns in one process", ratio_aim=1.2)
-    )  # fmt: skip
     return rows
 
 
 if __name__ == "__main__":
-    main(__doc__, measure, one_kernel=one_kernel, one_vector=one_vector, untuned=untuned)
+    main(__doc__, measure, one_kernel=one_kernel, one_vector=one_vector)

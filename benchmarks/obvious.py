@@ -37,12 +37,6 @@ PLAIN = {
 }
 
 
-class Tuned(Batches):
-    """The same batches, in Keras' default data set."""
-
-    autotune = True
-
-
 @dataclass(frozen=True)
 class Ended:
     """The result of a trial: values of the tail's variables, P(abnormal) of the test split, seconds per epoch."""
@@ -66,8 +60,8 @@ def train(build: Callable[[], Cut], images: np.ndarray, parts: Mapping[str, Spli
     train_split, test = parts["train"], parts["test"]
     with clocked(Clock()) as clock:
         model.fit(
-            Tuned([images], train_split.rows, train_split.abnormal, batch_size=trial.batch_size, seed=SEED),
-            validation_data=Tuned([images], test.rows, test.abnormal, batch_size=trial.batch_size),
+            Batches([images], train_split.rows, train_split.abnormal, batch_size=trial.batch_size, seed=SEED),
+            validation_data=Batches([images], test.rows, test.abnormal, batch_size=trial.batch_size),
             epochs=trial.epochs,
             shuffle=False,
             verbose=0,
@@ -75,7 +69,7 @@ def train(build: Callable[[], Cut], images: np.ndarray, parts: Mapping[str, Spli
     epochs = clock.fits[0]
     later = sum(sum(epoch.values()) for epoch in epochs[1:])
     setup = time.perf_counter() - begin - later - sum(steady(epochs).values())
-    probability = model.predict(Tuned([images], test.rows, None, batch_size=trial.batch_size), verbose=0)
+    probability = model.predict(Batches([images], test.rows, None, batch_size=trial.batch_size), verbose=0)
     return Ended(values(cut.tail.variables), probability[:, CLASSES.index("abnormal")].astype("float64"), epochs, setup)
 
 

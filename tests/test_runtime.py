@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import small
-from keras.src.trainers.data_adapters.py_dataset_adapter import PyDatasetAdapter
 
 from glaucoma.model.batches import Batches
 from glaucoma.model.cut import cut_last
@@ -55,23 +54,3 @@ def test_a_model_made_ready_again_is_not_traced_again_and_follows_its_weights():
     assert not np.array_equal(predicted(model, [PIXELS])[0], before[0])
     if keras.backend.backend() == "tensorflow":
         assert not traced
-
-
-class Tuned(Batches):
-    autotune = True
-
-
-def test_data_sets_of_batches_are_not_tuned_and_give_the_same_results():
-    made, options = [], []
-    for kind in (Batches, Tuned):
-        model = small.tiny_network()
-        model.compile(keras.optimizers.SGD(0.1), "binary_crossentropy")
-        learnt = kind([PIXELS], np.arange(len(PIXELS)), ABNORMAL, batch_size=8, seed=1)
-        losses = model.fit(learnt, epochs=2, shuffle=False, verbose=0).history["loss"]
-        made.append([*model.get_weights(), np.array(losses), *predicted(model, [PIXELS])])
-        if keras.backend.backend() == "tensorflow":
-            tuning = PyDatasetAdapter(learnt).get_tf_dataset().options().autotune.enabled
-            options.append(tuning is not False)  # unset: TensorFlow tunes
-    small.same_arrays(*made)
-    if options:
-        assert options == [False, True]

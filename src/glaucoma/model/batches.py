@@ -7,13 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from glaucoma.base import interrupts
-from glaucoma.model.keras_internals import leave_untuned
 from glaucoma.model.network import CLASSES
 from glaucoma.model.runtime import keras
 
 __all__ = ["Batches", "Stoppable", "one_hot"]
-
-leave_untuned()
 
 
 class Batches(keras.utils.PyDataset):
@@ -30,8 +27,6 @@ class Batches(keras.utils.PyDataset):
         seed: for shuffling; None keeps the order of `rows`.
         outputs: number of model outputs that get the labels.
     """
-
-    autotune = False  # see `leave_untuned`
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
 """All uses of Keras' private API, and what stock Keras does instead.
 
 Private names can change with any minor version, so pyproject.toml pins Keras below the next one; tests/test_layers.py
-checks that no other module uses them. tests/test_optimizers.py, test_batch_norm.py, test_precise_bn.py, test_runtime.py
+checks that no other module uses them. tests/test_optimizers.py, test_batch_norm.py, test_precise_bn.py
 and test_cut.py compare each use with stock Keras.
 """
 
@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-from glaucoma.model.runtime import keras, tensorflow
+from glaucoma.model.runtime import keras
 
 __all__ = [
     "AsOneVector",
@@ -21,7 +21,6 @@ __all__ = [
     "calling",
     "inputs_of",
     "inputs_to",
-    "leave_untuned",
     "outputs_of",
     "reduction_axes",
     "source",
@@ -144,30 +143,3 @@ class AsOneVector(UpdatesAll):
 def _flatten(tensors: Sequence[Any]) -> Any:
     flat = [tensor if len(tensor.shape) == 1 else keras.ops.reshape(tensor, (-1,)) for tensor in tensors]
     return keras.ops.concatenate(flat)  # most variables are vectors, and each operation takes time to trace
-
-
-# Data sets
-
-
-def leave_untuned() -> None:
-    """Disable TensorFlow's tuning of the data sets that Keras makes from those whose attribute `autotune` is false.
-
-    Stock Keras enables it. The tuner's thread sleeps in periods that double from 10 ms to 20 s, and each epoch and
-    prediction waits at its end until the thread wakes up: at most as long as its work took. Keras itself disables the
-    tuner for data sets with several workers.
-    """
-    if keras.backend.backend() != "tensorflow":
-        return
-    from keras.src.trainers.data_adapters.py_dataset_adapter import PyDatasetAdapter
-
-    stock = PyDatasetAdapter.get_tf_dataset
-
-    def get_tf_dataset(adapter: Any) -> Any:
-        dataset = stock(adapter)
-        if getattr(adapter.py_dataset, "autotune", True):
-            return dataset
-        options = tensorflow().data.Options()
-        options.autotune.enabled = False
-        return dataset.with_options(options)
-
-    PyDatasetAdapter.get_tf_dataset = get_tf_dataset
