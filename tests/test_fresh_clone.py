@@ -10,8 +10,9 @@ from conftest import ROOT, Project, make_project
 from test_readme import in_code
 from trees import class_tree
 
-# Commands that are no matter of a clone, or need what a test has not: they install, activate, or reach a cluster
-ELSEWHERE = ("make ", ". .venv/bin/activate", "RAY_ADDRESS=")
+# Commands that are no matter of a clone, or need what a test has not: they install, activate, reach a cluster, or serve
+# until they are stopped (tests/test_serve.py)
+ELSEWHERE = ("make ", ". .venv/bin/activate", "RAY_ADDRESS=", "glaucoma serve")
 NEEDS_RESULTS = ("glaucoma predict", "glaucoma results", "glaucoma compare")
 PLACES = {"/path/to/photographs": "photos", "photographs/": "photos/", "eye.jpg": "photos/normal/eye000.jpg"}
 TINY_BACKBONE = ("pretrain.images=40", "pretrain.epochs=1", "pretrain.image_size=64", "pretrain.batch_size=8")
