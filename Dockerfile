@@ -1,5 +1,5 @@
 # Two images:
-#   docker build --target repro --tag glaucoma-repro .    the pipeline, for a clone that is mounted at /work
+#   docker build --target repro --tag glaucoma-repro .    the pipeline, for a clone that is mounted at /study
 #   docker build --target serve --tag glaucoma-serve .    the page and the API for ONNX models, without TensorFlow
 # docs/serve.md says how they are run. Neither holds photographs, models or Git history: .dockerignore keeps them out.
 
@@ -14,9 +14,9 @@ RUN python -m pip install --require-hashes --requirement requirements.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY src src
 RUN python -m pip install --no-deps --no-build-isolation .
-# The clone's code, not the image's; and nothing is written but below /work and /tmp
-ENV PYTHONPATH=/work/src HOME=/tmp DVC_SITE_CACHE_DIR=/tmp/dvc
-WORKDIR /work
+# The clone's code, not the image's; and nothing is written but below /study and /tmp
+ENV PYTHONPATH=/study/src HOME=/tmp DVC_SITE_CACHE_DIR=/tmp/dvc
+WORKDIR /study
 USER 10001:10001
 CMD ["sh", "-c", "glaucoma check && dvc repro && glaucoma results"]
 
@@ -29,7 +29,7 @@ COPY pyproject.toml README.md LICENSE ./
 COPY src src
 RUN python -m pip install --no-deps --no-build-isolation .
 ENV PYTHONUNBUFFERED=1
-WORKDIR /work
+WORKDIR /study
 USER 10001:10001
 EXPOSE 8000
 HEALTHCHECK --interval=30s --timeout=5s --start-period=30s \

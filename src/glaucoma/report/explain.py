@@ -35,7 +35,7 @@ __all__ = [
     "run_explain",
 ]
 
-JUDGED = ("test", "valid")  # splits of the first fold whose heat is measured: its network has learnt from neither
+JUDGED = ("test", "valid")  # splits of the first fold whose heat is measured: its network was trained on neither
 HEAT_SHOWN = 3  # of the worst errors of each kind: each may need another fold's network
 DECIMALS = 6
 TRUTH = paths.TRUTH
@@ -100,7 +100,7 @@ def _judged(params: Params, seen: _Seen) -> pd.DataFrame | str:
     """The images of the first fold whose heat is measured, or why that cannot be done."""
     truth_file, fold = Path(params.data.root).expanduser() / TRUTH, min(params.crossval.folds)
     if not truth_file.is_file():
-        return f"no {TRUTH} lies beside the photographs, so that nobody knows where their discs are"
+        return f"no {TRUTH} beside the photographs: where their discs lie is unknown"
     index = read_index(paths.INDEX)
     index = index[(index["fold"] == fold) & index["split"].isin(JUDGED) & index["image"].isin(seen.rows.index)]
     rows = distinct(index).merge(read_csv(truth_file).drop(columns=["condition", "eye"]), on="image")

@@ -330,7 +330,7 @@ def _limit(given: str | None, about: Model) -> Threshold:
 
 
 def _rows(desk: Desk, photographs: list[tuple[str, bytes]], limit: Threshold) -> list[dict[str, Any]]:
-    """A row for each, in their order; too large ones are told from their headers."""
+    """A row per photograph, in order; too large ones are recognised by their headers."""
     faults = {i: fault for i, (_, content) in enumerate(photographs) if (fault := _too_large(content))}
     rows = iter(desk.answer([one for i, one in enumerate(photographs) if i not in faults], limit))
     empty = {"probability": None, "log_odds": None, "threshold": limit.probability, "decision": "", "warnings": ""}

@@ -190,8 +190,8 @@ def control_scores(
     Features are standardised by the train split; the regression is scikit-learn's with an L2 penalty of the `STRENGTH`
     that stands there: a line drawn beforehand, with nothing selected. Labels are permuted with average pooling alone,
     over all images at once: an image keeps its meaningless label in every fold and split, and so do its copies and the
-    other images of its patient. What is learnt from them can then be found again in `test` only where that holds what
-    was trained on.
+    other images of its patient. A model can then predict them on `test` only if `test` contains images that it was
+    trained on.
 
     Args:
         features: by control, float (images, features); `REGRESSION` among them.
