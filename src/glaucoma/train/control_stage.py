@@ -97,7 +97,7 @@ def write_controls(params: Params) -> None:
     write_csv(paths.CONTROLS / "controls.csv", found.scores)
     write_csv(paths.CONTROLS / "predictions.csv", found.predictions)
     images = data.table.drop_duplicates("image").sort_values("row")
-    near = neighbours(features[REGRESSION][images["row"].to_numpy()], images, read_clusters())
+    near = neighbours(features[REGRESSION][images["row"].to_numpy()], images, clusters)
     write_csv(paths.NEIGHBOURS, near)
     rates[REGRESSION] = _save(params, backbone, data, found)
     trained = np.mean([len(data.fold(fold)["train"]) for fold in params.crossval.folds])
