@@ -268,6 +268,7 @@ class Pretrain(Section):
     """The pretraining of backbones on rendered eyes, a separate pipeline."""
 
     backbones: Annotated[list[KnownBackbone], AfterValidator(distinct)]
+    weights: Annotated[str, Field(min_length=1)]
     images: Annotated[int, Field(ge=40, le=1_000_000)]
     image_size: Annotated[int, Field(ge=64, le=512)]
     lr: Positive

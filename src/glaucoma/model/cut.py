@@ -15,7 +15,7 @@ from glaucoma.model.keras_internals import inputs_of, source
 from glaucoma.model.network import HEAD
 from glaucoma.model.runtime import keras
 
-__all__ = ["Cut", "cut_all", "cut_head", "cut_last", "cut_of", "through_trunk"]
+__all__ = ["Cut", "cut_all", "cut_head", "cut_last", "cut_of", "split_at", "through_trunk"]
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,11 @@ def cut_all(network: keras.Model) -> Cut:
     for layer in network.layers:
         layer.trainable = True
     return Cut(network, None, network)
+
+
+def split_at(network: keras.Model, block: str) -> Cut:
+    """Train all layers from the block `block` on, batch normalisation included."""
+    return _split(network, _block(network.layers, block), frozen=set())
 
 
 def cut_of(stage: str, network: keras.Model, params: Params) -> Cut:
