@@ -258,10 +258,14 @@ def averaged(first: Predictions, second: Predictions) -> Predictions:
     return both
 
 
-Lever = tuple[str, str, Callable[[], Predictions]]
+def beside(material: Material, weights: str, crop: str) -> Predictions:
+    """The recipe, with the features that other weights of the same backbone give of `crop` beside its own."""
+    found = [material.features("disc+wide+retina", 224, "both"), material.features(crop, 224, "both", weights)]
+    features = np.concatenate([features for features, _ in found], axis=-1)
+    return material.tables(lambda splits: fit_features(features, splits, 0.03)[1])
 
 
-def levers(material: Material, *, deep: bool) -> Iterator[Lever]:
+def levers(material: Material, *, deep: bool, others: Sequence[str] = ()) -> Iterator[Lever]:
     """Every lever: group, description and a function that returns the predictions; the recipe first."""
 
     def of(*args: Any, **values: Any) -> Callable[[], Predictions]:
@@ -282,6 +286,10 @@ def levers(material: Material, *, deep: bool) -> Iterator[Lever]:
         yield "penalty", f"C {penalty:g}", of(C=penalty)
     for size in (160, 288):
         yield "size", f"{size} px", of(size=size)
+    for other in others:
+        name, _, weights = other.partition("=")
+        for crop in ("disc", "disc+wide+retina"):
+            yield "weights", f"features of {name}, crop {crop}, beside these", partial(beside, material, weights, crop)
     if deep:
         for lever, predict in Networks(material).levers():
             predict = cache(predict)
@@ -297,6 +305,9 @@ def main() -> None:
     parser.add_argument("data", type=Path, nargs="+", help="folders of photographs, each in a layout of docs/data.md")
     parser.add_argument("--state", type=Path, default=Path(".state/recipe"), help="where features are kept")
     parser.add_argument("--deep", action="store_true", help="train networks too (an hour or more for 400 photographs)")
+    parser.add_argument(
+        "--beside", action="append", default=[], metavar="NAME=FILE", help="weights whose features may stand beside"
+    )
     parser.add_argument("--anew", action="store_true", help="judge again what recipe.json has")
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks", help="folder of recipe.md and recipe.json")
     given = parser.parse_args()
@@ -307,7 +318,7 @@ def main() -> None:
         material, rows = Material(root, state), []
         known = {} if given.anew else {row["lever"]: row for row in told.get(root.name, {}).get("rows", ())}
         recipe = cache(partial(regression, material))
-        for group, lever, predict in levers(material, deep=given.deep):
+        for group, lever, predict in levers(material, deep=given.deep, others=given.beside):
             predict = recipe if group == "recipe" else predict
             rows.append(row := known.get(lever) or judged(recipe(), predict()) | {"group": group, "lever": lever})
             print(f"{root.name}: {group}: {lever}: {row}", flush=True)
