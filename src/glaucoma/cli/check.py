@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from glaucoma.base import paths
 from glaucoma.base.errors import DataError, ParamsError, WeightsError, listed, many, one_line, shown
 from glaucoma.base.files import near
-from glaucoma.base.params import Params, group, load_params
+from glaucoma.base.params import WEIGHTS, Params, group, load_params
 from glaucoma.dataset.folds import find_frozen, frozen_folds, require_folds
 from glaucoma.dataset.layouts import brought_folds
 
@@ -22,7 +22,6 @@ __all__ = ["add"]
 
 STAGES = ("stage1", "stage2", "stage3")
 SAMPLE_FOLDS = range(10)
-WORDS = ("none", "imagenet", "bundled")  # of backbone.weights, which are no file
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -121,10 +120,10 @@ def _check_weights(params: Params) -> None:
     """
     keys = {"backbone": params.backbone, **{f"{n}.backbone": getattr(params, n).backbone for n in params.free_models}}
     for key, backbone in keys.items():
-        path = Path(backbone.weights).expanduser()
-        if backbone.weights not in WORDS and not path.is_file():
+        path = backbone.file
+        if path and not path.is_file():
             what = "is a folder" if path.is_dir() else f"does not exist{near(path)}"
-            raise WeightsError(f"{key}.weights is {shown(path)}, which {what}", f"name a file, or {', '.join(WORDS)}")
+            raise WeightsError(f"{key}.weights is {shown(path)}, which {what}", f"name a file, or {', '.join(WEIGHTS)}")
 
 
 def _ask_dvc(root: Path) -> None:

@@ -104,7 +104,7 @@ def write_pages(params: Params) -> None:
 
 def gather(params: Params) -> dict[str, Any]:
     """Everything that the templates show; a `Missing` with its reason for missing parts."""
-    photograph_of, heat_of = _photographs(), _heat()
+    photograph_of, heat_of, params = _photographs(), _heat(), params.public()
     return {
         "params": params,
         "question": front.question(params),
