@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import stat
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from glaucoma.base import paths
-from glaucoma.base.errors import DataError, ParamsError, WeightsError, listed, many, one_line, shown
+from glaucoma.base.errors import DataError, GlaucomaError, ParamsError, WeightsError, listed, many, one_line, shown
 from glaucoma.base.files import near
 from glaucoma.base.params import WEIGHTS, Params, group, load_params
 from glaucoma.dataset.folds import find_frozen, frozen_folds, require_folds
@@ -35,7 +38,8 @@ def _check() -> None:
     """Print what will be trained.
 
     Raises:
-        ParamsError, DataError, WeightsError: what `dvc repro` would refuse, later and perhaps in DVC's words.
+        GlaucomaError, ParamsError, DataError, WeightsError: what `dvc repro` would refuse, later and perhaps in its own
+            words.
     """
     params = load_params(paths.PARAMS)
     root = Path(params.data.root)
@@ -46,6 +50,7 @@ def _check() -> None:
     if root != paths.SAMPLE:
         _check_there(root)
     if Path(".dvc").is_dir():
+        _check_python()
         _ask_dvc(root)
     if root != paths.SAMPLE:
         _check_files(root)
@@ -53,6 +58,23 @@ def _check() -> None:
     require_folds(params, there, why)
     _check_weights(params)
     _print_plan(params)
+
+
+def _check_python() -> None:
+    """Refuse to have stages run by another Python than this one: DVC takes the `python` that is first on the PATH.
+
+    Raises:
+        GlaucomaError: there is none, or one of another environment.
+    """
+    own, found = Path(sys.executable), shutil.which("python")
+    if found and Path(found).parent == own.parent:
+        return
+    asked = [found, "-c", "import sys; print(sys.prefix)"]
+    prefix = subprocess.run(asked, capture_output=True, text=True).stdout.strip() if found else ""  # noqa: S603
+    if prefix != sys.prefix:
+        what = f"is {shown(found)}, not of the environment of this command" if found else "is not on the PATH"
+        remedy = f"activate the environment, or put {shown(own.parent)} first on the PATH"
+        raise GlaucomaError(f"DVC runs stages by `python`, which {what}", remedy)
 
 
 def _check_there(root: Path) -> None:

@@ -162,9 +162,7 @@ def explain_files(
     return written
 
 
-def _overlay(
-    models: Sequence[Classifier], method: str, explain: Sequence[HeatOf], file: Path, path: Path
-) -> Path:
+def _overlay(models: Sequence[Classifier], method: str, explain: Sequence[HeatOf], file: Path, path: Path) -> Path:
     found = heat_of_photograph(models, explain, file)
     note = f"Probability of abnormal {found.probability:.3f}"
     note += f", mean of {len(models)} networks" if len(models) > 1 else ""
