@@ -117,8 +117,6 @@ def _predict(given: argparse.Namespace) -> int:
 
         written = explain_files(loaded, *explain, files, rows, given.explain)
         print(f"{many(len(written), 'overlay')} written to {shown(given.explain)}/", file=sys.stderr)
-    if given.drift:
-        _drift(found, given.drift)
     judged, where = (None, "") if entry is None else _judged(models, limit)
     for score, (right, of, _) in (judged or {}).items():
         table[f"{JUDGED[len(models) > 1]}{score}"] = right / of if of else np.nan
@@ -127,6 +125,8 @@ def _predict(given: argparse.Namespace) -> int:
         chosen = given.threshold is not None and number(given.threshold) is None
         said += _about(entry, chosen=chosen)
     _show(table, limit, given.format, given.out, said)
+    if given.drift:  # may be refused, which takes no prediction away
+        _drift(found, given.drift)
     if not found.faults:
         return DataError.exit_code if lost else 0
     faults = [f"{shown(files[i])}: {why}" for i, why in sorted(found.faults.items())]

@@ -10,7 +10,7 @@ from typing import Any
 
 from glaucoma.base import paths
 from glaucoma.base.errors import DataError, GlaucomaError, ParamsError, WeightsError, listed, one_line, shown
-from glaucoma.base.files import atomic_path
+from glaucoma.base.files import atomic_path, check_place
 from glaucoma.base.progress import say
 from glaucoma.predict.homes import VALID, home_of
 
@@ -119,26 +119,34 @@ def _listed(dvc: Any, path: str) -> bool:
 
 
 def _bring(dvc: Any, name: str, revision: str, folder: Path) -> list[Path]:
-    stem, path = f"{paths.MODELS / name}".removesuffix(".keras"), ""
+    def absent(path: str, error: Exception) -> WeightsError:  # of any remote's client; of the cache: not found
+        what = f"{path} of revision {shown(revision)} is neither in DVC's cache nor could be fetched"
+        return WeightsError(f"{what}: {one_line(error)}", REMEDY)
+
+    stem = f"{paths.MODELS / name}".removesuffix(".keras")
     try:
         if _listed(dvc, f"{stem}.keras"):
-            there = {f"{stem}.keras", f"{stem}.json"}
+            wanted = [f"{stem}.keras"]
         else:
-            there = {one.lstrip("/") for one in dvc.find(f"/{stem}")} if dvc.isdir(f"/{stem}") else set()
-        wanted = {one for one in there if one.endswith(".keras")}
-        sidecars = {one.removesuffix(".keras") + ".json" for one in wanted}
-        for path in sorted(wanted | sidecars):
-            if path in wanted or dvc.exists(f"/{path}"):
-                _get(dvc, path, folder)
-    except Exception as error:  # of any remote's client; of the cache: not found
-        what = f"{path or stem} of revision {shown(revision)} is neither in DVC's cache nor could be fetched"
-        raise WeightsError(f"{what}: {one_line(error)}", REMEDY) from None
+            wanted = sorted(path.lstrip("/") for path in dvc.find(f"/{stem}")) if dvc.isdir(f"/{stem}") else []
+            wanted = [path for path in wanted if path.endswith(".keras")]
+    except Exception as error:
+        raise absent(stem, error) from None
     if not wanted:
         outs = (Path(out.def_path) for out in dvc.repo.index.outs)
         known = [out for out in outs if out.is_relative_to(paths.MODELS) and out.suffix in ("", ".keras")]
         names = [out.relative_to(paths.MODELS).with_suffix("").as_posix() for out in known if out != paths.BACKBONE]
         remedy = f"choose one of:{listed(sorted(names))}" if names else "name another revision"
         raise WeightsError(f"there is no model {shown(name)} in revision {shown(revision)}", remedy)
+    if not all((folder / path).is_file() for path in wanted):
+        check_place(folder, str(paths.STATE), folder=True)
+    sidecars = [path.removesuffix(".keras") + ".json" for path in wanted]
+    for path in [*wanted, *sidecars]:
+        try:
+            if path in wanted or dvc.exists(f"/{path}"):
+                _get(dvc, path, folder)
+        except Exception as error:
+            raise absent(path, error) from None
     models = sorted((folder / path for path in wanted), key=natural)
     if home := home_of(models):
         for extra in (paths.DECISIONS[home.name], VALID[home.name]):
