@@ -80,7 +80,7 @@ def test_in_a_clone_whose_cache_lacks_it_a_model_is_not_at_hand_rather_than_unkn
         find_models(f"HEAD:{name}")
     with pytest.raises(DataError, match="of HEAD is neither in DVC's cache nor could be fetched"):
         read_at("HEAD", Path(FOLDER, "fold0.json"))
-    with pytest.raises(DataError, match="revision HEAD has no models/none.json"):
+    with pytest.raises(DataError, match=r"revision HEAD has no models/none\.json"):
         read_at("HEAD", Path("models/none.json"))
 
 

@@ -69,12 +69,14 @@ def _check_python() -> None:
     own, found = Path(sys.executable), shutil.which("python")
     if found and Path(found).parent == own.parent:
         return
-    asked = [found, "-c", "import sys; print(sys.prefix)"]
-    prefix = subprocess.run(asked, capture_output=True, text=True).stdout.strip() if found else ""  # noqa: S603
-    if prefix != sys.prefix:
-        what = f"is {shown(found)}, not of the environment of this command" if found else "is not on the PATH"
-        remedy = f"activate the environment, or put {shown(own.parent)} first on the PATH"
-        raise GlaucomaError(f"DVC runs stages by `python`, which {what}", remedy)
+    what = "is not on the PATH"
+    if found:
+        asked = [found, "-c", "import sys; print(sys.prefix)"]
+        if subprocess.run(asked, capture_output=True, text=True).stdout.strip() == sys.prefix:  # noqa: S603
+            return
+        what = f"is {shown(found)}, not of the environment of this command"
+    remedy = f"activate the environment, or put {shown(own.parent)} first on the PATH"
+    raise GlaucomaError(f"DVC runs stages by `python`, which {what}", remedy)
 
 
 def _check_there(root: Path) -> None:
