@@ -26,7 +26,6 @@ from sklearn.metrics import roc_auc_score
 from glaucoma.base.files import atomic_path
 from glaucoma.dataset.folds import draw_folds
 from glaucoma.photos.looks import clusters, look_at
-from glaucoma.train.logistic import fit_features
 
 SIZE, FLIPS, C = 224, "both", 0.03
 MOST = 0.6  # AUROC of a thumbnail up to which a part counts as matched
@@ -52,11 +51,14 @@ class Part(Material):
         return np.asarray(self.whole.pixels(crop, size)[self.rows])
 
 
-def predictions(material: Material, crop: str, backbones: Sequence[tuple[str, str]]) -> Predictions:
-    """By a regression on the features of one or several backbones, (architecture, weights) each, side by side."""
-    found = [material.features(crop, SIZE, FLIPS, weights, name)[0] for name, weights in backbones]
+def predictions(material: Material, crop: str, backbones: Sequence[tuple[str, str, str]]) -> Predictions:
+    """By a regression on the features of one or several backbones side by side: (architecture, weights, crop) each.
+
+    Without a crop of its own, a backbone sees `crop`.
+    """
+    found = [material.features(own or crop, SIZE, FLIPS, weights, name)[0] for name, weights, own in backbones]
     features = np.concatenate(found, axis=-1)
-    return material.tables(lambda splits: fit_features(features, splits, C)[1])
+    return material.regressions(features, C)
 
 
 def matched(whole: Material, by_thumbnail: Predictions) -> tuple[Material, dict[str, float]] | None:
@@ -106,8 +108,8 @@ def main() -> None:
         "data", nargs="+", metavar="FOLDER[:CROP]", help="photographs in a layout of docs/data.md, and data.crop (none)"
     )
     parser.add_argument(
-        "--backbone", action="append", default=[], metavar="NAME=WEIGHTS[@ARCHITECTURE]",
-        help="weights: imagenet, none or a file; to be judged beside ImageNet's and random ones",
+        "--backbone", action="append", default=[], metavar="NAME=WEIGHTS[@ARCHITECTURE[:CROP]]",
+        help="weights: imagenet, none or a file; judged beside ImageNet's and random ones, on a crop of its own or all",
     )  # fmt: skip
     parser.add_argument(
         "--beside", action="append", default=[], metavar="NAME+NAME", help="features of these side by side"
@@ -116,11 +118,12 @@ def main() -> None:
     parser.add_argument("--state", type=Path, default=Path(".state/recipe"), help="where features are kept")
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks", help="folder of transfer.md and .json")
     given = parser.parse_args()
-    known = {"ImageNet": [(LITE, "imagenet")], "random": [(LITE, "none")]}
+    known = {"ImageNet": [(LITE, "imagenet", "")], "random": [(LITE, "none", "")]}
     for one in given.backbone:
         name, _, weights = one.partition("=")
         weights, _, architecture = weights.partition("@")
-        known[name] = [(architecture or LITE, weights)]
+        architecture, _, crop = architecture.partition(":")
+        known[name] = [(architecture or LITE, weights, crop)]
     for one in given.beside:
         known[one] = [backbone for name in one.split("+") for backbone in known[name]]
     path = given.output / "transfer.json"
@@ -133,6 +136,8 @@ def main() -> None:
             rows = told["judges"].get(judge, {}).get("rows", {})
             against = predictions(photographs, crop or "none", known["ImageNet"])
             for name, backbones in known.items():
+                if name == "random" and name in rows:
+                    continue
                 first = name == "ImageNet"
                 rows[name] = judged(against, against if first else predictions(photographs, crop or "none", backbones))
                 print(f"{judge}: {name}: {rows[name]}", flush=True)
@@ -143,13 +148,13 @@ def main() -> None:
 
 
 def judges(root: Path, crop: str, state: Path) -> Iterator[tuple[str, Material, dict[str, float]]]:
-    """A matched part of a folder, where there is one, and the whole: name, photographs and figures of each."""
+    """A folder, and its matched part where there is one: name, photographs and figures of each."""
     (state / root.name).mkdir(parents=True, exist_ok=True)
     whole = Material(root, state / root.name)
     small = thumbnail(whole)
+    yield f"{root.name}, crop {crop}", whole, {"images": len(whole.images), "thumbnail": _auroc(small)}
     if part := matched(whole, small):
         yield f"{root.name} matched, crop {crop}", *part
-    yield f"{root.name}, crop {crop}", whole, {"images": len(whole.images), "thumbnail": _auroc(small)}
 
 
 def shown(told: dict[str, Any]) -> str:

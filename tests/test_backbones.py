@@ -225,11 +225,6 @@ def test_weights_with_a_layer_of_classes_are_told_so(tmp_path):
     refused(tmp_path / "top.h5", name="MobileNetV3Small")
 
 
-def test_bundled_weights_are_none_yet():
-    with pytest.raises(WeightsError, match="no weights are shipped"):
-        build_backbone("Tiny", 32, "bundled")
-
-
 def test_imagenet_from_keras_cache_computes_what_keras_own_graph_does(imagenet, monkeypatch):
     graph, file = imagenet
     accept(monkeypatch, file.parents[1], file)

@@ -21,7 +21,7 @@ LAYERS = (
     *("cli", "serve", "report", "predict", "train", "evaluate", "model", "audit"),
     *("dataset", "photos", "synthetic", "base"),
 )
-PIPELINES = ("dvc.yaml", "data/dvc.yaml", "extra/dvc.yaml", "pretrain/dvc.yaml")
+PIPELINES = ("dvc.yaml", "data/dvc.yaml", "extra/dvc.yaml")
 STAGE_USES = {"params", "paths", "errors", "interrupts"}  # `stage` runs any function and imports none of them
 
 
@@ -185,7 +185,7 @@ def test_what_trains_depends_on_nothing_that_draws():
 def test_paths_and_dvc_name_the_same_files():
     yaml = YAML(typ="safe", pure=True)
     outputs: set[str] = set()
-    for file in ("dvc.yaml", "data/dvc.yaml", "extra/dvc.yaml", "pretrain/dvc.yaml"):
+    for file in ("dvc.yaml", "data/dvc.yaml", "extra/dvc.yaml"):
         for stage in yaml.load(ROOT / file)["stages"].values():
             for kind in ("outs", "metrics", "plots"):
                 outputs |= {next(iter(out)) if isinstance(out, dict) else out for out in stage.get(kind, [])}
@@ -205,12 +205,11 @@ def test_paths_and_dvc_name_the_same_files():
     }
     for stage in ("stage1", "stage2", "stage3", "${item.model}"):
         known |= {path.as_posix() for path in paths.search_files(stage).values()}
-    known |= {path.as_posix() for path in paths.pretrain_files("${item.backbone}").values()}
     known |= {path.as_posix().replace("fold7", "fold${item.fold}") for path in paths.fold_files(7).values()}
     assert known <= outputs
 
     # The other files are in the folders of paths, beside those
-    folders = {paths.METRICS, paths.TIMING, paths.MODELS, paths.MODELS / "crossval", paths.MODELS / "pretrained"}
+    folders = {paths.METRICS, paths.TIMING, paths.MODELS, paths.MODELS / "crossval"}
     assert {Path(out).parent for out in outputs - known} <= folders
 
 

@@ -66,7 +66,7 @@ def test_mappings_merge_key_by_key_and_lists_replace():
         {"lr": 1e-05},
         {"stage1.grid.epochs": [1], "stage2.grid.epochs": [1, 2, 3], "stage3.grid.lr": [0.1, 1e-05]},
         {"stage1.grid.schedule": ["cosine"], "stage3.grid.warmup": [0, 2]},  # keys that are not in the shipped grids
-        {"free_models": ["model4"], "audit.waive": ["tiny", "no"], "pretrain.backbones": []},
+        {"free_models": ["model4"], "audit.waive": ["tiny", "no"]},
         {"data.root": "/photographs of: a clinic # 1", "backbone.weights": "0.5"},
         {"data.classes": {"0": "abnormal", "1": "normal", "it's": "normal"}},
         {"search.cache": False, "crossval.folds": [3]},
@@ -167,7 +167,7 @@ def test_data_alone_changes_one_line_and_what_was_there_comes_back(project: Path
 
 def test_a_profile_changes_the_shipped_parameters_and_keeps_what_is_said_of_the_photographs(project: Path, profile):
     edit(project, "\nepochs: 1 ", "\nepochs: 7 ")
-    edit(project, "\nlr: 0.0003 ", "\nlr: 0.5 ")
+    edit(project, "\nlr: 0.00005 ", "\nlr: 0.5 ")
     edit(project, "    healthy: normal\n", "    healthy: normal\n    sick: abnormal\n")
     edit(project, "unreadable: stop", "unreadable: drop")
     edit(project, "waive: [] ", "waive: [tiny] ")

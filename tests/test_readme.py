@@ -26,7 +26,7 @@ from glaucoma.base.yaml12 import read_yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-PIPELINES = ("dvc.yaml", "data/dvc.yaml", "extra/dvc.yaml", "pretrain/dvc.yaml")
+PIPELINES = ("dvc.yaml", "data/dvc.yaml", "extra/dvc.yaml")
 SUFFIXES = {".csv", ".json", ".keras", ".lock", ".md", ".npy", ".png", ".py", ".toml", ".yaml"}
 THEIRS = {"labels.csv", "index.json", "OrigaList.csv", "metadata - standardized.csv"}  # come with photographs
 # written by commands, named by users

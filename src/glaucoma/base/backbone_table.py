@@ -12,12 +12,13 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-__all__ = ["BACKBONES", "BUNDLED_LICENCE", "Backbone", "Package", "in_block", "nearest", "recognise", "weights_from"]
+from glaucoma.base.paths import public
+
+__all__ = ["BACKBONES", "Backbone", "Package", "in_block", "nearest", "recognise", "weights_from"]
 
 GOOGLE = "https://storage.googleapis.com/"
 KERAS = f"{GOOGLE}tensorflow/keras-applications/"
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's channels, for values 0–1
-BUNDLED_LICENCE = "Apache-2.0"  # the project's own: trained on its rendered images only
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ def recognise(layers: Iterable[str]) -> list[str]:
 
 
 def weights_from(name: str, weights: str) -> dict[str, str | None]:
-    """The origin of a backbone's weights, for model cards.
+    """The origin of a backbone's weights, for model cards, without anybody's folders.
 
     Args:
         name: a key of `BACKBONES`.
@@ -114,9 +115,8 @@ def weights_from(name: str, weights: str) -> dict[str, str | None]:
     known = {
         "none": ("random, from the seed", None),
         "imagenet": (f"ImageNet, {published}", row.licence),
-        "bundled": ("trained by this project on rendered eyes", BUNDLED_LICENCE),
     }
-    origin, licence = known.get(weights, (f"the file {weights}", None))
+    origin, licence = known.get(weights, (f"the file {public(weights)}", None))
     return {"origin": origin, "licence": licence}
 
 

@@ -16,10 +16,12 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidato
 
 from glaucoma.base.backbone_table import BACKBONES, nearest
 from glaucoma.base.errors import ParamsError
+from glaucoma.base.paths import FREE, public
 from glaucoma.base.yaml12 import read_yaml
 
 __all__ = [
     "VIEWS",
+    "WEIGHTS",
     "Augment",
     "Count",
     "Fit",
@@ -204,6 +206,7 @@ Score = Literal[
     "ece",
     "cost",
 ]
+WEIGHTS = ("none", "imagenet")  # of a backbone, which are no file
 VIEWS = ("none", "retina", "disc", "wide")  # crops of a photograph for the network
 
 
@@ -264,22 +267,20 @@ class Sample(Section):
     size: Annotated[int, Field(ge=96, le=1024)]
 
 
-class Pretrain(Section):
-    """The pretraining of backbones on rendered eyes, a separate pipeline."""
-
-    backbones: Annotated[list[KnownBackbone], AfterValidator(distinct)]
-    images: Annotated[int, Field(ge=40, le=1_000_000)]
-    image_size: Annotated[int, Field(ge=64, le=512)]
-    lr: Positive
-    batch_size: Count
-    epochs: Count
-
-
 class Backbone(Section):
     """The pretrained part of the network."""
 
     name: KnownBackbone
     weights: Annotated[str, Field(min_length=1)]
+
+    @property
+    def file(self) -> Path | None:
+        """Of the weights; None where a word stands for them."""
+        return None if self.weights in WEIGHTS else Path(self.weights).expanduser()
+
+    def public(self) -> Backbone:
+        """The same without anybody's folders."""
+        return self.model_copy(update={"weights": public(self.weights)})
 
 
 class Head(Section):
@@ -316,6 +317,12 @@ class Stage2(Stage):
     """The search that also trains the end of the backbone."""
 
     unfreeze_last: Annotated[int | str, PlainValidator(_freeze_point)]
+
+
+class Stage3(Stage):
+    """The search that trains every layer; folds of `crossval.model: final` are trained like it."""
+
+    batch_norm: Literal["frozen", "trained"]
 
 
 class FreeModel(Stage):
@@ -368,11 +375,10 @@ class Params(Section):
     search: Search
     stage1: Stage
     stage2: Stage2
-    stage3: Stage
+    stage3: Stage3
     free_models: Annotated[list[Literal["model4", "model5"]], AfterValidator(distinct)]
     model4: FreeModel
     model5: FreeModel
-    pretrain: Pretrain
     crossval: Crossval
     thresholds: Thresholds
     audit: Audit
@@ -381,6 +387,18 @@ class Params(Section):
         """The final configuration, used for every fold."""
         own = {name: getattr(self, name) for name in Trial.model_fields if name not in OPTIONS}
         return Trial(**own, **self.fit.model_dump())
+
+    def public(self) -> Params:
+        """The same without anybody's folders, for what is published: paths as `paths.public` gives them."""
+        data = self.data.model_copy(update={"root": public(self.data.root)})
+        free = {name: getattr(self, name) for name in FREE}
+        return self.model_copy(
+            update={
+                "data": data,
+                "backbone": self.backbone.public(),
+                **{name: one.model_copy(update={"backbone": one.backbone.public()}) for name, one in free.items()},
+            }
+        )
 
     def trials(self, name: str) -> list[Trial]:
         """The trials of a search: of stage1, stage2, stage3, model4 or model5."""

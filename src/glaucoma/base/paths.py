@@ -54,6 +54,12 @@ LOOKS = STATE / "looks.npz"  # measurements of each image, shared by index and a
 FREE = ("model4", "model5")  # searches outside `dvc repro`, each with its own backbone and head
 
 
+def public(path: str) -> str:
+    """A path as it may be published: in the project as it is, elsewhere the last name, without anybody's folders."""
+    elsewhere = path.startswith(("/", "~")) or ".." in Path(path).parts
+    return Path(path).name if elsewhere else path
+
+
 def search_files(stage: str) -> dict[str, Path]:
     """The files of a search stage (`stage1` …): model, sidecar, metrics, table, report folder, timing."""
     return {
@@ -82,15 +88,4 @@ def fold_files(fold: int) -> dict[str, Path]:
         "metrics": FOLD_METRICS / f"fold{fold}.json",
         "report": FOLD_REPORTS / f"fold{fold}",
         "timing": TIMING / "crossval" / f"fold{fold}.json",
-    }
-
-
-def pretrain_files(backbone: str) -> dict[str, Path]:
-    """The files of a backbone pretrained on rendered eyes; `half` is the model in half precision."""
-    return {
-        "model": MODELS / "pretrained" / f"{backbone}.keras",
-        "half": MODELS / "pretrained" / f"{backbone}_half.npz",
-        "metrics": METRICS / "pretrain" / f"{backbone}.json",
-        "curves": REPORTS / "pretrain" / f"{backbone}.csv",
-        "timing": TIMING / "pretrain" / f"{backbone}.json",
     }

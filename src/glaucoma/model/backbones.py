@@ -7,28 +7,18 @@ from __future__ import annotations
 
 import hashlib
 import os
-import zipfile
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
 
 from glaucoma.base.backbone_table import BACKBONES, Backbone, nearest, recognise
 from glaucoma.base.errors import ParamsError, WeightsError, one_line
-from glaucoma.base.files import atomic_path, read_json, sha256_file, write_json
 from glaucoma.model.artifacts import load_model
 from glaucoma.model.efficientnet_lite import WIDTHS, build_lite, take_package
 from glaucoma.model.runtime import keras
 
-__all__ = [
-    "BUNDLED",
-    "BUNDLED_BACKBONE",
-    "build_backbone",
-    "read_half",
-    "take_bundled",
-    "write_half",
-]
+__all__ = ["build_backbone"]
 
 PREPARE = "prepare"  # name of the layer for preprocessing that Keras leaves to the caller
 
@@ -39,8 +29,8 @@ def build_backbone(name: str, image_size: int, weights: str, views: int = 1) -> 
     Args:
         name: a key of `BACKBONES`.
         image_size: pixels per side of each square view of the RGB input, float32 in 0–255.
-        weights: `none` (random, from the current seed), `bundled` (shipped with the package), `imagenet`, or the path
-            of a file: HDF5 as written by `keras.applications`, `.weights.h5`, or `.keras`.
+        weights: `none` (random, from the current seed), `imagenet`, or the path of a file: HDF5 as written by
+            `keras.applications`, `.weights.h5`, or `.keras`.
         views: squares side by side in the input, ≥ 1.
 
     Raises:
@@ -61,8 +51,6 @@ def build_backbone(name: str, image_size: int, weights: str, views: int = 1) -> 
         take_package(name, backbone)
     elif weights == "imagenet":
         _take_file(name, backbone, _imagenet_file(row))
-    elif weights == "bundled":
-        take_bundled(name, backbone)
     elif weights != "none":
         _take_file(name, backbone, Path(weights).expanduser())
     return backbone
@@ -175,58 +163,3 @@ def _fold(backbone: keras.Model, scale: np.ndarray) -> None:
     mean, variance, *rest = normalization.get_weights()
     normalization.set_weights([mean, variance / np.square(scale), *rest])
     normalization.finalize_state()
-
-
-BUNDLED = Path(__file__).parent / "weights" / "efficientnetb0_eyes.npz"  # recipe and scores in the JSON beside it
-BUNDLED_BACKBONE = "EfficientNetB0"
-
-
-def take_bundled(name: str, backbone: keras.Model) -> None:
-    """Load the shipped weights into a backbone.
-
-    Raises:
-        WeightsError: none are shipped for `name`, or the file is missing or does not match its recipe's hash.
-    """
-    remedy = f"set backbone.name to {BUNDLED_BACKBONE}, or backbone.weights to imagenet, a file or none"
-    if name != BUNDLED_BACKBONE:
-        raise WeightsError(f"backbone.weights is bundled, and no weights are shipped for {name}", remedy)
-    card = BUNDLED.with_suffix(".json")
-    if not (BUNDLED.is_file() and card.is_file()):
-        raise WeightsError("backbone.weights is bundled, and no weights are shipped with this version", remedy)
-    if sha256_file(BUNDLED) != read_json(card)["sha256"]:
-        raise WeightsError(f"{BUNDLED} is not the file that {card.name} describes", "`git checkout` both")
-    read_half(backbone, BUNDLED)
-
-
-def write_half(backbone: keras.Model, path: Path, recipe: dict[str, Any]) -> None:
-    """Write a backbone's weights: kernels as float16, vectors (batch statistics among them) as float32.
-
-    `recipe`, which describes how they were made, is written beside them as JSON with the file's SHA-256; both are
-    shipped.
-
-    Raises:
-        WeightsError: a value is out of float16's range.
-    """
-    arrays = {
-        f"{number:04d}": values.astype("float16" if values.ndim > 1 else "float32")
-        for number, values in enumerate(backbone.get_weights())
-    }
-    if not all(np.isfinite(array).all() for array in arrays.values()):
-        raise WeightsError("the weights do not fit into float16", "pretrain with a lower learning rate")
-    with atomic_path(path) as temporary:
-        np.savez(temporary, **arrays)
-    write_json(path.with_suffix(".json"), {**recipe, "sha256": sha256_file(path)})
-
-
-def read_half(backbone: keras.Model, path: Path) -> None:
-    """Load weights written by `write_half` into a backbone.
-
-    Raises:
-        WeightsError: the file is damaged or of another architecture.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            backbone.set_weights([file[name].astype("float32") for name in sorted(file.files)])
-    except (ValueError, OSError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        what = f"{path} does not fit: {one_line(error)}"
-        raise WeightsError(what, "restore it with `git checkout`, or recreate it") from None
