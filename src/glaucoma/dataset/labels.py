@@ -242,14 +242,14 @@ def _choose_image(table: Table, finder: Finder) -> list[int]:
     """
     names = [plain(cell) for cell in table.header]
 
-    def tells(at: int) -> bool:
-        cells = [row[at] for _, row in table.rows[:50] if at < len(row)]
-        return any(cell.strip() and finder.find(cell)[0] for cell in cells)
+    def tells(at: int, numbers: bool = True) -> bool:
+        cells = [row[at].strip() for _, row in table.rows[:50] if at < len(row)]
+        return any(cell and (numbers or not _clean(cell).isdecimal()) and finder.find(cell)[0] for cell in cells)
 
     likely = [names.index(name) for name in COLUMNS["image"].split() if name in names]
     chosen = next(filter(tells, likely), None)
     if chosen is None:
-        others = [at for at in range(len(names)) if tells(at)]
+        others = [at for at in range(len(names)) if tells(at, numbers=False)]  # numbers may count people, or rows
         if len(others) > 1:
             return others
         chosen = others[0] if others else None
