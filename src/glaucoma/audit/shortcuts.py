@@ -132,12 +132,13 @@ def probe_all(index: pd.DataFrame, looks: Mapping[str, Look | str], clusters: Ma
     groups, abnormal = images["group"].to_numpy(), images["condition"].to_numpy() == "abnormal"
     label = {"abnormal": abnormal, "normal": ~abnormal}
     rows = []
+    parts: dict[str, list] = {}
     for name, trait in traits.items():
-        cells = _probe(trait, label, groups)
+        cells = _probe(trait, label, groups, parts)
         told = "" if trait is None or cells[-2] else in_words(trait, abnormal)
         rows.append((NAMED if name in BY_NAME else "label", name, *cells, told))
     each = {name: sources == name for name in sorted(set(sources))}
-    apart = _probe(traits["thumbnail"] if len(each) > 1 else None, each, groups)
+    apart = _probe(traits["thumbnail"] if len(each) > 1 else None, each, groups, {})
     return pd.DataFrame([*rows, ("source", "thumbnail", *apart, "")], columns=COLUMNS)
 
 
@@ -183,8 +184,11 @@ def _traits(
     return images, sources, traits_of(images, found, sources)
 
 
-def _probe(trait: Trait | None, classes: Mapping[str, np.ndarray], groups: np.ndarray) -> tuple:
-    """The cells of a row except the first two and the last; each of `classes`, bool, is predicted against the rest."""
+def _probe(trait: Trait | None, classes: Mapping[str, np.ndarray], groups: np.ndarray, parts: dict[str, list]) -> tuple:
+    """The cells of a row except the first two and the last; each of `classes`, bool, is predicted against the rest.
+
+    `parts` keeps the parts of the cross-validation by class for the next trait: drawing them takes long.
+    """
     count, distinct = len(groups), len(set(groups))
     features = None if trait is None else trait.values
     width = 0 if features is None else int((features.std(axis=0) > 0).sum())
@@ -200,13 +204,21 @@ def _probe(trait: Trait | None, classes: Mapping[str, np.ndarray], groups: np.nd
     if why:
         return width, count, distinct, np.nan, np.nan, np.nan, why, ""
     # With two classes, one against the rest is the same for both
-    told = list(classes.values())[: 1 if len(classes) == 2 else None]
-    each = {model: np.mean([_told(model, features, members, groups) for members in told], axis=0) for model in MODELS}
+    told = list(classes.items())[: 1 if len(classes) == 2 else None]
+    for name, members in told:
+        if name not in parts:
+            parts[name] = list(StratifiedGroupKFold(FOLDS).split(groups, members, groups))
+    each = {
+        model: np.mean([_told(model, features, members, groups, parts[name]) for name, members in told], axis=0)
+        for model in MODELS
+    }
     model = max(each, key=lambda name: each[name][0])
     return width, count, distinct, *(round(float(value), 4) for value in each[model]), "", model
 
 
-def _told(name: str, features: np.ndarray, members: np.ndarray, groups: np.ndarray) -> tuple[float, float, float]:
+def _told(
+    name: str, features: np.ndarray, members: np.ndarray, groups: np.ndarray, parts: list
+) -> tuple[float, float, float]:
     """Out-of-fold AUROC, a mean over the parts, and its interval, in which the images of a group count as one.
 
     Scores of different parts are not ranked together: what one part has too much of, its training has too little of,
@@ -216,7 +228,6 @@ def _told(name: str, features: np.ndarray, members: np.ndarray, groups: np.ndarr
     is random but always the same: no seed is needed.
     """
     method = "decision_function" if name == "linear" else "predict_proba"
-    parts = list(StratifiedGroupKFold(FOLDS).split(features, members, groups))
     scores = cross_val_predict(MODELS[name], features, members, cv=parts, method=method)
     scores = scores if scores.ndim == 1 else scores[:, 1]
     both = [test for _, test in parts if 0 < members[test].sum() < len(test)]

@@ -5,9 +5,10 @@ Only the square inside the camera's field (`field.Field`) is compared, as a 64 �
 
 Different retinas correlate like random pictures. For 387 whole retinas of EyePACS and 705 disc crops of ACRIMA, 8 000
 random pairs, randomly rotated, had mean correlations of 0.12 and 0.17 (standard deviations 0.05) and at most 0.45; the
-6 000 pairs with the nearest hashes 0.19 and 0.22 (0.07) and at most 0.45. Copies of them (resized, recompressed at
-quality 35 to 95, changed in tone, cropped by up to 4 % per side, padded, squashed or rotated by up to 3°) had at least
-0.69 in 98 of 100 and a median of 0.95. benchmarks/audit_tree.py measures the same on rendered retinas. `SAME` is more
+5 232 pairs with the nearest hashes 0.25 and 0.27 (0.06 and 0.07) and at most 0.46. Copies of them (resized,
+recompressed at quality 35 to 95, changed in tone, cropped by up to 4 % per side, padded, squashed or rotated by up to
+3°) had at least 0.66 in 98 of 100 and a median of 0.94 (benchmarks/copies.md). benchmarks/audit_tree.py measures the
+same on rendered retinas. `SAME` is more
 than five standard deviations above the mean of different photographs.
 """
 
