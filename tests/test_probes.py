@@ -16,7 +16,7 @@ from glaucoma.photos import looks
 from glaucoma.photos.looks import Look, look_at
 from glaucoma.photos.quality import Quality
 
-QUALITY = Quality(0.4, 0.1, 0.0, 0.001, 0.1, 0.8, 0.5, 1.0, 0.05, 0.05)
+QUALITY = Quality(0.4, 0.1, 0.0, 0.001, 0.1, 0.8, 0.5, 1.0, 0.05, 0.05, 0.05)
 
 
 def listing(count=200, *, seed=0, **columns):

@@ -8,8 +8,7 @@ random pairs, randomly rotated, had mean correlations of 0.12 and 0.17 (standard
 5 232 pairs with the nearest hashes 0.25 and 0.27 (0.06 and 0.07) and at most 0.46. Copies of them (resized,
 recompressed at quality 35 to 95, changed in tone, cropped by up to 4 % per side, padded, squashed or rotated by up to
 3°) had at least 0.66 in 98 of 100 and a median of 0.94 (benchmarks/copies.md). benchmarks/audit_tree.py measures the
-same on rendered retinas. `SAME` is more
-than five standard deviations above the mean of different photographs.
+same on rendered retinas. `SAME` is more than four standard deviations above the mean of the nearest.
 """
 
 from __future__ import annotations
