@@ -2,15 +2,16 @@
 
 Every lever is evaluated on the same folds, which keep a patient's images and copies together. The score is the mean
 AUROC over folds: on `test`, which contains each image once, and on `valid`. The interval is that of the paired
-difference to the recipe on `test`, by resampling groups of images. Levers that do not help are listed too. Nothing is
-tuned within a fold, but the recipe was chosen by this table: expect slightly less elsewhere.
+difference to the recipe on `test`, by resampling groups of images. Networks are trained on the first folds only, and
+compared with the recipe on these. Levers that do not help are listed too. Nothing is tuned within a fold, but the
+recipe was chosen by this table: expect slightly less elsewhere.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
@@ -89,12 +90,16 @@ class Material:
         (found,) = activations(trunk, self.pixels(crop, size), self.state / "activations")
         return np.asarray(found), 1280
 
-    def tables(self, of: Callable[[dict], dict[str, np.ndarray]]) -> Predictions:
-        """Predictions for every fold; `of` maps a fold's splits to log-odds by split."""
+    def regressions(self, features: np.ndarray, C: float) -> Predictions:  # noqa: N803 scikit-learn's name
+        """Predictions of a regression on features in every fold."""
+        return self.tables({fold: fit_features(features, self.dataset.fold(fold), C)[1] for fold in self.dataset.folds})
+
+    def tables(self, found: Mapping[int, dict[str, np.ndarray]]) -> Predictions:
+        """Predictions as tables, from the log-odds of some folds, by split."""
         parts: dict[str, list[pd.DataFrame]] = {split: [] for split in SPLITS}
-        for fold in self.dataset.folds:
+        for fold, by_split in found.items():
             splits = self.dataset.fold(fold)
-            for split, log_odds in of(splits).items():
+            for split, log_odds in by_split.items():
                 if split in parts:
                     one = splits[split]
                     parts[split].append(
@@ -128,13 +133,13 @@ def regression(
             views = len(views_of(crop))
             parts = features.reshape(*features.shape[:2], views, -1)[..., -top:]
             features = parts.reshape(*features.shape[:2], -1)
-    return material.tables(lambda splits: fit_features(features, splits, C)[1])
+    return material.regressions(features, C)
 
 
 def thumbnail(material: Material) -> Predictions:
     """A regression on 7 × 7 pixels of the whole picture."""
     small = material.pixels("none", 7).reshape(len(material.images), 1, -1).astype(float)
-    return material.tables(lambda splits: fit_features(small, splits, 1.0)[1])
+    return material.regressions(small, 1.0)
 
 
 Cutter = Callable[[keras.Model], Cut]
@@ -148,14 +153,15 @@ class Networks:
     LAST = HEAD.model_copy(update={"lr": 1e-4, "epochs": 10})
     ALL = HEAD.model_copy(update={"lr": 1e-4, "epochs": 3})
 
-    def __init__(self, material: Material, crop: str = "wide", size: int = 160):
+    def __init__(self, material: Material, folds: int, crop: str = "wide", size: int = 160):
         self.material, self.crop, self.size = material, crop, size
+        self.folds = material.dataset.folds[:folds]
         self.pixels = material.pixels(crop, size)
 
     def of(self, steps: Sequence[tuple[Cutter, Trial]], augment: Augment | None = None) -> Predictions:
         """Predictions after the last of several steps; `augment` applies to that step."""
         found = {}
-        for fold in self.material.dataset.folds:
+        for fold in self.folds:
             network, splits = self._start(), self.material.dataset.fold(fold)
             for cut, trial in steps:
                 last = trial is steps[-1][1]
@@ -166,13 +172,12 @@ class Networks:
                 snapshot = searcher.train([trial])[trial]
                 searcher.take(snapshot)
             found[fold] = snapshot.log_odds
-        turn = iter(found.values())
-        return self.material.tables(lambda _: next(turn))
+        return self.material.tables(found)
 
     def by(self, make_optimizer: Callable[[], keras.optimizers.Optimizer]) -> Predictions:
         """Train every layer after the head, with an optimizer that the pipeline does not offer."""
         found = {}
-        for fold in self.material.dataset.folds:
+        for fold in self.folds:
             network, splits = self._start(), self.material.dataset.fold(fold)
             searcher = Searcher(cut_head(network), self.pixels, splits, seed=SEED, state=self.material.state)
             searcher.take(searcher.train([self.HEAD])[self.HEAD])
@@ -188,8 +193,7 @@ class Networks:
                     )
                     for name, split in splits.items()
                 }
-        turn = iter(found.values())
-        return self.material.tables(lambda _: next(turn))
+        return self.material.tables(found)
 
     def _start(self) -> keras.Model:
         fresh(SEED)
@@ -208,6 +212,7 @@ class Networks:
         yield "every layer, after the last 20", partial(self.of, [head, last, whole])
         yield "every layer, after the head", partial(self.of, [head, whole])
         yield "every layer at once, no linear probe", partial(self.of, [whole])
+        yield "every layer but batch norm, after the head", partial(self.of, [head, (all_but_batch_norm, self.ALL)])
         yield "scale and shift of batch norm and the head", partial(self.of, [head, (scale_and_shift, self.ALL)])
         yield "every layer, moving averages of batch norm", other(precise_bn=False)
         yield "every layer, six epochs", other(epochs=6)
@@ -238,13 +243,25 @@ def last_20(network: keras.Model) -> Cut:
     return cut_last(network, 20)
 
 
+def all_but_batch_norm(network: keras.Model) -> Cut:
+    """Every layer, with the backbone's batch normalisation in inference mode."""
+    cut = cut_all(network)
+    for layer in _backbone(network):
+        layer.trainable = not isinstance(layer, keras.layers.BatchNormalization)
+    return cut
+
+
 def scale_and_shift(network: keras.Model) -> Cut:
     """Run every layer in training mode; in the backbone, only batch normalisation is trained."""
-    cut, layers = cut_all(network), network.layers
-    head = next(i for i, layer in enumerate(layers) if layer.name == HEAD[0])
-    for layer in layers[:head]:
+    cut = cut_all(network)
+    for layer in _backbone(network):
         layer.trainable = isinstance(layer, keras.layers.BatchNormalization)
     return cut
+
+
+def _backbone(network: keras.Model) -> list[keras.Layer]:
+    head = next(i for i, layer in enumerate(network.layers) if layer.name == HEAD[0])
+    return network.layers[:head]
 
 
 def averaged(first: Predictions, second: Predictions) -> Predictions:
@@ -252,16 +269,20 @@ def averaged(first: Predictions, second: Predictions) -> Predictions:
     keys = ["fold", "image"]
     both = {}
     for split in SPLITS:
-        one, two = (tables[split].sort_values(keys, ignore_index=True) for tables in (first, second))
+        one, two = (
+            tables[split].sort_values(keys, ignore_index=True) for tables in (_same_folds(first, second), second)
+        )
         log_odds = mean_of(np.stack([one["log_odds"], two["log_odds"]]))
         both[split] = one.assign(log_odds=log_odds, probability=expit(log_odds))
     return both
 
 
-Lever = tuple[str, str, Callable[[], Predictions]]
+def _same_folds(predictions: Predictions, others: Predictions) -> Predictions:
+    """Those of the folds that the others have."""
+    return {split: table[table["fold"].isin(others[split]["fold"])] for split, table in predictions.items()}
 
 
-def levers(material: Material, *, deep: bool) -> Iterator[Lever]:
+def levers(material: Material, *, deep: int) -> Iterator[Lever]:
     """Every lever: group, description and a function that returns the predictions; the recipe first."""
 
     def of(*args: Any, **values: Any) -> Callable[[], Predictions]:
@@ -283,12 +304,12 @@ def levers(material: Material, *, deep: bool) -> Iterator[Lever]:
     for size in (160, 288):
         yield "size", f"{size} px", of(size=size)
     if deep:
-        for lever, predict in Networks(material).levers():
+        for lever, predict in Networks(material, deep).levers():
             predict = cache(predict)
-            yield "networks", lever, predict
+            yield f"networks, {deep} folds", lever, predict
             if lever in ("head", "last 20 layers, after the head", "every layer, after the head"):
                 both = lambda predict=predict: averaged(regression(material), predict())  # noqa: E731
-                yield "networks", f"{lever}, averaged with the recipe", both
+                yield f"networks, {deep} folds", f"{lever}, averaged with the recipe", both
 
 
 def main() -> None:
@@ -296,7 +317,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path, nargs="+", help="folders of photographs, each in a layout of docs/data.md")
     parser.add_argument("--state", type=Path, default=Path(".state/recipe"), help="where features are kept")
-    parser.add_argument("--deep", action="store_true", help="train networks too (an hour or more for 400 photographs)")
+    parser.add_argument(
+        "--deep",
+        type=int,
+        default=0,
+        metavar="N",
+        help="train networks too, on the first N folds (10: an hour or more)",
+    )
     parser.add_argument("--anew", action="store_true", help="judge again what recipe.json has")
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks", help="folder of recipe.md and recipe.json")
     given = parser.parse_args()
@@ -322,8 +349,9 @@ def main() -> None:
 def judged(recipe: Predictions, predictions: Predictions) -> dict[str, float]:
     """The mean over folds of each split, and the paired difference on `test` with its interval."""
     row = {}
+    base = recipe if predictions is recipe else _same_folds(recipe, predictions)
     for split in SPLITS:
-        found = mean_differences(recipe[split], predictions[split], seed=SEED, resamples=1000)
+        found = mean_differences(base[split], predictions[split], seed=SEED, resamples=1000)
         auroc = found.set_index("score").loc["auroc"]
         row[split] = auroc["second"]
         if split == "test" and predictions is not recipe:
@@ -334,7 +362,7 @@ def judged(recipe: Predictions, predictions: Predictions) -> dict[str, float]:
 def markdown(told: dict[str, Any]) -> str:
     """The table of every folder."""
     text = ["# What each lever of the recommended recipe is worth", "", *__doc__.splitlines()[2:], ""]
-    text += ["Made by `python benchmarks/recipe.py DATA … --deep`; the figures are in recipe.json.", ""]
+    text += ["Made by `python benchmarks/recipe.py DATA … --deep N`; the figures are in recipe.json.", ""]
     for name, part in told.items():
         text += [f"## {name}: {part['images']} photographs", ""]
         text += ["| | lever | AUROC, test | AUROC, valid | difference to the recipe, test |", "|---|---|---|---|---|"]

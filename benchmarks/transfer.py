@@ -26,7 +26,6 @@ from sklearn.metrics import roc_auc_score
 from glaucoma.base.files import atomic_path
 from glaucoma.dataset.folds import draw_folds
 from glaucoma.photos.looks import clusters, look_at
-from glaucoma.train.logistic import fit_features
 
 SIZE, FLIPS, C = 224, "both", 0.03
 MOST = 0.6  # AUROC of a thumbnail up to which a part counts as matched
@@ -56,7 +55,7 @@ def predictions(material: Material, crop: str, backbones: Sequence[tuple[str, st
     """By a regression on the features of one or several backbones, (architecture, weights) each, side by side."""
     found = [material.features(crop, SIZE, FLIPS, weights, name)[0] for name, weights in backbones]
     features = np.concatenate(found, axis=-1)
-    return material.tables(lambda splits: fit_features(features, splits, C)[1])
+    return material.regressions(features, C)
 
 
 def matched(whole: Material, by_thumbnail: Predictions) -> tuple[Material, dict[str, float]] | None:

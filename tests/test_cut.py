@@ -74,6 +74,25 @@ def test_a_network_can_be_cut_again_elsewhere():
     assert len(cut_all(network).tail.trainable_variables) == total
 
 
+def test_every_layer_may_be_trained_but_the_backbones_batch_normalisation():
+    network = small.efficientnet()
+    every = {variable.path for variable in cut_all(network).network.trainable_variables}
+    kept = {variable.path for variable in cut_all(network, "frozen").network.trainable_variables}
+    assert {path.rpartition("/")[2] for path in every - kept} == {"gamma", "beta"} and kept < every
+    assert {"stem_conv/kernel", "head_bn/gamma", "head_softmax/kernel"} <= kept
+
+
+def test_frozen_batch_normalisation_keeps_its_bits_in_training():
+    network = cut_all(small.efficientnet(), "frozen").network
+    backbone = [layer for layer in network.layers if "bn" in layer.name and not layer.name.startswith("head")]
+    before = [layer.get_weights() for layer in backbone]
+    network.compile(optimizer="adam", loss="binary_crossentropy")
+    pixels = np.random.default_rng(0).integers(0, 256, (4, *network.input_shape[1:])).astype("float32")
+    network.fit(pixels, np.eye(2)[[0, 1, 0, 1]], epochs=1, verbose=0)
+    for one, layer in zip(before, backbone, strict=True):
+        np.testing.assert_equal(layer.get_weights(), one)
+
+
 @pytest.mark.parametrize("layers", [236, 237, 238, 10_000])
 def test_unfreezing_as_many_layers_as_there_are_freezes_only_batch_statistics(layers):
     network = small.efficientnet()

@@ -207,7 +207,7 @@ def test_pages_name_the_model_that_the_folds_have_and_how_it_was_trained(tmp_pat
     for path in PAGES:
         text = (root / path).read_text()
         assert said in text, path
-        assert ("learning rate 0.0003" in text) == (model != "regression"), path
+        assert ("learning rate 0.00005" in text) == (model != "regression"), path
 
 
 def around(value: float, low: float, high: float) -> pd.DataFrame:

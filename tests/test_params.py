@@ -131,7 +131,7 @@ def test_a_value_that_does_not_fit_is_named_with_what_was_found(edited, key: str
 
 def test_all_faults_are_told_at_once(tmp_path: Path):
     file = tmp_path / "params.yaml"
-    file.write_text(SHIPPED.replace("\nlr: 0.0003 ", "\nlr: none ").replace("\nepochs: 1 ", "\nepochs: 0 "))
+    file.write_text(SHIPPED.replace("\nlr: 0.00005 ", "\nlr: none ").replace("\nepochs: 1 ", "\nepochs: 0 "))
     with pytest.raises(ParamsError) as caught:
         load_params(file)
     assert "lr is 'none'" in str(caught.value)

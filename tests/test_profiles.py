@@ -167,7 +167,7 @@ def test_data_alone_changes_one_line_and_what_was_there_comes_back(project: Path
 
 def test_a_profile_changes_the_shipped_parameters_and_keeps_what_is_said_of_the_photographs(project: Path, profile):
     edit(project, "\nepochs: 1 ", "\nepochs: 7 ")
-    edit(project, "\nlr: 0.0003 ", "\nlr: 0.5 ")
+    edit(project, "\nlr: 0.00005 ", "\nlr: 0.5 ")
     edit(project, "    healthy: normal\n", "    healthy: normal\n    sick: abnormal\n")
     edit(project, "unreadable: stop", "unreadable: drop")
     edit(project, "waive: [] ", "waive: [tiny] ")

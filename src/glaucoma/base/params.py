@@ -318,6 +318,12 @@ class Stage2(Stage):
     unfreeze_last: Annotated[int | str, PlainValidator(_freeze_point)]
 
 
+class Stage3(Stage):
+    """The search that trains every layer; folds of `crossval.model: final` are trained like it."""
+
+    batch_norm: Literal["frozen", "trained"]
+
+
 class FreeModel(Stage):
     """A search with every layer trained, with its own backbone and head."""
 
@@ -368,7 +374,7 @@ class Params(Section):
     search: Search
     stage1: Stage
     stage2: Stage2
-    stage3: Stage
+    stage3: Stage3
     free_models: Annotated[list[Literal["model4", "model5"]], AfterValidator(distinct)]
     model4: FreeModel
     model5: FreeModel

@@ -56,22 +56,34 @@ def cut_last(network: keras.Model, layers: int | str) -> Cut:
     return _split(network, first, frozen)
 
 
-def cut_all(network: keras.Model) -> Cut:
-    """Train every layer."""
-    for layer in network.layers:
-        layer.trainable = True
+def cut_all(network: keras.Model, batch_norm: str = "trained") -> Cut:
+    """Train every layer.
+
+    Args:
+        network: a backbone with the report's head.
+        batch_norm: `trained`, or `frozen`: the backbone's batch normalisation stays in inference mode, with the
+            statistics, scale and shift that its weights came with. Keras' guide advises this for fine-tuning.
+    """
+    pool = _position(network, HEAD[0])
+    for place, layer in enumerate(network.layers):
+        keeps = batch_norm == "frozen" and place < pool and isinstance(layer, keras.layers.BatchNormalization)
+        layer.trainable = not keeps
     return Cut(network, None, network)
 
 
 def cut_of(stage: str, network: keras.Model, params: Params) -> Cut:
-    """Cut a network for a search: stage 1 trains the head, stage 2 also the end of the backbone, others everything.
+    """Cut a network for a search: stage 1 trains the head, stage 2 also the end of the backbone, others every layer.
+
+    Stage 3 may leave out the backbone's batch normalisation (`stage3.batch_norm`).
 
     Raises:
         ParamsError: the backbone has no block `stage2.unfreeze_last`.
     """
     if stage == "stage1":
         return cut_head(network)
-    return cut_last(network, params.stage2.unfreeze_last) if stage == "stage2" else cut_all(network)
+    if stage == "stage2":
+        return cut_last(network, params.stage2.unfreeze_last)
+    return cut_all(network, params.stage3.batch_norm if stage == "stage3" else "trained")
 
 
 def through_trunk(cut: Cut) -> keras.Model:

@@ -242,7 +242,7 @@ def configuration(params: Params, origin: str) -> str:
     if name == "regression":
         how = f"C {params.regression.C:g}, flips {params.regression.flips}"
         return f"a logistic regression ({how}) on features of the frozen {backbone.name} (weights: {weights})"
-    how = f"{params.optimizer}, learning rate {params.lr:g}, batch {params.batch_size}, {many(params.epochs, 'epoch')}"
+    how = f"{params.optimizer}, learning rate {np.format_float_positional(params.lr)}, batch {params.batch_size}, {many(params.epochs, 'epoch')}"
     of = f", the backbone of {name}" if name in paths.FREE else ""
     start = f"starting weights: {weights}; warm start {params.crossval.warm_start}"
     return f"the network {backbone.name}{of} ({start}), trained with {how}"

@@ -19,7 +19,7 @@ import numpy as np
 from glaucoma.base.params import Augment, Params, Trial, group, views_of
 from glaucoma.dataset.splits import Split
 from glaucoma.model.backbones import build_backbone
-from glaucoma.model.cut import Cut, cut_all, cut_of
+from glaucoma.model.cut import Cut, cut_of
 from glaucoma.model.network import build_network
 from glaucoma.model.regression import FLIPS
 from glaucoma.model.runtime import fresh, keras, ready_to_predict
@@ -67,7 +67,7 @@ def measure(params: Params) -> Speed:
     network = build_network(backbone, dropout=params.head.dropout, blocks=params.head.blocks, seed=params.seed)
     images = BATCHES * batch
     pixels = np.random.default_rng(0).integers(0, 256, (images, size, views * size, 3), np.uint8)
-    every = _step(cut_all(network), [pixels], params, params.augment)
+    every = _step(cut_of("stage3", network, params), [pixels], params, params.augment)
     start = time.perf_counter() - begin - 2 * every * images
     predict = _predict(network, pixels, batch)
     head, last = (_frozen(cut_of(stage, network, params), pixels, params, predict) for stage in ("stage1", "stage2"))

@@ -20,7 +20,7 @@ from glaucoma.dataset.splits import Dataset, Split, contamination, read_clusters
 from glaucoma.evaluate.scores import scores
 from glaucoma.model.artifacts import load_model, save_model
 from glaucoma.model.batches import Batches
-from glaucoma.model.cut import Cut, cut_all, cut_of
+from glaucoma.model.cut import Cut, cut_of
 from glaucoma.model.log_odds import FLIPS, over_flips
 from glaucoma.model.runtime import fresh, keras, ready_to_predict
 from glaucoma.model.scorer import log_odds, scorer
@@ -121,7 +121,8 @@ class _FoldTrainer:
             network, snapshot = fit_regression(network, params.backbone.name, *how)
             self.seconds.append(snapshot.seconds)
             return network, seen, snapshot
-        searcher, snapshot = self.train(cut_all(network), self.final, self.splits, "training")
+        cut = cut_of("stage3" if params.crossval.model == "final" else params.crossval.model, network, params)
+        searcher, snapshot = self.train(cut, self.final, self.splits, "training")
         searcher.take(snapshot)
         return network, seen, self._over_flips(network, snapshot)
 

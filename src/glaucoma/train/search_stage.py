@@ -146,6 +146,7 @@ def model_card(params: Params, about: dict, model: str = "final") -> dict:
     """The metadata needed to use and reproduce a model; `model4` and `model5` have their own sections of params."""
     section = getattr(params, model) if model in paths.FREE else params
     after_stage2 = about.get("stage") in ("stage2", "stage3") or about.get("warm_start", "none") != "none"
+    after_stage3 = about.get("stage") == "stage3" or (about.get("stage"), model) == ("crossval", "final")
     return {
         "classes": list(CLASSES),
         "positive": "abnormal",
@@ -158,6 +159,7 @@ def model_card(params: Params, about: dict, model: str = "final") -> dict:
             else {"head": section.head.model_dump()}
         ),
         **({"unfreeze_last": params.stage2.unfreeze_last} if after_stage2 else {}),
+        **({"batch_norm": params.stage3.batch_norm} if after_stage3 else {}),
         "seed": params.seed,
         "versions": describe(),
         **about,
