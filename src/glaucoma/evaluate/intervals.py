@@ -194,8 +194,11 @@ def bounds(name: str, value: float, drawn: np.ndarray, cases: Cases) -> tuple[fl
         positive, negative = cases.positive, cases.negative
         share = 1.0 if agree else min(1.0, auroc_variance(value, positive, negative) / variance)
         return *auroc_interval(value, max(1.0, share * positive), max(1.0, share * negative)), "newcombe"
-    positive = ("sensitivity", "sensitivity_at_95_specificity")
-    count = cases.positive if name in positive else cases.negative if name == "specificity" else cases.total
+    count = {
+        "sensitivity": cases.positive,
+        "sensitivity_at_95_specificity": cases.positive,
+        "specificity": cases.negative,
+    }.get(name, cases.total)
     share = 1.0 if agree else min(1.0, value * (1 - value) / variance / count)
     low, high = wilson_interval(value, max(1.0, share * count))
     return (2 * low - 1, 2 * high - 1, "wilson") if name == "mcc" else (low, high, "wilson")
