@@ -28,7 +28,7 @@ def main(params: Params) -> None:
     write_csv(folder / "condition_by_split.csv", counts.by_split(index))
     write_csv(folder / "conditions.csv", counts.conditions(index))
     write_csv(folder / "folds.csv", counts.by_fold(index))
-    write_csv(folder / "base_table.csv", counts.base_table(index, root))
+    write_csv(folder / "base_table.csv", counts.base_table(index, paths.public(params.data.root)))
     splits_chart(index, folder / "condition_by_split.png")
     folds_chart(index, folder / "folds.png")
     sizes_chart(index, folder / "sizes.png", params.data.image_size)

@@ -220,6 +220,27 @@ def test_another_python_says_that_the_environment_is_not_active(bare: Project):
     assert "Traceback" not in ran.stderr
 
 
+def test_check_refuses_where_dvc_would_run_stages_by_another_python(bare: Project, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(bare.root)
+    monkeypatch.setenv("DVC_SITE_CACHE_DIR", bare.environment["DVC_SITE_CACHE_DIR"])
+    own, other = Path(sys.executable).parent, tmp_path / "bin"
+    other.mkdir()
+    monkeypatch.setenv("PATH", str(other))
+    for python, says in (
+        (None, "`python`, which is not on the PATH"),
+        ("#!/bin/sh\necho /usr\n", "not of the environment"),
+    ):
+        if python:
+            (other / "python").write_text(python)
+            (other / "python").chmod(0o755)
+        assert run_glaucoma("check") == 1
+        said = capsys.readouterr().err
+        assert says in said
+        assert f"put {own} first on the PATH" in said
+    monkeypatch.setenv("PATH", f"{own}{os.pathsep}{other}")
+    assert run_glaucoma("check") == 0
+
+
 def test_folds_side_by_side_call_this_python_whether_activated_or_not(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("PATH", "/usr/bin")
     assert _environment()["PATH"].split(os.pathsep) == [str(Path(sys.executable).parent), "/usr/bin"]

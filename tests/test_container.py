@@ -9,8 +9,10 @@ import shlex
 import shutil
 import subprocess
 import sys
+import sysconfig
 import venv
 from fnmatch import fnmatch
+from pathlib import Path
 
 import pytest
 from conftest import ROOT
@@ -90,34 +92,81 @@ def test_what_a_container_runs_is_a_command_that_there_is():
             assert (program, words) == ("dvc", ["repro"])
 
 
-@pytest.mark.slow
-def test_serve_s_commands_make_a_working_server_in_a_clean_folder(models, tmp_path):
-    stage, clean = stages()["serve"], tmp_path / "clean"
-    clean.mkdir()
-    environment = tmp_path / "environment"
+def installed(stage: Stage, folder: Path, study: Path, packages: Path | None = None) -> tuple[Path, dict[str, str]]:
+    """Run COPY and RUN of a stage in a clean folder, with a new environment for the image's Python.
+
+    Args:
+        stage: its instructions; apt-get is left out: this machine's git and make stand for what it installs.
+        folder: to work in.
+        study: what stands for /study.
+        packages: of this Python, which stand for downloads; the stage's own `pip install` checks them against the lock.
+
+    Returns:
+        The environment, and the variables of what is run.
+    """
+    clean, environment = folder / "clean", folder / "environment"
+    for made in (clean, folder / "tmp"):
+        made.mkdir()
     venv.create(environment, with_pip=True)
+    if packages:
+        (own,) = (environment / "lib").glob("python*/site-packages")
+        (own / "packages.pth").write_text(f"{packages}\n")
     variables = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "GLAUCOMA"))}
-    variables |= {"PATH": f"{environment / 'bin'}{os.pathsep}{os.environ['PATH']}", "HOME": str(tmp_path)}
+    variables |= {"PATH": f"{environment / 'bin'}{os.pathsep}{os.environ['PATH']}", "HOME": str(folder / "tmp")}
     for word, rest in stage:
         if word == "ENV":
-            variables |= dict(re.findall(r"(\w+)=(\S+)", rest))
+            told = dict(re.findall(r"(\w+)=(\S+)", rest))
+            variables |= {key: re.sub("^/study", str(study), one) for key, one in told.items()}
+            variables |= {
+                key: re.sub("^/tmp", str(folder / "tmp"), one) for key, one in told.items() if one[:4] == "/tmp"
+            }
         if word == "COPY":
             for source in rest.split()[:-1]:
                 whole = (ROOT / source).is_dir()
                 (shutil.copytree if whole else shutil.copy2)(ROOT / source, clean / source)
-        if word == "RUN":
+        if word == "RUN" and "apt-get" not in rest:
             done = subprocess.run(["sh", "-c", rest], cwd=clean, env=variables, capture_output=True, text=True)
             if "No matching distribution" in done.stderr or "Could not fetch" in done.stderr:
                 pytest.skip(f"the package registry is not reached: {done.stderr[-300:]}")
             assert done.returncode == 0, done.stderr
-    shutil.rmtree(clean / "src")  # what is installed has to do
-    given = tmp_path / "model"
+            assert not packages or set(re.findall("Collecting ([\\w.-]+)", done.stdout)) <= {
+                "setuptools"
+            }  # venv's is old
+    shutil.rmtree(clean)  # what is installed has to do
+    return environment, variables
+
+
+@pytest.mark.slow
+def test_repro_s_commands_bring_a_clone_up_to_date_from_a_clean_folder(project, tmp_path):
+    """Its own CMD, in a clone that was run before; a later stage is due, so that Python, Keras and DVC all work.
+
+    This Python stands for the image's, its packages, `dvc` among them, for downloads, and its user for 10001.
+    """
+    stage = stages()["repro"]
+    assert {"apt-get", "git", "make"} <= {*" ".join(rest for word, rest in stage if word == "RUN").split()}
+    packages = Path(sysconfig.get_path("purelib"))
+    environment, variables = installed(stage, tmp_path, project.root, packages)
+    project.set({"thresholds.sensitivity": 0.9})
+    program, *words = json.loads(last(stage, "CMD"))
+    project.environment = {**project.environment, **variables}
+    said = project.run(program, *words).stdout
+    assert "params.yaml is valid" in said
+    assert re.findall("Running stage '([^']+)'", said)[0] == "summary"
+    assert "Next, look at" in said
+    where = project.run("python", "-c", "import glaucoma, sys; print(glaucoma.__file__, sys.prefix)").stdout.split()
+    assert where == [str(project / "src/glaucoma/__init__.py"), str(environment)]
+
+
+@pytest.mark.slow
+def test_serve_s_commands_make_a_working_server_in_a_clean_folder(models, tmp_path):
+    stage, given = stages()["serve"], tmp_path / "model"
+    environment, variables = installed(stage, tmp_path, tmp_path)
     given.mkdir()
     for file in models.glob("fold1.onnx*"):
         shutil.copy2(file, given)
     command = [*json.loads(last(stage, "ENTRYPOINT")), str(given)]
     command[command.index("8000")] = "0"
-    with subprocess.Popen(command, cwd=clean, env=variables, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, cwd=tmp_path, env=variables, stdout=subprocess.PIPE, text=True) as process:
         try:
             address = next(line for line in process.stdout if line.startswith("http"))
             port = re.match(r"http://0\.0\.0\.0:(\d+)/#token=", address)[1]

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from conftest import ROOT, Project, make_project, run_glaucoma, run_stage
+from conftest import ROOT, TINY, Project, make_project, run_glaucoma, run_stage
 from PIL import Image
 from pydicom import uid
 from pydicom.dataset import FileDataset, FileMetaDataset
@@ -25,8 +25,10 @@ from small import tiny_network
 from trees import CLASSES, photograph, write_labels
 
 from glaucoma.base.errors import DataError
+from glaucoma.base.files import sha256_file
 from glaucoma.dataset.intake import build_index
 from glaucoma.model.artifacts import save_model
+from glaucoma.model.backbones import build_backbone
 from glaucoma.photos import dicom
 from glaucoma.photos.images import Unreadable, decode, read_header
 
@@ -363,14 +365,30 @@ def test_index_audit_pixels_explore_and_predict_read_a_clinics_files_and_name_no
 
 @pytest.mark.slow
 def test_a_whole_run_of_dvc_on_a_clinics_files_names_nobody(tmp_path):
-    """All of its outputs are searched: the cache, Git objects, models, pages, logs, DVC's own files."""
-    photos = clinic(tmp_path / "photos", size=96)
+    """All of its outputs are searched: the cache, Git objects, models, pages, logs, DVC's own files.
+
+    Nor do they name whose folder the photographs and the backbone's weights lie in, but where DVC has to.
+    """
+    theirs = tmp_path / "Wigglesworth Prudence"
+    photos, weights = clinic(theirs / "photos", size=96), theirs / "lite0.keras"
+    build_backbone("EfficientNetLite0", TINY["data.image_size"], "none").save(weights)
+    (tmp_path / "link").symlink_to(theirs)
     project = make_project(tmp_path / "home/glaucoma")
     project.set({"data.root": str(photos), "crossval.n_folds": 2, "crossval.held_out": 0.2, "data.crop": "none"})
-    project.set({"audit.waive": ["shortcut"]})
+    project.set({"backbone.weights": str(weights), "audit.waive": ["shortcut"]})
     ran = project.dvc("repro", timeout=580)
     project.git("add", "-A")
     project.git("commit", "-q", "-m", "Results")
     assert project.json("metrics/index.json")["patients"] == 20
-    predicted = project.run("glaucoma", "predict", "crossval", str(photos), "--explain", "heat")
-    nobody_is_named(tmp_path / "home", ran.stdout, ran.stderr, predicted.stdout, predicted.stderr)
+    commands = [
+        ("predict", "crossval", str(tmp_path / "link/photos"), "--explain", "heat", "--out", "predicted.csv"),
+        ("export", "controls/fold0"),
+    ]
+    done = [ran, *(project.run("glaucoma", *words) for words in commands)]
+    nobody_is_named(tmp_path / "home", *(text for one in done for text in (one.stdout, one.stderr)))
+    told = [name for name, content in everything(project.root).items() if b"wigglesworth" in content.lower()]
+    assert [name for name in told if not name.startswith((".git/", ".dvc/"))] == ["dvc.lock", "params.yaml"]
+    assert not [text for one in done for text in (one.stdout, one.stderr) if "wigglesworth" in text.lower()]
+    for name in ("models/backbone.json", "models/stage1.json", "models/controls/fold0.json", "models/stage3.json"):
+        assert "lite0.keras" in (project / name).read_text()
+        assert sha256_file(weights) in (project / name).read_text()

@@ -26,7 +26,8 @@ from glaucoma.model.portable import Portable
 from glaucoma.model.runtime import keras
 from glaucoma.predict import conversion as export
 from glaucoma.predict.conversion import export_model
-from glaucoma.predict.inference import predict_files
+from glaucoma.predict.heat import OCCLUSION, heat_of_photograph, heats
+from glaucoma.predict.inference import load_classifier, predict_files
 
 ALONE = """
 import sys
@@ -125,6 +126,21 @@ def test_it_predicts_what_keras_predicts_where_tensorflow_is_absent(folder, caps
     expected = pd.read_csv(io.StringIO(capsys.readouterr().out))["probability"]
     assert expected.std() > 0
     np.testing.assert_allclose(found["probability"], expected, atol=export.TOLERANCE)
+
+
+def test_it_is_explained_by_occlusion_where_tensorflow_is_absent(folder, tmp_path):
+    eyes = sorted((folder / "eyes").glob("*.png"))
+    words = ["predict", folder / "tiny.onnx", *eyes, "--no-quality", "--explain", tmp_path / "why"]
+    alone = subprocess.run([sys.executable, "-c", ALONE, *words], capture_output=True, text=True)
+    assert alone.returncode == 3, alone.stderr  # one file is a note
+    assert f"6 overlays written to {tmp_path / 'why'}/" in alone.stderr
+    assert [file.name for file in sorted((tmp_path / "why").iterdir())] == [f"{i + 2:04d}-eye{i}.png" for i in range(6)]
+    one = load_classifier(folder / "tiny.onnx")
+    method, (explain,) = heats([one])
+    assert method == OCCLUSION
+    found = heat_of_photograph([one], [explain], eyes[1])
+    assert found.heat.any()
+    assert found.probability == pytest.approx(predict_files([one], [eyes[1]]).probability[0])
 
 
 def test_a_file_that_differs_is_not_written(folder, tmp_path, monkeypatch):

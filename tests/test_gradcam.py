@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -18,10 +16,8 @@ from glaucoma.base.files import write_csv
 from glaucoma.model.artifacts import save_model
 from glaucoma.model.gradcam import channel_weights, gradcam
 from glaucoma.model.network import CLASSES, HEAD, build_network
-from glaucoma.model.portable import Portable
 from glaucoma.model.runtime import keras
-from glaucoma.predict.inference import Classifier
-from glaucoma.report.explain import disc_mask, explainers, heat_overlay, heat_share, run_explain
+from glaucoma.report.explain import disc_mask, heat_overlay, heat_share, run_explain
 
 SPOT = 8  # side of the planted patch, pixels
 
@@ -164,12 +160,6 @@ def test_a_head_of_another_kind_is_refused_in_a_sentence():
             gradcam(network)
     with pytest.raises(WeightsError, match="Grad-CAM needs a head"):
         gradcam(keras.Model(inputs, keras.layers.Dense(2, activation="sigmoid")(pooled)))
-
-
-def test_onnx_is_refused_with_what_to_name_instead():
-    one = Classifier(Path("a.onnx"), *[object.__new__(Portable)] * 2, {}, CLASSES)
-    with pytest.raises(WeightsError, match=r"a\.onnx cannot be explained"):
-        explainers([one])
 
 
 @pytest.mark.parametrize("crop", ["none", "retina"])

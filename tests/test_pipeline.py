@@ -119,6 +119,19 @@ def test_another_final_learning_rate_trains_the_folds_again_and_searches_nothing
     assert {"crossval@0", "crossval@1"} <= set(planned) <= set(LAST)
 
 
+def test_folds_that_are_not_there_are_refused_before_anything_is_trained_and_fewer_train_nothing(project: Project):
+    before = trials(project)
+    project.set({"crossval.folds": [0, 12], "stage1.grid.batch_size": [8]})  # the index depends on neither
+    refused = project.dvc("repro", ok=False)
+    assert "crossval.folds asks for 12, but the folds are 0–9" in refused.stderr
+    assert len(ran(refused.stdout)) == 1
+    assert trials(project) == before
+
+    project.set({"crossval.folds": [0], "stage1.grid.batch_size": [16]})
+    assert sorted(ran(project.dvc("repro").stdout)) == ["controls", "explain", "report", "summary"]
+    assert trials(project) == before
+
+
 def test_a_change_of_a_font_trains_nothing_and_one_of_training_code_runs_searches_and_folds(project: Project):
     def changed(file: str) -> set[str]:
         (project / file).write_text((project / file).read_text() + "\n# a change\n")

@@ -128,10 +128,13 @@ def test_of_a_folder_hidden_files_are_left_and_links_to_nothing_named(folder, tm
     (tmp_path / "eye.png").write_bytes((folder / "eyes" / "eye0.png").read_bytes())
     (tmp_path / "._eye.png").write_bytes(b"resource fork")
     (tmp_path / "gone.png").symlink_to("nowhere.png")
+    for name in ("pipe.png", "pipe"):
+        os.mkfifo(tmp_path / name)
     assert predict(folder / "models" / "fold1.keras", tmp_path, "--format", "csv") == 3
     said = capsys.readouterr()
-    assert len(said.out.splitlines()) == 3
+    assert len(said.out.splitlines()) == 4
     assert "gone.png: cannot be opened" in said.err
+    assert "pipe.png: a pipe, socket or device, no file" in said.err
 
 
 def test_what_a_folder_holds_that_is_not_read_is_told_by_suffix_and_number(folder, tmp_path, capsys):

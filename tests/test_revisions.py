@@ -10,15 +10,16 @@ import small
 from conftest import Project
 from ruamel.yaml import YAML
 
-from glaucoma.base.errors import WeightsError
+from glaucoma.base.errors import DataError, WeightsError
 from glaucoma.base.files import sha256_file
 from glaucoma.model.artifacts import save_model
 from glaucoma.predict.inference import find_models, load_classifier
-from glaucoma.predict.revisions import FETCHED, parse
+from glaucoma.predict.revisions import FETCHED, parse, read_at
 
 ROOT = Path(__file__).resolve().parents[1]
 OUTS = ["models/stage3.keras", "models/stage3.json"]
 OUTS += [f"models/crossval/fold{fold}.{kind}" for fold in range(2) for kind in ("keras", "json")]
+FOLDER = "models/controls"  # tracked as one
 
 
 @pytest.fixture(scope="module")
@@ -30,9 +31,11 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Project:
     project.dvc("init", "-q")
     yaml = YAML()
     artifacts = yaml.load(ROOT / "dvc.yaml")["artifacts"]
-    yaml.dump({"stages": {"train": {"cmd": "true", "outs": OUTS}}, "artifacts": artifacts}, project / "dvc.yaml")
+    yaml.dump(
+        {"stages": {"train": {"cmd": "true", "outs": [*OUTS, FOLDER]}}, "artifacts": artifacts}, project / "dvc.yaml"
+    )
     for version in (1, 2, 3):
-        for out in OUTS:
+        for out in (*OUTS, f"{FOLDER}/fold0.keras"):
             if out.endswith(".keras"):
                 (project / out).unlink(missing_ok=True)
                 save_model(small.tiny_network(version), project / out, {"seed": version})
@@ -65,6 +68,20 @@ def test_a_model_of_a_revision_is_the_one_of_then_with_its_sidecar(registry, rev
     assert one.card["seed"] == seed
     small.same_arrays(one.network.get_weights(), small.tiny_network(seed).get_weights())
     assert sha256_file("models/stage3.keras") == now
+
+
+@pytest.mark.parametrize("name", ["stage3", "crossval", "controls", "controls/fold0"])
+def test_in_a_clone_whose_cache_lacks_it_a_model_is_not_at_hand_rather_than_unknown(
+    registry, tmp_path, monkeypatch, name
+):
+    registry.git("clone", "-q", ".", str(tmp_path / "clone"))
+    monkeypatch.chdir(tmp_path / "clone")
+    with pytest.raises(WeightsError, match=f"models/{name}.* of revision HEAD is neither in DVC's cache nor"):
+        find_models(f"HEAD:{name}")
+    with pytest.raises(DataError, match="of HEAD is neither in DVC's cache nor could be fetched"):
+        read_at("HEAD", Path(FOLDER, "fold0.json"))
+    with pytest.raises(DataError, match=r"revision HEAD has no models/none\.json"):
+        read_at("HEAD", Path("models/none.json"))
 
 
 def test_a_folder_of_a_revision_is_the_ensemble_of_then():

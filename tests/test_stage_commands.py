@@ -128,6 +128,12 @@ def test_a_training_that_cannot_begin_says_why(scripts: Project, capsys):
     assert "there is no model at models/backbone.keras" in complaint(capsys.readouterr().err)
     run_stage("crossval", scripts.root, "--fold", 77, code=3)
     assert "there is no fold 77; the index has 0, 1" in complaint(capsys.readouterr().err)
+    scripts.set({"crossval.folds": [0, 77]})  # the index, made before, does not look again
+    for stage in ("controls", "crossval"):
+        run_stage(stage, scripts.root, *(("--fold", 0) if stage == "crossval" else ()), code=2)
+        assert "crossval.folds asks for 77, but the folds are 0–9 (of data/index.csv)" in complaint(
+            capsys.readouterr().err
+        )
 
 
 # Ctrl-C and the disk

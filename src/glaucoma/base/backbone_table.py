@@ -12,6 +12,8 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from glaucoma.base.paths import public
+
 __all__ = ["BACKBONES", "BUNDLED_LICENCE", "Backbone", "Package", "in_block", "nearest", "recognise", "weights_from"]
 
 GOOGLE = "https://storage.googleapis.com/"
@@ -100,7 +102,7 @@ def recognise(layers: Iterable[str]) -> list[str]:
 
 
 def weights_from(name: str, weights: str) -> dict[str, str | None]:
-    """The origin of a backbone's weights, for model cards.
+    """The origin of a backbone's weights, for model cards, without anybody's folders.
 
     Args:
         name: a key of `BACKBONES`.
@@ -116,7 +118,7 @@ def weights_from(name: str, weights: str) -> dict[str, str | None]:
         "imagenet": (f"ImageNet, {published}", row.licence),
         "bundled": ("trained by this project on rendered eyes", BUNDLED_LICENCE),
     }
-    origin, licence = known.get(weights, (f"the file {weights}", None))
+    origin, licence = known.get(weights, (f"the file {public(weights)}", None))
     return {"origin": origin, "licence": licence}
 
 

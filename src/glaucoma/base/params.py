@@ -16,10 +16,12 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidato
 
 from glaucoma.base.backbone_table import BACKBONES, nearest
 from glaucoma.base.errors import ParamsError
+from glaucoma.base.paths import FREE, public
 from glaucoma.base.yaml12 import read_yaml
 
 __all__ = [
     "VIEWS",
+    "WEIGHTS",
     "Augment",
     "Count",
     "Fit",
@@ -204,6 +206,7 @@ Score = Literal[
     "ece",
     "cost",
 ]
+WEIGHTS = ("none", "imagenet", "bundled")  # of a backbone, which are no file
 VIEWS = ("none", "retina", "disc", "wide")  # crops of a photograph for the network
 
 
@@ -280,6 +283,15 @@ class Backbone(Section):
 
     name: KnownBackbone
     weights: Annotated[str, Field(min_length=1)]
+
+    @property
+    def file(self) -> Path | None:
+        """Of the weights; None where a word stands for them."""
+        return None if self.weights in WEIGHTS else Path(self.weights).expanduser()
+
+    def public(self) -> Backbone:
+        """The same without anybody's folders."""
+        return self.model_copy(update={"weights": public(self.weights)})
 
 
 class Head(Section):
@@ -387,6 +399,18 @@ class Params(Section):
         """The final configuration, used for every fold."""
         own = {name: getattr(self, name) for name in Trial.model_fields if name not in OPTIONS}
         return Trial(**own, **self.fit.model_dump())
+
+    def public(self) -> Params:
+        """The same without anybody's folders, for what is published: paths as `paths.public` gives them."""
+        data = self.data.model_copy(update={"root": public(self.data.root)})
+        free = {name: getattr(self, name) for name in FREE}
+        return self.model_copy(
+            update={
+                "data": data,
+                "backbone": self.backbone.public(),
+                **{name: one.model_copy(update={"backbone": one.backbone.public()}) for name, one in free.items()},
+            }
+        )
 
     def trials(self, name: str) -> list[Trial]:
         """The trials of a search: of stage1, stage2, stage3, model4 or model5."""

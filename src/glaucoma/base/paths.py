@@ -54,6 +54,12 @@ LOOKS = STATE / "looks.npz"  # measurements of each image, shared by index and a
 FREE = ("model4", "model5")  # searches outside `dvc repro`, each with its own backbone and head
 
 
+def public(path: str) -> str:
+    """A path as it may be published: in the project as it is, elsewhere the last name, without anybody's folders."""
+    elsewhere = path.startswith(("/", "~")) or ".." in Path(path).parts
+    return Path(path).name if elsewhere else path
+
+
 def search_files(stage: str) -> dict[str, Path]:
     """The files of a search stage (`stage1` …): model, sidecar, metrics, table, report folder, timing."""
     return {

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import stat
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from glaucoma.base import paths
-from glaucoma.base.errors import DataError, ParamsError, WeightsError, listed, many, one_line, shown
+from glaucoma.base.errors import DataError, GlaucomaError, ParamsError, WeightsError, listed, many, one_line, shown
 from glaucoma.base.files import near
-from glaucoma.base.params import Params, group, load_params
+from glaucoma.base.params import WEIGHTS, Params, group, load_params
 from glaucoma.dataset.folds import find_frozen, frozen_folds, require_folds
 from glaucoma.dataset.layouts import brought_folds
 
@@ -22,7 +25,6 @@ __all__ = ["add"]
 
 STAGES = ("stage1", "stage2", "stage3")
 SAMPLE_FOLDS = range(10)
-WORDS = ("none", "imagenet", "bundled")  # of backbone.weights, which are no file
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -36,7 +38,8 @@ def _check() -> None:
     """Print what will be trained.
 
     Raises:
-        ParamsError, DataError, WeightsError: what `dvc repro` would refuse, later and perhaps in DVC's words.
+        GlaucomaError, ParamsError, DataError, WeightsError: what `dvc repro` would refuse, later and perhaps in its own
+            words.
     """
     params = load_params(paths.PARAMS)
     root = Path(params.data.root)
@@ -47,6 +50,7 @@ def _check() -> None:
     if root != paths.SAMPLE:
         _check_there(root)
     if Path(".dvc").is_dir():
+        _check_python()
         _ask_dvc(root)
     if root != paths.SAMPLE:
         _check_files(root)
@@ -54,6 +58,25 @@ def _check() -> None:
     require_folds(params, there, why)
     _check_weights(params)
     _print_plan(params)
+
+
+def _check_python() -> None:
+    """Refuse to have stages run by another Python than this one: DVC takes the `python` that is first on the PATH.
+
+    Raises:
+        GlaucomaError: there is none, or one of another environment.
+    """
+    own, found = Path(sys.executable), shutil.which("python")
+    if found and Path(found).parent == own.parent:
+        return
+    what = "is not on the PATH"
+    if found:
+        asked = [found, "-c", "import sys; print(sys.prefix)"]
+        if subprocess.run(asked, capture_output=True, text=True).stdout.strip() == sys.prefix:  # noqa: S603
+            return
+        what = f"is {shown(found)}, not of the environment of this command"
+    remedy = f"activate the environment, or put {shown(own.parent)} first on the PATH"
+    raise GlaucomaError(f"DVC runs stages by `python`, which {what}", remedy)
 
 
 def _check_there(root: Path) -> None:
@@ -121,10 +144,10 @@ def _check_weights(params: Params) -> None:
     """
     keys = {"backbone": params.backbone, **{f"{n}.backbone": getattr(params, n).backbone for n in params.free_models}}
     for key, backbone in keys.items():
-        path = Path(backbone.weights).expanduser()
-        if backbone.weights not in WORDS and not path.is_file():
+        path = backbone.file
+        if path and not path.is_file():
             what = "is a folder" if path.is_dir() else f"does not exist{near(path)}"
-            raise WeightsError(f"{key}.weights is {shown(path)}, which {what}", f"name a file, or {', '.join(WORDS)}")
+            raise WeightsError(f"{key}.weights is {shown(path)}, which {what}", f"name a file, or {', '.join(WEIGHTS)}")
 
 
 def _ask_dvc(root: Path) -> None:

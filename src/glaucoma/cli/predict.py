@@ -52,7 +52,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     what = f"a number, 0–1, or one of {names} (default: the model's own, or fixed, i.e. {FIXED.probability})"
     predict.add_argument("--threshold", metavar="T", help=what)
     predict.add_argument("--no-quality", action="store_true", help="skip the quality checks of the photographs")
-    what = "write an overlay of each photograph to DIR: the regions that speak for abnormal (Grad-CAM)"
+    what = "write an overlay of each photograph to DIR: the regions that speak for abnormal (Grad-CAM; ONNX: occlusion)"
     predict.add_argument("--explain", type=Path, metavar="DIR", help=what)
     add_flips(predict)
     what = "write drift.csv and drift.png to DIR: how the photographs differ from those the model was trained on"
@@ -72,7 +72,7 @@ def _predict(given: argparse.Namespace) -> int:
     Raises:
         ParamsError: an invalid threshold, or one that these models do not have.
         DataError: no photographs.
-        WeightsError: no such model, or one that cannot be explained.
+        WeightsError: no such model.
     """
     import numpy as np
 
@@ -97,9 +97,9 @@ def _predict(given: argparse.Namespace) -> int:
     needed = max(one.size for one in loaded)
     explain = None
     if given.explain:
-        from glaucoma.report.explain import explain_files, explainers
+        from glaucoma.predict.heat import heats
 
-        explain = explainers(loaded)  # before the work, since other heads are refused
+        explain = heats(loaded)
     look = None if given.no_quality else lambda image: _quality(image, needed)
     found = predict_files(loaded, files, flips=given.flips, look=look)
     for i in list(found.faults):
@@ -113,10 +113,10 @@ def _predict(given: argparse.Namespace) -> int:
         table["warnings"] = _warnings(found)
     if explain:
         rows = [row for row in range(len(files)) if row not in found.faults]
-        written = explain_files(loaded, explain, files, rows, given.explain)
+        from glaucoma.report.explain import explain_files
+
+        written = explain_files(loaded, *explain, files, rows, given.explain)
         print(f"{many(len(written), 'overlay')} written to {shown(given.explain)}/", file=sys.stderr)
-    if given.drift:
-        _drift(found, given.drift)
     judged, where = (None, "") if entry is None else _judged(models, limit)
     for score, (right, of, _) in (judged or {}).items():
         table[f"{JUDGED[len(models) > 1]}{score}"] = right / of if of else np.nan
@@ -125,6 +125,8 @@ def _predict(given: argparse.Namespace) -> int:
         chosen = given.threshold is not None and number(given.threshold) is None
         said += _about(entry, chosen=chosen)
     _show(table, limit, given.format, given.out, said)
+    if given.drift:  # may be refused, which takes no prediction away
+        _drift(found, given.drift)
     if not found.faults:
         return DataError.exit_code if lost else 0
     faults = [f"{shown(files[i])}: {why}" for i, why in sorted(found.faults.items())]

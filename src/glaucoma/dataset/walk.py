@@ -84,9 +84,11 @@ def pictures(others: Iterable[Path]) -> list[Path]:
 
 
 def _starts_so(path: Path) -> bool:
+    if not path.is_file():  # to open a pipe is to wait for a writer
+        return False
     try:
         with path.open("rb") as file:
-            start = file.read(8) if path.is_file() else b""
+            start = file.read(8)
     except OSError:
         return False
     return start.startswith(STARTS)
@@ -115,10 +117,10 @@ def folders(folder: Path) -> list[str]:
 def walk(top: Path, *, below: bool = True, strict: bool = True) -> Found:
     """Collect the files of a folder, and of all folders below it where `below`; every folder is entered once.
 
-    Unless `strict`, links that lead nowhere are listed among the images, to be found unreadable one by one.
+    Unless `strict`, links that lead nowhere, and pipes, are listed among the images, to be found unreadable one by one.
 
     Raises:
-        DataError: a folder cannot be listed, or links lead nowhere (all of them are named).
+        DataError: a folder cannot be listed, or images are links that lead nowhere or no files (all are named).
     """
     found = Found()
     broken: list[Path] = []
@@ -145,8 +147,10 @@ def walk(top: Path, *, below: bool = True, strict: bool = True) -> Found:
                     found.tables.append(path)
     if broken:
         names = listed([shown(path) for path in sorted(broken)])
-        problem = f"{many(len(broken), 'image')} below {shown(top)} cannot be opened, being links that lead nowhere:"
-        raise DataError(problem + names, "mend or remove the links")
+        problem = (
+            f"{many(len(broken), 'image')} below {shown(top)} cannot be opened: links that lead nowhere, or no files:"
+        )
+        raise DataError(problem + names, "mend or remove them")
     found.images.sort()
     found.tables.sort()
     return found

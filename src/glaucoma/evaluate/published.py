@@ -54,7 +54,7 @@ def protocol_table(params: Params, index: dict[str, int]) -> pd.DataFrame:
         here (both as text), same (`yes` or `no`). The order of lists does not matter.
     """
     protocol = published()["protocol"]
-    given = params.model_dump()
+    given = params.public().model_dump()
     rows = [(f"index.{key}", value, index.get(key)) for key, value in protocol["index"].items()]
     rows += [(key, value, _at(given, key)) for key, value in protocol["params"].items()]
     return pd.DataFrame(

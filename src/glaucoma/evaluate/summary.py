@@ -84,7 +84,7 @@ def read_folds(folds: Sequence[int]) -> FoldResults:
         listed = ", ".join(missing[:4]) + (f" and {len(missing) - 4} more" if len(missing) > 4 else "")
         raise DataError(
             f"results of the cross-validation are missing: {listed}",
-            "train those folds, e.g. `dvc repro crossval@0`, or name fewer folds in crossval.folds",
+            "run `dvc repro`, or `dvc pull` where a remote holds them; or name fewer folds in crossval.folds",
         )
     rows, predictions, seconds = [], [], {}
     for fold in folds:

@@ -46,6 +46,8 @@ def is_dicom(source: Path | bytes) -> bool:
     try:
         if isinstance(source, bytes):
             return source[128:132] == b"DICM"
+        if not source.is_file():  # to open a pipe is to wait for a writer
+            return False
         with source.open("rb") as file:
             return file.read(132)[128:] == b"DICM"
     except OSError:
@@ -144,6 +146,8 @@ def decode_for(source: Path | bytes, size: int, *, max_megapixels: float) -> Ima
 
 def _open(source: Path | bytes) -> Image.Image:
     try:
+        if isinstance(source, Path) and source.exists() and not source.is_file() and not source.is_dir():
+            raise Unreadable("a pipe, socket or device, no file")
         if not (source if isinstance(source, bytes) else source.stat().st_size):
             raise Unreadable("empty (0 bytes)")
         return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS)

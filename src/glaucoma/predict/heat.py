@@ -16,11 +16,12 @@ from glaucoma.photos.crop import Box, cropped, decode_uncropped
 from glaucoma.photos.images import decode
 from glaucoma.predict.inference import MEGAPIXELS, Classifier
 
-__all__ = ["GRADCAM", "OCCLUSION", "Heat", "HeatOf", "heat_of_photograph", "heats", "occlusion"]
+__all__ = ["GRADCAM", "OCCLUSION", "SAYS", "Heat", "HeatOf", "heat_of_photograph", "heats", "occlusion"]
 
 HeatOf = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 GRADCAM, OCCLUSION = "Grad-CAM", "occlusion"
+SAYS = {GRADCAM: "Grad-CAM", OCCLUSION: "Occlusion, by how much the log-odds fall when a place is covered"}
 SIDE = 512  # pixels of the longer side of the photograph that heat is laid on
 GRID = 7  # covers across a view and down it
 WIDTH = 1.0  # standard deviation of a cover, in distances between two

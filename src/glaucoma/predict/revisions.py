@@ -10,7 +10,7 @@ from typing import Any
 
 from glaucoma.base import paths
 from glaucoma.base.errors import DataError, GlaucomaError, ParamsError, WeightsError, listed, one_line, shown
-from glaucoma.base.files import atomic_path
+from glaucoma.base.files import atomic_path, check_place
 from glaucoma.base.progress import say
 from glaucoma.predict.homes import VALID, home_of
 
@@ -56,12 +56,11 @@ def read_at(revision: str, path: Path) -> str:
     """
     with at_revision(revision, ParamsError) as (dvc, _):
         try:
-            there = dvc.exists(f"/{path.as_posix()}")
-            if there:
+            if _listed(dvc, path.as_posix()):
                 return dvc.read_text(f"/{path.as_posix()}", encoding="utf-8")
         except Exception as error:  # of any remote's client; of the cache: not found
             what = f"{path} of {shown(revision)} is neither in DVC's cache nor could be fetched: {one_line(error)}"
-            raise DataError(what, "`dvc fetch --all-commits`, or run `dvc repro` at that revision") from None
+            raise DataError(what, REMEDY) from None
     raise DataError(f"revision {shown(revision)} has no {path}", "run `dvc repro` at that revision, and commit")
 
 
@@ -109,24 +108,45 @@ def at_revision(revision: str, refusal: type[GlaucomaError]) -> Iterator[tuple[A
             raise refusal(f"DVC cannot read revision {shown(revision)}: {one_line(error)}", REMEDY) from None
 
 
+def _listed(dvc: Any, path: str) -> bool:
+    """Whether a revision has a file of this name.
+
+    Raises:
+        DataIndexDirError: DVC tracks its folder, whose list is not at hand; `exists` would be false.
+    """
+    folder = f"/{Path(path).parent.as_posix()}"
+    return dvc.exists(folder) and f"/{path}" in dvc.ls(folder, detail=False)
+
+
 def _bring(dvc: Any, name: str, revision: str, folder: Path) -> list[Path]:
-    there = {path.lstrip("/") for path in dvc.find(f"/{paths.MODELS}")}
+    def absent(path: str, error: Exception) -> WeightsError:  # of any remote's client; of the cache: not found
+        what = f"{path} of revision {shown(revision)} is neither in DVC's cache nor could be fetched"
+        return WeightsError(f"{what}: {one_line(error)}", REMEDY)
+
     stem = f"{paths.MODELS / name}".removesuffix(".keras")
-    wanted = {f"{stem}.keras"} & there or {
-        path for path in there if path.startswith(f"{stem}/") and path.endswith(".keras")
-    }
+    try:
+        if _listed(dvc, f"{stem}.keras"):
+            wanted = [f"{stem}.keras"]
+        else:
+            wanted = sorted(path.lstrip("/") for path in dvc.find(f"/{stem}")) if dvc.isdir(f"/{stem}") else []
+            wanted = [path for path in wanted if path.endswith(".keras")]
+    except Exception as error:
+        raise absent(stem, error) from None
     if not wanted:
-        known = sorted(path for path in there if path.endswith(".keras") and Path(path) != paths.BACKBONE)
-        names = [path.removeprefix(f"{paths.MODELS}/").removesuffix(".keras") for path in known]
-        remedy = f"choose one of:{listed(names)}" if names else "name another revision"
+        outs = (Path(out.def_path) for out in dvc.repo.index.outs)
+        known = [out for out in outs if out.is_relative_to(paths.MODELS) and out.suffix in ("", ".keras")]
+        names = [out.relative_to(paths.MODELS).with_suffix("").as_posix() for out in known if out != paths.BACKBONE]
+        remedy = f"choose one of:{listed(sorted(names))}" if names else "name another revision"
         raise WeightsError(f"there is no model {shown(name)} in revision {shown(revision)}", remedy)
-    sidecars = {path.removesuffix(".keras") + ".json" for path in wanted} & there
-    for path in sorted(wanted | sidecars):
+    if not all((folder / path).is_file() for path in wanted):
+        check_place(folder, str(paths.STATE), folder=True)
+    sidecars = [path.removesuffix(".keras") + ".json" for path in wanted]
+    for path in [*wanted, *sidecars]:
         try:
-            _get(dvc, path, folder)
-        except Exception as error:  # of any remote's client; of the cache: not found
-            what = f"{path} of revision {shown(revision)} is neither in DVC's cache nor could be fetched"
-            raise WeightsError(f"{what}: {one_line(error)}", REMEDY) from None
+            if path in wanted or dvc.exists(f"/{path}"):
+                _get(dvc, path, folder)
+        except Exception as error:
+            raise absent(path, error) from None
     models = sorted((folder / path for path in wanted), key=natural)
     if home := home_of(models):
         for extra in (paths.DECISIONS[home.name], VALID[home.name]):

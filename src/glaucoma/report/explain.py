@@ -13,22 +13,18 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 
 from glaucoma.base import paths
-from glaucoma.base.errors import WeightsError, shown
 from glaucoma.base.files import atomic_path, read_csv, write_csv, write_json
 from glaucoma.base.index import distinct, read_index
 from glaucoma.base.params import Params
 from glaucoma.base.progress import track
-from glaucoma.model.portable import Portable
-from glaucoma.model.runtime import fresh
 from glaucoma.photos.images import Unreadable
-from glaucoma.predict.heat import heat_of_photograph
+from glaucoma.predict.heat import OCCLUSION, SAYS, HeatOf, heat_of_photograph
 from glaucoma.predict.inference import Classifier, load_classifier
 from glaucoma.report.style import heading, new_figure, plain_name, save, styled
 
 __all__ = [
     "disc_mask",
     "explain_files",
-    "explainers",
     "heat_figure",
     "heat_overlay",
     "heat_share",
@@ -51,6 +47,9 @@ def run_explain(params: Params) -> dict[str, Any]:
     Raises:
         WeightsError: a fold's model is missing, damaged, or has a head that Grad-CAM does not take.
     """
+    from glaucoma.model.gradcam import gradcam  # Keras: overlays of ONNX do without
+    from glaucoma.model.runtime import fresh
+
     fresh(params.seed)
     seen = _Seen()
     judged = _judged(params, seen)
@@ -68,7 +67,7 @@ def run_explain(params: Params) -> dict[str, Any]:
         images, before = sorted(wanted[fold]), one
         one = load_classifier(paths.fold_files(fold)["model"], before)
         if before is None or one.network is not before.network:
-            (explain,) = explainers([one])
+            explain = gradcam(one.network, one.classes)
         heat |= {(fold, image): own for image, own in zip(images, explain(seen.pixels(images))[1], strict=True)}
 
     rows = []
@@ -132,34 +131,20 @@ def _boxes(rows: pd.DataFrame, params: Params) -> dict[str, list[tuple[float, fl
     return boxes
 
 
-def explainers(models: Sequence[Classifier]) -> list:
-    """What explains each model, made before anything is predicted, so that a head of another kind is told at once.
-
-    Raises:
-        WeightsError: a head that cannot be explained, or ONNX, with the model's name.
-    """
-    made = []
-    for one in models:
-        if isinstance(one.network, Portable):
-            what = f"{shown(one.path)} cannot be explained: ONNX gives probabilities, not the feature maps behind them"
-            raise WeightsError(what, "name the .keras file that it was made from, or leave out --explain")
-        from glaucoma.model.gradcam import gradcam  # Keras: ONNX does without
-
-        try:
-            made.append(gradcam(one.network, one.classes))
-        except WeightsError as error:
-            raise WeightsError(f"{shown(one.path)} cannot be explained: {error.found}", "leave out --explain") from None
-    return made
-
-
 def explain_files(
-    models: Sequence[Classifier], explain: Sequence, files: Sequence[Path], rows: Sequence[int], folder: Path
+    models: Sequence[Classifier],
+    method: str,
+    explain: Sequence[HeatOf],
+    files: Sequence[Path],
+    rows: Sequence[int],
+    folder: Path,
 ) -> list[Path]:
     """Write an overlay of each of these rows of `files`, one at a time, named by its row so that no two are one.
 
     Args:
         models: loaded classifiers.
-        explain: as `explainers` gives them.
+        method: what explains them all, as `heats` gives it.
+        explain: what explains each of them.
         files: of photographs.
         rows: which of them; what can no longer be read is left out.
         folder: to write into.
@@ -170,20 +155,21 @@ def explain_files(
     written = []
     for row in track(rows, "explain", len(rows), "image"):
         try:
-            written.append(
-                _overlay(models, explain, files[row], folder / f"{row + 1:04d}-{_plain(files[row].stem)}.png")
-            )
+            path = folder / f"{row + 1:04d}-{_plain(files[row].stem)}.png"
+            written.append(_overlay(models, method, explain, files[row], path))
         except Unreadable:
             continue
     return written
 
 
-def _overlay(models: Sequence[Classifier], explain: Sequence, file: Path, path: Path) -> Path:
+def _overlay(models: Sequence[Classifier], method: str, explain: Sequence[HeatOf], file: Path, path: Path) -> Path:
     found = heat_of_photograph(models, explain, file)
     note = f"Probability of abnormal {found.probability:.3f}"
     note += f", mean of {len(models)} networks" if len(models) > 1 else ""
     note += ". For research, not a medical device."
-    heat_figure(found.photograph, found.heat, found.frames, file.name, note, path)
+    note += f"\n{SAYS[method]}." if method == OCCLUSION else ""
+    title = f"{method[0].upper()}{method[1:]}: {plain_name(file.name, 36)}"
+    heat_figure(found.photograph, found.heat, found.frames, title, note, path)
     return path
 
 
@@ -197,7 +183,7 @@ OPAQUE = 0.6  # over the photograph in grey, so that every colour is the heat's
 
 @styled()
 def heat_figure(
-    photograph: np.ndarray, heat: np.ndarray, boxes: list[tuple[int, int, int, int]], name: str, note: str, path: Path
+    photograph: np.ndarray, heat: np.ndarray, boxes: list[tuple[int, int, int, int]], title: str, note: str, path: Path
 ) -> None:
     """Draw an overlay.
 
@@ -205,7 +191,7 @@ def heat_figure(
         photograph: uint8 (height, width, 3), RGB.
         heat: float (height, width), ≥ 0; drawn as shares of its highest value.
         boxes: left, top, width and height of what a network saw, where that is not all.
-        name: of the file.
+        title: the method and the file.
         note: what was predicted.
         path: the PNG to write.
     """
@@ -215,9 +201,9 @@ def heat_figure(
     figure = new_figure(2 * side * min(1.0, width / height) + 1.2, side * min(1.0, height / width) + 1.3)
     left, right = figure.subplots(1, 2)
     grey = photograph.mean(axis=2)
-    for axes, title, under in ((left, "Photograph", photograph), (right, "Evidence for abnormal", grey)):
+    for axes, what, under in ((left, "Photograph", photograph), (right, "Evidence for abnormal", grey)):
         axes.imshow(under, cmap="gray")
-        axes.set_title(title)
+        axes.set_title(what)
         axes.set_axis_off()
         for x, y, wide, high in boxes:
             for style in ({"color": "black", "lw": 2.4}, {"color": "white", "lw": 1}):
@@ -230,7 +216,7 @@ def heat_figure(
         note += "\nNo region speaks for abnormal."
     elif boxes:
         note += "\nThe frame is what the network saw."
-    heading(figure, f"Grad-CAM: {plain_name(name, 36)}", note)
+    heading(figure, title, note)
     save(figure, path)
 
 

@@ -104,7 +104,7 @@ def write_pages(params: Params) -> None:
 
 def gather(params: Params) -> dict[str, Any]:
     """Everything that the templates show; a `Missing` with its reason for missing parts."""
-    photograph_of, heat_of = _photographs(), _heat()
+    photograph_of, heat_of, params = _photographs(), _heat(), params.public()
     return {
         "params": params,
         "question": front.question(params),
@@ -242,7 +242,8 @@ def configuration(params: Params, origin: str) -> str:
     if name == "regression":
         how = f"C {params.regression.C:g}, flips {params.regression.flips}"
         return f"a logistic regression ({how}) on features of the frozen {backbone.name} (weights: {weights})"
-    how = f"{params.optimizer}, learning rate {np.format_float_positional(params.lr)}, batch {params.batch_size}, {many(params.epochs, 'epoch')}"
+    how = f"{params.optimizer}, learning rate {np.format_float_positional(params.lr)}, batch {params.batch_size}"
+    how += f", {many(params.epochs, 'epoch')}"
     of = f", the backbone of {name}" if name in paths.FREE else ""
     start = f"starting weights: {weights}; warm start {params.crossval.warm_start}"
     return f"the network {backbone.name}{of} ({start}), trained with {how}"

@@ -27,7 +27,7 @@ from glaucoma import __version__
 from glaucoma.base.errors import shown
 from glaucoma.model.log_odds import Threshold
 from glaucoma.photos.images import Unreadable, read_header
-from glaucoma.predict.heat import GRADCAM, OCCLUSION, Heat
+from glaucoma.predict.heat import SAYS, Heat
 from glaucoma.serve.guard import Guard
 
 __all__ = ["LIMITS", "NOTICE", "Desk", "application", "coloured"]
@@ -55,7 +55,6 @@ CIVIDIS = (
     "00224e 002e6a 1a386f 32436d 434e6c 535a6d 61656f 6f7073 7d7c78 "
     "8b8778 9a9376 aaa073 bbad6d ccba64 ddc858 efd748 fee838"
 )
-SAYS = {GRADCAM: "Grad-CAM", OCCLUSION: "Occlusion, by how much the log-odds fall when a place is covered"}
 OPAQUE = 0.6  # over the photograph in grey, as in the report
 
 

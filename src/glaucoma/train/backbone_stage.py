@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from glaucoma.base import paths
 from glaucoma.base.backbone_table import BACKBONES, weights_from
 from glaucoma.base.files import sha256_file
@@ -25,10 +23,10 @@ def make_backbone(params: Params) -> None:
     fresh(params.seed)
     name, weights = params.backbone.name, params.backbone.weights
     backbone = build_backbone(name, params.data.image_size, weights, len(views_of(params.data.crop)))
-    source = {"weights": weights, **weights_from(name, weights)}
+    source = {"weights": paths.public(weights), **weights_from(name, weights)}
     if weights == "imagenet" and BACKBONES[name].package:
         source["weights_sha256"] = BACKBONES[name].imagenet_hash
-    elif (file := BUNDLED if weights == "bundled" else Path(weights).expanduser()).is_file():
+    elif file := BUNDLED if weights == "bundled" else params.backbone.file:
         source["weights_sha256"] = sha256_file(file)
     save_model(backbone, paths.BACKBONE, {"backbone": name, **source, "versions": describe(), "seed": params.seed})
-    say(f"backbone: {name}, {backbone.count_params():,} parameters, weights {weights}: {source['origin']}")
+    say(f"backbone: {name}, {backbone.count_params():,} parameters, weights {source['weights']}: {source['origin']}")

@@ -84,7 +84,7 @@ def write_controls(params: Params) -> None:
         DataError, WeightsError: the project's images, folds or backbone are not there.
     """
     fresh(params.seed)
-    data, backbone = dataset(), load_model(paths.BACKBONE)
+    data, backbone = dataset(params), load_model(paths.BACKBONE)
     shortcut, about = _shortcut(data)
     begin = time.perf_counter()
     small = thumbnails(data.pixels)

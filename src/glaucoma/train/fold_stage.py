@@ -45,7 +45,7 @@ def train_fold(params: Params, fold: int) -> None:
         DataError: the fold does not exist or is unusable for training.
         TrainingError: the training diverged.
     """
-    trainer = _FoldTrainer(params, fold, dataset())
+    trainer = _FoldTrainer(params, fold, dataset(params))
     params = trainer.params
     network, seen, snapshot = trainer.train_all()
     splits, final, regression = trainer.splits, trainer.final, params.crossval.model == "regression"
@@ -89,7 +89,7 @@ def fill_journal(params: Params, fold: int) -> None:
         DataError: the fold does not exist or is unusable for training.
         TrainingError: the training diverged.
     """
-    _FoldTrainer(params, fold, dataset()).train_all()
+    _FoldTrainer(params, fold, dataset(params)).train_all()
 
 
 class _FoldTrainer:

@@ -6,10 +6,11 @@ from dataclasses import asdict
 
 from glaucoma.base import paths
 from glaucoma.base.backbone_table import weights_from
-from glaucoma.base.files import hash_json, write_csv, write_json
+from glaucoma.base.files import hash_json, sha256_file, write_csv, write_json
 from glaucoma.base.interrupts import held
-from glaucoma.base.params import Head, Params, views_of
+from glaucoma.base.params import Backbone, Head, Params, views_of
 from glaucoma.base.progress import say
+from glaucoma.dataset.folds import require_folds
 from glaucoma.dataset.splits import Dataset, Split, load_dataset
 from glaucoma.evaluate.scores import scores
 from glaucoma.model.artifacts import load_model, save_model
@@ -20,6 +21,7 @@ from glaucoma.model.likeness import learn
 from glaucoma.model.network import CLASSES, build_network
 from glaucoma.model.runtime import describe, fresh, keras, ready_to_predict
 from glaucoma.model.scorer import log_odds, scorer
+from glaucoma.model.sidecar import read_sidecar
 from glaucoma.train.outputs import images_per_second, write_rungs, write_training
 from glaucoma.train.pool import choose
 from glaucoma.train.ranking import best_of, rank, tied, timings
@@ -83,7 +85,7 @@ def search_stage(name: str, params: Params, network: keras.Model, jobs: int | No
         DataError: the search fold is unusable for training.
         TrainingError: every trial failed.
     """
-    splits = dataset().fold(params.search.fold)
+    splits = dataset(params).fold(params.search.fold)
     splits = {split: splits[split] for split in ("train", "test")}
     files = paths.search_files(name)
     trials = params.trials(name)
@@ -131,9 +133,18 @@ def search_stage(name: str, params: Params, network: keras.Model, jobs: int | No
     return winner
 
 
-def dataset() -> Dataset:
-    """The indexed and decoded images of the project."""
-    return load_dataset(paths.INDEX, paths.PIXELS, paths.PIXELS_TABLE)
+def dataset(params: Params | None = None) -> Dataset:
+    """The indexed and decoded images of the project.
+
+    Raises:
+        ParamsError: the params ask for folds that the index lacks. It was made before they were changed, so each stage
+            that trains looks, not only the one that lacks its fold.
+        DataError: the files are missing or do not match.
+    """
+    found = load_dataset(paths.INDEX, paths.PIXELS, paths.PIXELS_TABLE)
+    if params:
+        require_folds(params, found.folds, f"of {paths.INDEX}")
+    return found
 
 
 def likeness(train: Split) -> dict:
@@ -152,7 +163,7 @@ def model_card(params: Params, about: dict, model: str = "final") -> dict:
         "positive": "abnormal",
         "input": {"size": params.data.image_size, "crop": params.data.crop, "channels": "RGB", "range": [0, 255]},
         "threshold": 0.5,
-        "backbone": section.backbone.model_dump() | weights_from(section.backbone.name, section.backbone.weights),
+        "backbone": _backbone(section.backbone, own=model in paths.FREE),
         **(
             {"regression": params.regression.model_dump()}
             if model == "regression"
@@ -163,6 +174,21 @@ def model_card(params: Params, about: dict, model: str = "final") -> dict:
         "seed": params.seed,
         "versions": describe(),
         **about,
+    }
+
+
+def _backbone(backbone: Backbone, *, own: bool) -> dict:
+    """Its name, the source of its weights and, where that is a file, the file's hash.
+
+    Args:
+        backbone: of the params.
+        own: whether the model read the weights itself, instead of those of the stage `backbone`.
+    """
+    told = backbone.public().model_dump() | weights_from(backbone.name, backbone.weights)
+    if backbone.file is None:
+        return told
+    return told | {
+        "weights_sha256": sha256_file(backbone.file) if own else read_sidecar(paths.BACKBONE).get("weights_sha256")
     }
 
 
