@@ -1,9 +1,17 @@
-"""Drawn pictures that are not photographs of a retina, such as get into folders by mistake."""
+"""Pictures that are not photographs of a retina, such as get into folders by mistake: drawn, or samples of packages."""
 
 from __future__ import annotations
 
+from functools import cache
+
+import matplotlib
 import numpy as np
+from matplotlib.cbook import get_sample_data
 from PIL import Image, ImageDraw, ImageFilter
+from pydicom import dcmread
+from pydicom.data import get_testdata_file
+from scipy.ndimage import gaussian_filter
+from sklearn.datasets import load_sample_image
 from trees import retina
 
 SIDE = 256
@@ -113,7 +121,177 @@ def landscape(rng: np.random.Generator) -> Image.Image:
     return as_image(pixels)
 
 
-OTHERS = {one.__name__: one for one in (text, face, mask, oct_slice, vessel_map, x_ray, chart, landscape)}
+def person(rng: np.random.Generator) -> Image.Image:
+    """A portrait: Matplotlib's sample of Grace Hopper."""
+    with get_sample_data("grace_hopper.jpg") as file:
+        return part(Image.open(file).convert("RGB"), rng)
+
+
+def building(rng: np.random.Generator) -> Image.Image:
+    """A photograph of a pagoda, scikit-learn's sample."""
+    return part(Image.fromarray(load_sample_image("china.jpg")), rng)
+
+
+def flower(rng: np.random.Generator) -> Image.Image:
+    """A photograph of an orange dahlia, scikit-learn's sample."""
+    return part(Image.fromarray(load_sample_image("flower.jpg")), rng)
+
+
+def radiograph(rng: np.random.Generator) -> Image.Image:
+    """A slice of computed or magnetic resonance tomography, a sample of pydicom."""
+    slices = dcmread(str(get_testdata_file(["CT_small.dcm", "MR_small.dcm"][rng.integers(2)]))).pixel_array
+    return grey(255.0 * (slices - slices.min()) / np.ptp(slices)).resize((SIDE, SIDE)).rotate(90 * int(rng.integers(4)))
+
+
+def angiogram(rng: np.random.Generator) -> Image.Image:
+    """Bright vessels in a grey field."""
+    green = green_of(rng)
+    return grey(np.where(green > 8, 255 - 1.3 * green, 0))
+
+
+def red_free(rng: np.random.Generator) -> Image.Image:
+    """A whole retina in green light."""
+    return as_image(green_of(rng)[..., None] * np.array([0.26, 1.3, 0.39]))
+
+
+def infrared(rng: np.random.Generator) -> Image.Image:
+    """A square grey picture of a retina, as beside an OCT slice."""
+    return grey(green_of(rng)[55:200, 55:200] * rng.uniform(0.8, 1.5)).resize((SIDE, SIDE))
+
+
+def flow_map(rng: np.random.Generator) -> Image.Image:
+    """A mesh of capillaries, as in OCT angiography."""
+    level = gaussian_filter(rng.standard_normal((SIDE, SIDE)), 3)
+    return grey(255 * np.exp(-((level / level.std() / 0.3) ** 2)) + rng.normal(0, 12, level.shape))
+
+
+def false_colours(rng: np.random.Generator) -> Image.Image:
+    """A map of thickness, from blue to red."""
+    return as_image(colours(rng))
+
+
+def topography(rng: np.random.Generator) -> Image.Image:
+    """A map of the cornea in false colours, round, on black or white."""
+    y, x = np.mgrid[:SIDE, :SIDE] - SIDE / 2
+    ground = [0, 255][rng.integers(2)]
+    return as_image(np.where((np.hypot(x, y) < 115)[..., None], colours(rng), ground))
+
+
+def visual_field(rng: np.random.Generator) -> Image.Image:
+    """A grey-scale print of perimetry."""
+    image = Image.new("RGB", (SIDE, SIDE), "white")
+    draw = ImageDraw.Draw(image)
+    for y, x in np.ndindex(18, 18):
+        if np.hypot(x - 8.5, y - 8.5) < 9:
+            level = int(255 * rng.random() ** rng.uniform(0.5, 2))
+            draw.rectangle((20 + 12 * x, 20 + 12 * y, 30 + 12 * x, 30 + 12 * y), fill=(level, level, level))
+    draw.line((128, 10, 128, 246), fill="black")
+    draw.line((10, 128, 246, 128), fill="black")
+    return image
+
+
+def report(rng: np.random.Generator) -> Image.Image:
+    """A screen or page with two retinas and text."""
+    image = Image.new("RGB", (SIDE, SIDE), tuple(rng.integers(200, 256, 3).tolist()))
+    draw = ImageDraw.Draw(image)
+    draw.rectangle((0, 0, SIDE, 18), fill=tuple(rng.integers(20, 120, 3).tolist()))
+    for left in (20, 140):
+        image.paste(retina(int(rng.integers(8)), 100), (left, 30))
+    for y in range(145, 245, 12):
+        draw.text((10, y), " ".join(rng.choice(WORDS, 7)), fill="black")
+    return image
+
+
+def barcode(rng: np.random.Generator) -> Image.Image:
+    """A matrix of black and white squares."""
+    cells = Image.fromarray(rng.integers(0, 2, (29, 29), dtype=np.uint8) * 255).resize((220, 220), 0)
+    image = Image.new("RGB", (SIDE, SIDE), "white")
+    image.paste(cells, (18, 18))
+    return image
+
+
+def noise(rng: np.random.Generator) -> Image.Image:
+    """Every pixel at random."""
+    return as_image(rng.integers(0, 256, (SIDE, SIDE, 3)))
+
+
+def ultrasound(rng: np.random.Generator) -> Image.Image:
+    """A sector of speckle."""
+    y, x = np.mgrid[:SIDE, :SIDE]
+    sector = (abs(np.arctan2(x - 128, y + 20)) < 0.6) & (abs(np.hypot(x - 128, y + 20) - 150) < 100)
+    return grey((60 + 40 * smooth(rng, 10)) * rng.gamma(2, 0.5, (SIDE, SIDE)) * sector)
+
+
+def tissue(rng: np.random.Generator) -> Image.Image:
+    """A stained section: violet nuclei in pink."""
+    nuclei = 1 / (1 + np.exp(9 - 6 * smooth(rng, 2.5)))[..., None]
+    pink = np.array([225, 165, 200]) - smooth(rng, 8)[..., None] * np.array([9, 18, 7])
+    return as_image(pink * (1 - nuclei) + nuclei * np.array([90, 50, 140]) + rng.normal(0, 4, (SIDE, SIDE, 3)))
+
+
+def outer_eye(rng: np.random.Generator) -> Image.Image:
+    """An eye from outside: iris, white and lashes."""
+    skin, iris = SKINS[rng.integers(len(SKINS))], tuple(rng.integers(40, 140, 3).tolist())
+    image = Image.new("RGB", (SIDE, SIDE), skin)
+    draw = ImageDraw.Draw(image)
+    draw.ellipse((10, 60, 246, 196), fill=(235, 225, 220))
+    for box, colour in (((75, 70, 181, 186), iris), ((108, 105, 148, 150), (8, 8, 8)), ((130, 100, 142, 112), "white")):
+        draw.ellipse(box, fill=colour)
+    for x in range(15, 240, 15):
+        draw.line((x, 90 - 0.3 * abs(128 - x), x - 6, 40), fill=(30, 20, 20), width=2)
+    return shaded(image.filter(ImageFilter.GaussianBlur(0.8)), rng)
+
+
+def skin(rng: np.random.Generator) -> Image.Image:
+    """A mole on skin, seen closely: neither colours nor edges tell it from a retina."""
+    ground, brown = np.array(SKINS[rng.integers(len(SKINS))]), np.array([110, 64, 44]) * rng.uniform(0.6, 1.2)
+    y, x = np.mgrid[:SIDE, :SIDE] - SIDE / 2
+    beyond = np.hypot(x, y)[..., None] + 8 * smooth(rng, 8)[..., None] - rng.uniform(40, 75)
+    inside = 1 / (1 + np.exp(beyond / rng.uniform(2, 6)))
+    pigment = brown * (1 + 0.2 * smooth(rng, 14)[..., None])
+    return as_image(ground * (1 - inside) + pigment * inside + rng.normal(0, 3, (SIDE, SIDE, 3)))
+
+
+DRAWN = (text, face, mask, oct_slice, vessel_map, x_ray, chart, landscape, angiogram, red_free, infrared, flow_map)
+MAPS = (false_colours, topography, visual_field, report, barcode, noise, ultrasound, tissue, outer_eye, skin)
+OTHERS = {one.__name__: one for one in (*DRAWN, *MAPS, person, building, flower, radiograph)}
+
+
+def part(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """Half of a photograph or more, lighter or darker, perhaps mirrored."""
+    share = rng.uniform(0.5, 1)
+    left, top = ((1 - share) * side * rng.random() for side in image.size)
+    image = image.resize((SIDE, SIDE), box=(left, top, left + share * image.width, top + share * image.height))
+    pixels = np.asarray(image)[:, :: rng.choice([-1, 1])] / 255
+    return as_image(255 * pixels ** rng.uniform(0.7, 1.4))
+
+
+@cache
+def greens() -> list[np.ndarray]:
+    """The green channels of some retinas."""
+    return [np.asarray(retina(seed, SIDE).getchannel("G"), float) for seed in range(8)]
+
+
+def green_of(rng: np.random.Generator) -> np.ndarray:
+    """The green channel of a retina, (SIDE, SIDE)."""
+    return greens()[rng.integers(8)]
+
+
+def smooth(rng: np.random.Generator, scale: float) -> np.ndarray:
+    """A smooth random surface with standard deviation 1."""
+    level = gaussian_filter(rng.standard_normal((SIDE, SIDE)), scale)
+    return level / level.std()
+
+
+def colours(rng: np.random.Generator) -> np.ndarray:
+    """A smooth surface in false colours, 0–255."""
+    level = smooth(rng, 20)
+    return 255 * matplotlib.colormaps["jet"]((level - level.min()) / np.ptp(level))[..., :3]
+
+
+def grey(levels: np.ndarray) -> Image.Image:
+    """Grey levels as an RGB picture."""
+    return as_image(np.repeat(levels[..., None], 3, axis=-1))
 
 
 def shaded(image: Image.Image, rng: np.random.Generator) -> Image.Image:

@@ -98,6 +98,45 @@ def test_a_table_that_says_no_class_is_named_with_what_it_lacks(tmp_path):
         scan(root, "auto", CLASSES)
 
 
+def test_the_column_of_images_is_known_by_its_cells_whatever_its_name(tmp_path):
+    root = images(tmp_path)
+    (root / "labels.csv").unlink()
+    rows = "".join(f"{n},{n}.jpg,{EXPECTED[n]}\n" for n in range(6))
+    (root / "list.csv").write_text(f"ID,Left-Fundus,class\n{rows}".replace(".jpg", ""))
+    (root / "list.csv").write_text(f"case number,Left-Fundus,class\n{rows}")
+    assert scan(root, "auto", CLASSES).table.sort_values("path")["condition"].tolist() == EXPECTED
+
+
+def test_a_row_per_person_with_a_column_for_each_eye_is_refused_since_a_label_is_of_one_eye(tmp_path):
+    root = images(tmp_path)
+    (root / "labels.csv").unlink()
+    (root / "people.csv").write_text("PatientID,OD,OS,Diagnosis\n1,0.jpg,1.jpg,glaucoma\n2,2.jpg,3.jpg,normal\n")
+    with pytest.raises(DataError, match=r"people\.csv: names images in the columns OD and OS: give each image a row"):
+        scan(root, "auto", CLASSES)
+
+
+def test_folders_of_numbers_are_no_classes_where_a_table_has_the_labels(tmp_path):
+    root = class_tree(tmp_path / "data", names=("0", "1"))
+    assert scan(root, "auto", CLASSES).layout == "classes"
+    names = sorted(path.name for path in root.rglob("*.jpg"))
+    rows = "".join(f"{name},{('RG', 'NRG')[n % 2]}\n" for n, name in enumerate(names))
+    (root / "train_labels.csv").write_text(f"challenge_id,class\n{rows}")
+    listing = scan(root, "auto", CLASSES)
+    assert listing.layout == "labels"
+    assert listing.table.sort_values("path")["condition"].tolist() == ["abnormal", "normal"] * 12
+
+
+def test_second_copies_and_masks_of_the_same_name_leave_a_name_in_a_table_clear(tmp_path):
+    root = images(tmp_path)
+    (root / "labels.csv").unlink()
+    rows = "".join(f"{n}.jpg,{n % 2}\n" for n in range(6))
+    (root / "G1020.csv").write_text(f"imageID,binaryLabels\n{rows}")
+    for folder in ("Masks", "NerveRemoved_Images", "Images_Cropped/img"):
+        (root / folder).mkdir(parents=True)
+        (root / folder / "0.jpg").write_bytes(jpeg(7))
+    assert len(scan(root, "auto", CLASSES).table) == 6
+
+
 def test_a_class_that_is_ignored_is_left_out_counted_and_listed(tmp_path):
     root = class_tree(tmp_path / "data")
     (root / "suspect").mkdir()

@@ -175,6 +175,12 @@ def test_a_layout_is_found_below_folders_that_an_archive_brings(tmp_path):
     assert all((tmp_path / "b" / path).is_file() for path in listing.table["path"])
 
 
+def test_an_unknown_class_within_a_source_is_named_and_not_the_source(tmp_path):
+    class_tree(tmp_path / "r1", names=("Normal", "Deep"))
+    class_tree(tmp_path / "r2", names=("Normal", "Glaucoma"))
+    assert "r1/Deep (12 images)" in refusal(tmp_path)
+
+
 def test_a_class_without_images_is_named_with_its_place(tmp_path):
     root = fold_tree(tmp_path / "folds")
     shutil.rmtree(root / "Fold1/valid/abnormal")

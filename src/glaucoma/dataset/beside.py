@@ -15,9 +15,12 @@ from glaucoma.photos.images import FORMATS
 __all__ = ["MASKS", "VARIANTS", "is_mask_folder", "is_mask_name", "mask_looks"]
 
 MASKS = re.compile(
-    r"mask|segment|annotation|ground.?truth|^gt$|contour|overlay|optic-(cup|disc)|artery|^vein|vessel|m[aá]scara", re.I
+    r"mask|segment|annotation|ground.?truth|^gts?$|contour|overlay|optic-(cup|disc)|artery|^vein|vessel|m[aá]scara",
+    re.I,
 )
-VARIANTS = re.compile(r"_(cropped|square)$", re.I)  # second copies of the photographs, in some collections
+VARIANTS = re.compile(
+    r"_(cropped|square)$|^nerve.?removed", re.I
+)  # second copies of the photographs, in some collections
 NAME = re.compile(
     r"(?:^|[_\-. ])(?:masks?|seg|segs|segmented|segmentations?|overlays?|annotat(?:ed|ions?)|ground.?truth|gt|contours?"
     r"|m[aá]scaras?|segmentaci[oó]n)\d*(?:$|[_\-. (])",

@@ -17,7 +17,7 @@ import pandas as pd
 
 from glaucoma.base.errors import DataError, listed, many, shown
 from glaucoma.base.index import ABNORMAL, CONDITIONS, KNOWN
-from glaucoma.dataset.beside import is_mask_name
+from glaucoma.dataset.beside import VARIANTS, is_mask_folder, is_mask_name
 from glaucoma.dataset.spelling import ANSWERS, COLUMNS, IGNORE, LETTERS, condition_of, eye_of, plain
 from glaucoma.dataset.tables import read_cells
 from glaucoma.dataset.walk import is_image
@@ -55,6 +55,10 @@ class Table:
     rows: list[tuple[int, list[str]]] = field(default_factory=list)
     header: list[str] = field(default_factory=list)
     lacks: str = ""
+
+    def name_of(self, name: str) -> str:
+        """The name, as written, of the column that is one of ours."""
+        return self.header[self.places[name]]
 
     def cell(self, row: list[str], name: str) -> str:
         """A row's cell for one of our columns; "" if there is none."""
@@ -118,17 +122,21 @@ class Finder:
         return f" (there is {' and '.join(told)})" if told else ""
 
     def _fitting(self, cell: str) -> list[Path]:
-        """Files with the name, narrowed by matching folders; masks only if there are no others."""
+        """Files with the name, narrowed by matching folders; masks and variants only if there are no others."""
         for spelling in (cell, _readable(cell), cell.removesuffix(".0")):
             parts = [_key(part) for part in spelling.split("/") if part]
             fitting = self.by_name.get(parts[-1], []) if parts else []
-            fitting = [path for path in fitting if not is_mask_name(path)] or fitting
+            fitting = [path for path in fitting if not self._beside(path)] or fitting
             for part_count in range(2, len(parts) + 1):
                 deeper = [p for p in fitting if [_key(x) for x in p.parts[-part_count:-1]] == parts[-part_count:-1]]
                 fitting = deeper or fitting
             if fitting:
                 return fitting
         return []
+
+    def _beside(self, path: Path) -> bool:
+        inner = path.relative_to(self.root).parts[:-1]
+        return is_mask_name(path) or any(is_mask_folder(name) or VARIANTS.search(name) for name in inner)
 
 
 def _readable(cell: str) -> str:
@@ -148,26 +156,25 @@ def _key(name: str) -> str:
 def find_tables(root: Path, tables: Sequence[Path], images: Sequence[Path], patients: str) -> list[Table]:
     """The tables below a folder: those that label the most images first, incomplete ones last."""
     finder = Finder(root, images)
-    told = [(understand(path, patients), path) for path in tables if path.name.lower() != "folds.csv"]
+    told = [(understand(path, patients, finder), path) for path in tables if path.name.lower() != "folds.csv"]
     counts = {}
     for table, path in told:
         if not table.lacks:
-            _choose_image(table, finder)
-            counts[path] = sum(finder.find(table.cell(row, "image"))[0] is not None for _, row in table.rows)
+            found = [finder.find(table.cell(row, "image")) for _, row in table.rows]
+            counts[path] = sum(image is not None for image, _ in found)
             if not counts[path]:
-                names = shown(table.cell(table.rows[0][1], "image"))
-                table.lacks = (
-                    f"its column {shown(table.header[table.places['image']])} names no image here, as {names!r}"
-                )
+                name, column = (shown(one) for one in (table.cell(table.rows[0][1], "image"), table.name_of("image")))
+                table.lacks = f"its column {column} names no image here: {name!r} {found[0][1] or 'is empty'}"
     return [table for table, path in sorted(told, key=lambda one: (bool(one[0].lacks), -counts.get(one[1], 0)))]
 
 
-def understand(path: Path, patients: str = "auto") -> Table:
+def understand(path: Path, patients: str = "auto", finder: Finder | None = None) -> Table:
     """Read a table and recognise its columns; `lacks` says what is missing.
 
     Args:
         path: the file.
         patients: data.patients: auto, none, or the column.
+        finder: recognises the column of images by its cells, whatever its name.
     """
     table = Table(path)
     try:
@@ -176,7 +183,8 @@ def understand(path: Path, patients: str = "auto") -> Table:
         table.lacks = error.found
         return table
     for at, (_, row) in enumerate(cells[:TITLE]):
-        one = _columns(Table(path, header=[_readable(cell).strip() for cell in row], rows=cells[at + 1 :]), patients)
+        one = Table(path, header=[_readable(cell).strip() for cell in row], rows=cells[at + 1 :])
+        _columns(one, patients, finder)
         if not one.lacks:
             return one
         table = table if table.lacks else one  # report what the first row lacks
@@ -184,13 +192,14 @@ def understand(path: Path, patients: str = "auto") -> Table:
     return table
 
 
-def _columns(table: Table, patients: str) -> Table:
+def _columns(table: Table, patients: str, finder: Finder | None) -> None:
+    """Recognise a table's columns."""
     names = [plain(cell) for cell in table.header]
     for ours, theirs in COLUMNS.items():
         exact = [at for at, cell in enumerate(table.header) if cell.lower() == ours]
         if len(exact) > 1:
             table.lacks = f"has two columns {ours}"
-            return table
+            return
         known = [names.index(name) for name in theirs.split() if name in names]
         if exact or known:
             table.places[ours] = (exact or known)[0]
@@ -206,6 +215,10 @@ def _columns(table: Table, patients: str) -> Table:
         table.hot = hot
         for ours in [ours for ours, at in table.places.items() if at in hot or ours in ("label", "yes")]:
             del table.places[ours]
+    if finder and (several := _choose_image(table, finder)):
+        columns = " and ".join(shown(table.header[at]) for at in several)
+        table.lacks = f"names images in the columns {columns}: give each image a row, with the label of that eye"
+        return
     missing = [] if "image" in table.places else ["image"]
     missing += [] if table.hot or {"label", "yes"} & table.places.keys() else ["label"]
     if missing:
@@ -213,7 +226,6 @@ def _columns(table: Table, patients: str) -> Table:
         table.lacks = f"has no column {' and '.join(missing)} (columns: {there})"
     elif not table.rows:
         table.lacks = "lists no images"
-    return table
 
 
 def _says_classes(table: Table) -> bool:
@@ -222,16 +234,30 @@ def _says_classes(table: Table) -> bool:
     return any(condition_of(label, {}) or label.lower() in LETTERS for label in labels)
 
 
-def _choose_image(table: Table, finder: Finder) -> None:
-    """Of several possible image columns, choose the first whose cells name images."""
+def _choose_image(table: Table, finder: Finder) -> list[int]:
+    """Choose the column whose cells name images: of the likely names, else the only one.
+
+    Returns:
+        The columns, if several name images and none has a likely name.
+    """
     names = [plain(cell) for cell in table.header]
-    for name in COLUMNS["image"].split():
-        if name in names:
-            at = names.index(name)
-            cells = [row[at] for _, row in table.rows[:50] if at < len(row)]
-            if any(cell.strip() and finder.find(cell)[0] for cell in cells):
-                table.places["image"] = at
-                return
+
+    def tells(at: int, numbers: bool = True) -> bool:
+        cells = [row[at].strip() for _, row in table.rows[:50] if at < len(row)]
+        return any(cell and (numbers or not _clean(cell).isdecimal()) and finder.find(cell)[0] for cell in cells)
+
+    likely = [names.index(name) for name in COLUMNS["image"].split() if name in names]
+    chosen = next(filter(tells, likely), None)
+    if chosen is None:
+        others = [at for at in range(len(names)) if tells(at, numbers=False)]  # numbers may count people, or rows
+        if len(others) > 1:
+            return others
+        chosen = others[0] if others else None
+    if chosen is not None:
+        rest = {ours: at for ours, at in table.places.items() if ours != "image" and at != chosen}
+        table.places = {"image": chosen, **rest}
+        table.hot.pop(chosen, None)
+    return []
 
 
 def _clean(label: str) -> str:
@@ -336,10 +362,9 @@ def read_people(
     used, notes = [], []
     finder = Finder(root, images)
     for path in paths if patients != "none" else ():
-        table = understand(path, patients)
+        table = understand(path, patients, finder)
         if not {"image", "patient"} <= table.places.keys():
             continue
-        _choose_image(table, finder)
         found = [(finder.find(table.cell(row, "image"))[0], row) for _, row in table.rows]
         rows = {image: _more(table, row) for image, row in found if image in finder.images}
         if rows:

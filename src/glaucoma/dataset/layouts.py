@@ -22,7 +22,7 @@ from glaucoma.dataset.beside import is_mask_folder, is_mask_name, mask_looks
 from glaucoma.dataset.collections import COLLECTIONS, read_collection, recognise
 from glaucoma.dataset.headers import read_headers
 from glaucoma.dataset.labels import UNUSED, Table, find_labels, find_tables, read_labels, read_people, understand
-from glaucoma.dataset.listing import FOLD, Listing, class_folders, complain, set_masks_aside
+from glaucoma.dataset.listing import FOLD, Listing, class_folders, complain, looks_laid_out, set_masks_aside
 from glaucoma.dataset.people import with_people
 from glaucoma.dataset.spelling import IGNORE, PART, condition_of
 from glaucoma.dataset.walk import READ, TABLES, by_suffix, entries, folders, is_image_name, pictures, walk
@@ -129,18 +129,28 @@ def _detect(root: Path, classes: Mapping[str, str], patients: str) -> tuple[str,
         return "folds", root
     if find_labels(root):
         return "labels", root
-    if {condition_of(name, classes) for name in names} >= set(CONDITIONS):
+    known = [name for name in names if condition_of(name, classes)]
+    two = {condition_of(name, classes) for name in known} >= set(CONDITIONS)
+    if two and not all(name.isdigit() for name in known):
         return "classes", root
     found = walk(root)
     one = recognise(root, found)
     inner = _inner(root, classes)
-    if len(inner) > 1 and all(_detect(root / name, classes, patients) for name in inner):
+
+    def labelled() -> bool:
+        return any(not table.lacks for table in find_tables(root, found.tables, found.images, patients))
+
+    if two:  # folders 0 and 1 may be classes, or parts of an archive whose table has the labels
+        return "labels" if labelled() else "classes", root
+    if len(inner) > 1 and all(
+        _detect(root / name, classes, patients) or looks_laid_out(root / name, classes) for name in inner
+    ):
         # A collection may be unpacked in parts, but must not absorb other sources, even if it is the largest
         parts = one and all(PART.fullmatch(name) or recognise(root / name, walk(root / name)) is one for name in inner)
         return ("collection" if parts else "sources"), root
     if one:
         return "collection", root
-    if found.images and any(not table.lacks for table in find_tables(root, found.tables, found.images, patients)):
+    if labelled():
         return "labels", root
     if len(inner) == 1 and not walk(root, below=False).images:
         return _detect(root / inner[0], classes, patients)

@@ -17,7 +17,7 @@ from glaucoma.dataset.labels import find_labels
 from glaucoma.dataset.spelling import IGNORE, condition_of
 from glaucoma.dataset.walk import READ, Found, by_suffix, folders, pictures, walk
 
-__all__ = ["FOLD", "Listing", "class_folders", "complain", "set_masks_aside"]
+__all__ = ["FOLD", "Listing", "class_folders", "complain", "looks_laid_out", "set_masks_aside"]
 
 FOLD = re.compile(r"fold[ _-]?(\d+)", re.IGNORECASE)
 ADD_CLASS = "rename it, or say which class it is in params.yaml, under data.classes: normal, abnormal, or ignore"
@@ -119,10 +119,10 @@ def complain(
         if unknown:
             found += f"\n  and folders that name no class:{listed(unknown)}"
         raise DataError(found, remedy)
-    beside = f"\n  and tables that do not say which image is of which class:{listed(tables)}" if tables else ""
+    beside = f"\n  and tables that do not say which image is of which class:{listed(tables, most=3)}" if tables else ""
     if unknown:
         names = ", ".join(shown(name) for name in classes)
-        below = next((root / name for name in folders(root) if _looks_laid_out(root / name, classes)), None)
+        below = next((root / name for name in folders(root) if looks_laid_out(root / name, classes)), None)
         remedy = f"set data.root to {shown(below)}, which has a layout" if below else ADD_CLASS
         if tables and not below:
             remedy += "; or mend the table: a header with image and label, a row per image"
@@ -134,7 +134,7 @@ def complain(
     raise DataError(f"no images of a class:{listed(empty)}{beside}", remedy)
 
 
-def _looks_laid_out(folder: Path, classes: Mapping[str, str]) -> bool:
+def looks_laid_out(folder: Path, classes: Mapping[str, str]) -> bool:
     """Whether a folder below data.root, which an archive may have brought, is what data.root should be."""
     names = folders(folder)
     known = {condition_of(name, classes) for name in names} & set(CONDITIONS)

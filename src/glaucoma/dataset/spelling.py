@@ -34,7 +34,8 @@ ANSWERS = {  # in a column called glaucoma
 COLUMNS = {  # of label tables: our name, then other spellings, the likeliest first
     "image": "image filename file imagename imagefile imagepath filepath path imageid img imgname imgpath photo "
     "photograph fundus name names idcode imagen archivo fichero id",
-    "label": "label labels class classes diagnosis condition target category types type clase etiqueta diagnostico",
+    "label": "label labels class classes diagnosis condition target category types type binarylabel binarylabels "
+    "majoritydecision clase etiqueta diagnostico",
     "yes": "glaucoma isglaucoma hasglaucoma glaucomalabel labelglaucoma labelglaucoma1 glaucomatous rg referable",
     "patient": "patient patientid idpatient patientno patientnr patientnumber patientcode patientkey pid subject "
     "subjectid idsubject subjectno subjectnumber subjectcode person personid participant participantid mrn paciente "

@@ -72,10 +72,12 @@ def _waves(greys: np.ndarray, parts: list[tuple[float, float, float, float]]) ->
     pictures = structure(greys, COARSE)
     spans = sorted({(top, high) for top, _, high, _ in parts} | {(left, wide) for _, left, _, wide in parts})
     basis = np.concatenate([_basis(*span) for span in spans])
-    waves = (basis @ pictures @ basis.T).reshape(len(greys), len(spans), WAVES + 1, len(spans), WAVES + 1)
+    # Two large products are many times faster than two small ones per picture
+    across = (pictures.reshape(-1, SIDE) @ basis.T).reshape(len(greys), SIDE, -1).swapaxes(0, 1)
+    waves = (basis @ across.reshape(SIDE, -1)).reshape(len(spans), WAVES + 1, len(greys), len(spans), WAVES + 1)
     return np.stack(
-        [waves[:, spans.index((top, high)), :, spans.index((left, wide))] for top, left, high, wide in parts], axis=1
-    )
+        [waves[spans.index((top, high)), :, :, spans.index((left, wide))] for top, left, high, wide in parts]
+    ).transpose(2, 0, 1, 3)
 
 
 def _basis(start: float, share: float) -> np.ndarray:

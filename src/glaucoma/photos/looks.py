@@ -28,7 +28,7 @@ from glaucoma.photos.quality import Quality, quality_of
 __all__ = ["THUMBNAIL", "Look", "clusters", "look_at"]
 
 THUMBNAIL = 7  # pixels per side
-VERSION = 3  # of the cache; raise it when a measure changes
+VERSION = 4  # of the cache; raise it when a measure changes
 # Luminance table of quality 50: ITU-T T.81 (1992), table K.1
 LUMINANCE = np.array([
     16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55, 14, 13, 16, 24, 40, 57, 69, 56, 14, 17, 22, 29, 51,

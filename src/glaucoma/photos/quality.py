@@ -26,6 +26,7 @@ BRIGHTEST = 99  # percentile of `highlight`
 SHADE = 0.03  # width of one shade, as a share of the highlight
 RIM = 3  # pixels at the field's edge that are ignored
 WARM = 0.9, 0.97  # shares of green and of blue that red reaches in red to yellow or hazy light
+TONED = 0.25  # share of the bright parts' light; below, noise decides the hue
 
 BORDER = 0.02  # share of black from which there is a frame
 BLANK = 0.012  # contrast below which an image shows nothing (0.022 at least)
@@ -36,7 +37,9 @@ GREY = 0.024  # colour below which an image is grey (0.031 at least in dark imag
 COLD = 0.2  # warmth below which an image is no retina (0.31 at least)
 PLAIN = 0.45  # share of one shade in drawings and masks (0.24 at most)
 HARD = 0.155  # edges of drawings, lettering and everyday photographs (0.12 at most)
-ODD_HARD, ODD_WARMTH = 0.12, 0.85  # limits for edges and warmth that rule out a retina only together
+ODD_HARD, ODD_WARMTH = 0.12, 0.95  # limits for edges and warmth that rule out a retina only together
+ROUGH = 0.2  # sharpness of noise (0.052 at most; 0.15 in small rendered retinas)
+MANY_HUES = 0.17  # of maps in false colours (0.14 at most)
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,7 @@ class Quality:
             yellow, haze removes colour, but nothing turns the whole retina green or blue.
         plain: share of the field's pixels that have its commonest shade, 0–1.
         edges: 99th percentile of the gradient, as a share of the highlight per pixel, 0–1.
+        hues: how much the colour varies: standard deviation of the channels' shares of the light, 0–0.9.
     """
 
     brightness: float
@@ -68,6 +72,7 @@ class Quality:
     warmth: float
     plain: float
     edges: float
+    hues: float
 
 
 def quality_of(image: Image.Image, field: Field | None = None) -> Quality:
@@ -96,6 +101,7 @@ def quality_of(image: Image.Image, field: Field | None = None) -> Quality:
         warmth=float(warm[light].mean()) if light.any() else 1.0,
         plain=_plain(field, max(1.0, 255 * SHADE * highlight)),
         edges=float(np.percentile(slopes, BRIGHTEST)) / (highlight + 0.08),
+        hues=_hues(pixels),
     )
 
 
@@ -139,9 +145,21 @@ def _no_fundus(quality: Quality) -> str:
         return f"{quality.plain:.0%} of it has a single colour, as in drawings and masks"
     if quality.edges > HARD:
         return "its edges are as hard as in drawings, text and everyday photographs, but not in a retina"
+    if quality.sharpness > ROUGH:
+        return "neighbouring pixels differ as in noise, but not in a retina"
+    if quality.hues > MANY_HUES:
+        return "its colours vary as in maps in false colours, but not in a retina"
     if quality.edges > ODD_HARD and quality.warmth < ODD_WARMTH:
         return f"its edges are hard, and {quality.warmth:.0%} of it is red to yellow, as in no photograph of a retina"
     return ""
+
+
+def _hues(pixels: np.ndarray) -> float:
+    """`Quality.hues` of the field's pixels, each a mean of 4 × 4."""
+    coarse = pixels.reshape(SIDE // 4, 4, SIDE // 4, 4, 3).mean(axis=(1, 3))
+    light = coarse.sum(axis=2) + 3 * BLACK / 2
+    shares = (coarse / light[..., None])[light >= TONED * np.percentile(light, BRIGHTEST)]
+    return float(np.sqrt(shares.var(axis=0).sum()))
 
 
 def _plain(field: Field, shade: float) -> float:
