@@ -1,4 +1,4 @@
-"""How often the intervals that are printed hold the truth, by simulation: coverage.json and coverage.md.
+"""How often the intervals that are printed hold the truth, by simulation: coverage.md.
 
 Abnormal and normal images have normal log-odds, apart as an AUROC of 0.6 to 0.99 asks; images of a patient share seven
 tenths of their variance. Scores are of one sample, or means over ten folds, whose models are offset from each other:
@@ -6,14 +6,20 @@ tenths of their variance. Scores are of one sample, or means over ten folds, who
 models that are equally good, and the audit's probes on images of which nothing tells the label.
 
 An interval is judged in a setting where at least half of the samples have one: see `FEWEST`, `WRONG` and `USABLE` in
-evaluate/intervals.py.
+evaluate/intervals.py. It should hold the truth in 92 to 98 of 100 samples; `below` and `above` count the settings where
+it does so less or more often beyond what the number of samples explains (binomial, one side, 0.1 %).
+
+More than 98 % cannot be helped where a proportion is near 1 and cases are few: of 20 cases that are right with
+probability 0.99, all are right in 82 of 100 samples and all but one in another 17. An interval for 20 of 20 must hold
+0.99, then, and with 19 of 20 it holds it in 98.3 %, without in 82 %. It is the price, too, of two rules that keep
+intervals from being too narrow: no score has more cases than there are independent ones, although a mean over folds
+whose thresholds differ varies less than a proportion of so many; and Newcombe's variance is that of a skewer
+distribution than the one drawn here, which matters near an AUROC of 1.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,18 +27,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
-from scipy.stats import norm
+from scipy.stats import binom, norm
 
 from glaucoma.audit.shortcuts import MODELS, _told
-from glaucoma.evaluate.intervals import ERRORS, Weighted, cases_of, difference_bounds, draws, rows_of
+from glaucoma.evaluate.intervals import Weighted, cases_of, difference_bounds, draws, rows_of
 from glaucoma.evaluate.scores import SCORES
 
 HERE = Path(__file__).parent
 AUROCS, SIZES, PATIENTS = (0.6, 0.85, 0.97, 0.99), (40, 100, 400, 2000), (1, 4)  # and photographs of a patient at most
 DESIGNS, FOLDS = ("one sample", "tested", "held out"), 10
-RESAMPLES = 400
+RESAMPLES = 200
+LEAST, MOST = 0.92, 0.98
+CHANCE = 0.001
 ALIKE = 0.7  # of the variance within a class, shared by a patient's images
-TRUE = 50_000  # images that stand for the truth
+TRUE = 100_000  # quantiles of each class that stand for the truth
 NULL = ((60, 1), (200, 1), (200, 3), (200, 30))  # images and features of the probes
 
 
@@ -58,10 +66,11 @@ def offsets_of(design: str) -> np.ndarray:
 
 
 def truth(design: str, auroc: float) -> dict[str, float]:
-    """Every score of so many images that sampling is no matter, a mean over the folds."""
+    """Every score of the distribution itself, a mean over the folds."""
     distance = float(np.sqrt(2) * norm.ppf(auroc))
-    abnormal, answers = drawn(np.random.default_rng(99), np.arange(TRUE), distance)
-    once = np.ones((1, TRUE), np.int8)
+    abnormal = np.repeat([True, False], TRUE)
+    answers = distance * (abnormal - 0.5) + np.tile(norm.ppf((np.arange(TRUE) + 0.5) / TRUE), 2)
+    once = np.ones((1, 2 * TRUE), np.int8)
     each = [Weighted(abnormal, distance * answers + offset)(once) for offset in offsets_of(design)]
     return {name: float(np.mean([one[name][0] for one in each])) for name in SCORES}
 
@@ -100,11 +109,11 @@ def setting(
     """Coverage of every score's interval, and of every difference's, in one setting whose `truth` is given."""
     distance, groups = float(np.sqrt(2) * norm.ppf(auroc)), groups_of(images, most)
     offsets = offsets_of(design)
-    weights = np.concatenate(list(draws(groups, 1, RESAMPLES)))
     hits: dict[tuple[str, str], list[float]] = {}
     methods: dict[str, str] = {}
     for sample in range(samples):
         random = np.random.default_rng([sample, images, most, round(100 * auroc)])
+        weights = np.concatenate(list(draws(groups, sample, RESAMPLES)))
         abnormal, answers = drawn(random, groups, distance)
         parts = parts_of(design, groups, random)
         first = [distance * answers[rows] + offset for rows, offset in zip(parts, offsets, strict=True)]
@@ -120,7 +129,7 @@ def setting(
         other += np.sqrt(0.5) * (drawn(random, groups, 0.0)[1])
         second = [distance * other[part] + offset for part, offset in zip(parts, offsets, strict=True)]
         theirs, against = means(abnormal, second, parts, weights)
-        right = max(found["accuracy"], theirs["accuracy"])
+        right = min(found["accuracy"], theirs["accuracy"])
         cases = cases_of(abnormal[rows], groups[rows], folds, right)
         for name in SCORES:
             low, high = difference_bounds(name, theirs[name] - found[name], against[name] - resampled[name], cases)
@@ -132,10 +141,10 @@ def setting(
         rows.append({
             "score": name,
             "of": kind,
-            "method": methods[name] if kind == "score" else "t" if name in ERRORS else "percentiles",
+            "method": methods[name] if kind == "score" else "t",
             **about,
-            "printed": round(float(had.mean()), 3),
-            "coverage": round(float(np.nanmean(inside)), 4) if had.any() else None,
+            "printed": float(had.mean()),
+            "coverage": float(np.nanmean(inside)) if had.any() else None,
         })  # fmt: skip
     return rows
 
@@ -171,24 +180,30 @@ def as_text(found: dict[str, Any]) -> str:
     """coverage.md: the lowest and highest coverage of each interval."""
     table = pd.DataFrame(found["intervals"])
     judged = table[(table["printed"] >= 0.5) & table["coverage"].notna()]
+    n = (judged["samples"] * judged["printed"]).round()
+    hits = (n * judged["coverage"]).round()
+    judged = judged.assign(below=binom.cdf(hits, n, LEAST) < CHANCE, above=binom.sf(hits - 1, n, MOST) < CHANCE)
     lines = ["# Coverage of the intervals", "", __doc__.partition("\n\n")[2].strip(), ""]
     lines += [
-        f"{found['samples']} samples a setting, a quarter of 2 000 images (a true 95 % is found between "
-        f"{found['expected'][0]:.1%} and {found['expected'][1]:.1%} in 95 of 100 settings), "
-        f"{RESAMPLES} resamples; {found['seconds']:.0f} s. "
+        f"{found['samples']} samples a setting, a quarter of 2 000 images; {RESAMPLES} resamples. "
         "`printed` is the share of all samples that have an interval.",
         "",
-        "| of | score | method | design | settings | lowest | mean | highest | printed |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| of | score | method | design | settings | lowest | mean | highest | below | above | printed |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for (kind, name, design), rows in judged.groupby(["of", "score", "design"], sort=False):
         cover = rows["coverage"]
         every = table[(table["of"] == kind) & (table["score"] == name) & (table["design"] == design)]
-        cells = [f"{value:.1%}" for value in (cover.min(), cover.mean(), cover.max(), every["printed"].mean())]
+        cells = [f"{value:.1%}" for value in (cover.min(), cover.mean(), cover.max())]
+        cells += [str(int(rows[side].sum())) for side in ("below", "above")] + [f"{every['printed'].mean():.1%}"]
         method = ", ".join(sorted(set(rows["method"])))
         lines.append(f"| {kind} | {name} | {method} | {design} | {len(rows)} | {' | '.join(cells)} |")
     none = sorted(set(table["score"]) - set(judged["score"]))
-    lines += ["", f"Without an interval: {', '.join(none)}.", "", "## Probes where nothing tells the label", ""]
+    lines += ["", f"Without an interval: {', '.join(none)}.", "", "## Settings where it holds the truth too rarely", ""]
+    for row in judged[judged["below"]].itertuples():
+        where = f"{row.design}, {row.images} images, up to {row.photographs} of a patient, AUROC {row.auroc}"
+        lines.append(f"- {row.of}, {row.score}: {row.coverage:.1%} ({where})")
+    lines += [*([] if judged["below"].any() else ["None."]), "", "## Probes where nothing tells the label", ""]
     lines += [
         "Share of samples in which the better probe's interval lies wholly on one side of 0.5, nominal 2.5 % each.",
         "",
@@ -205,29 +220,25 @@ def _few(samples: int, images: int) -> int:
 
 
 def main() -> None:
-    """Simulate, and write coverage.json and coverage.md."""
+    """Simulate, and write coverage.md."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--samples", type=int, default=400, help="of each setting (default: %(default)s)")
     parser.add_argument("--jobs", type=int, default=-1, help="processes (default: one a core)")
     parser.add_argument("--quick", action="store_true", help="few settings: shows that it works, no more")
     parser.add_argument("--output", type=Path, default=HERE, help="folder to write to")
     given = parser.parse_args()
-    begin, samples = time.perf_counter(), 10 if given.quick else given.samples
+    samples = 10 if given.quick else given.samples
     work, wanted = Parallel(n_jobs=given.jobs, verbose=5), list(settings(given.quick))
     of = sorted({(design, auroc) for design, _, _, auroc in wanted})
     true = dict(zip(of, work(delayed(truth)(*one) for one in of), strict=True))
     rows = work(delayed(setting)(*one, _few(samples, one[1]), true[one[0], one[3]]) for one in wanted)
     null = work(delayed(probes)(*one, samples) for one in (NULL[:1] if given.quick else NULL))
-    half = 1.96 * np.sqrt(0.95 * 0.05 / samples)
     found = {
         "samples": samples,
-        "expected": [0.95 - half, min(1.0, 0.95 + half)],
-        "seconds": round(time.perf_counter() - begin, 1),
         "intervals": [row for part in rows for row in part],
         "probes": null,
     }
     given.output.mkdir(parents=True, exist_ok=True)
-    (given.output / "coverage.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     text = as_text(found)
     (given.output / "coverage.md").write_text(text, encoding="utf-8")
     print(text)

@@ -43,12 +43,12 @@ def test_a_better_run_is_called_better_and_an_equal_one_is_not(tmp_path, monkeyp
     assert read_csv("all.csv")["score"].tolist()[0] == "sensitivity"
     Path("windows.csv").write_bytes(Path("good.csv").read_bytes().replace(b"\n", b"\r\n"))
     assert glaucoma("compare", "windows.csv", "good.csv") == 0
-    assert "no difference beyond chance" in capsys.readouterr().out
+    assert "no difference is shown: no score has an interval" in capsys.readouterr().out
     assert glaucoma("compare", "poor.csv") == 0
     said = capsys.readouterr().out
     assert "110 valid images predicted by both" in said
     assert "left out: 10 images predicted only by poor.csv" in said
-    assert "no difference beyond chance" in said
+    assert "no difference is shown: no score has an interval" in said
 
 
 def test_the_markdown_of_a_comment_has_the_verdict_the_table_and_nothing_that_a_name_could_forge(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from glaucoma.base import paths
-from glaucoma.base.errors import DataError
+from glaucoma.base.errors import DataError, many
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -153,12 +153,11 @@ def _interval(row: Any) -> str:
     if row.low == row.low:
         return f"[{row.low:+.3f}, {row.high:+.3f}]"
     agree = row.difference == 0 and row.Index not in WITHOUT
-    return "none: all resamples agree" if agree else "none: too few cases, or none holds its level"
+    return "none: all resamples agree" if agree else "none: too few cases that differ, or no method holds its level"
 
 
 def _said(found: pd.DataFrame) -> list[str]:
     """What limits the table, and at the end the intervals' verdict."""
-    from glaucoma.evaluate.intervals import WITHOUT
     from glaucoma.evaluate.scores import LOWER_IS_BETTER
 
     lines = []
@@ -172,7 +171,10 @@ def _said(found: pd.DataFrame) -> list[str]:
     if few < most:
         lines.append(f"{most - few} of {most} resamples lack a class in a fold: intervals of AUROC leave them out")
     said = [f"the second is {word} in {', '.join(names)}" for word, names in verdicts.items() if names]
+    printed = int(found[found["score"].isin(SHOWN)]["low"].notna().sum())
+    if not printed:
+        return [*lines, "no difference is shown: no score has an interval"]
     if not said:
         return [*lines, "no difference beyond chance: every interval includes 0"]
-    often = f"of {len(set(SHOWN) - WITHOUT)} intervals; by chance alone one in 20 excludes 0"
+    often = f"of {many(printed, 'interval')}; by chance alone one in 20 excludes 0"
     return [*lines, f"{'; '.join(said)} ({often})"]

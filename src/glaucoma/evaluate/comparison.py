@@ -91,7 +91,7 @@ def compare(
         clusters: the photograph of each image that has copies, by content id; copies are drawn together.
 
     Returns:
-        A row per score: score, first, second, difference (second - first), low, high (95 %, percentile), p (two-sided:
+        A row per score: score, first, second, difference (second - first), low, high (95 %), p (two-sided:
         DeLong for auroc, McNemar for accuracy, else empty), test (`DeLong`, `McNemar` or ``), withheld (why a test
         gives no p: see `withheld`), n (images), groups, resamples (in which both runs' scores are defined). Values
         are empty where a score is not defined.

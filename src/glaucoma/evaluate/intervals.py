@@ -30,7 +30,6 @@ __all__ = [
     "draws",
     "independent",
     "intervals",
-    "percentiles",
     "resampled",
     "rows_of",
     "weighted_scores",
@@ -41,8 +40,8 @@ DRAWN = 200_000_000  # predictions that are drawn in all, before there are fewer
 LEVEL = 0.95
 WITHOUT = frozenset({"ece", "partial_auroc"})  # scores that no interval here holds its level for
 # Independent cases of each class, in each fold, from which on an interval holds its level; and wrong ones in all
-FEWEST = {"f1_macro": 5, "mcc": 5, "average_precision": 30, "sensitivity_at_95_specificity": 50}
-WRONG = 3
+FEWEST = {"auroc": 2, "f1_macro": 5, "mcc": 5, "average_precision": 30, "sensitivity_at_95_specificity": 50}
+WRONG = 5
 ERRORS = frozenset({"brier", "log_loss"})
 USABLE = 0.5  # share of resamples that define a difference, from which on these stand for all
 AGREE = 1e-9  # resamples that differ by less agree: their sums are rounded
@@ -94,15 +93,16 @@ class Cases:
         positive: groups with an abnormal image.
         negative: groups with a normal image.
         total: groups.
-        each: groups of the rarer class in a fold, a mean over the folds; of a single sample, in all.
-        wrong: groups times the share of images that are called wrong.
+        each: groups of the rarer class in a fold, a mean over the folds; of a single sample, in all; infinite where
+            not known.
+        wrong: groups times the share of images that are called wrong; infinite where not known.
     """
 
     positive: int
     negative: int
     total: int
-    each: float = 0.0
-    wrong: float = 0.0
+    each: float = np.inf
+    wrong: float = np.inf
 
 
 def cases_of(
@@ -114,7 +114,7 @@ def cases_of(
         abnormal: bool, (n,), of each prediction.
         groups: (n,); equal values, same group.
         folds: (n,), where scores are means over folds.
-        right: share of images that are called right; None or NaN where not known, as if all were.
+        right: share of images that are called right; None or NaN where not defined, as if all were.
     """
     parts = [slice(None)] if folds is None else [folds == fold for fold in np.unique(folds)]
     both = [[len(np.unique(groups[part][abnormal[part] == of])) for part in parts] for of in (True, False)]
@@ -153,12 +153,13 @@ def rows_of(
 def bounds(name: str, value: float, drawn: np.ndarray, cases: Cases) -> tuple[float, float, str]:
     """A score's 95 % interval and the method that gave it.
 
-    Methods are those whose intervals cover in benchmarks/coverage.md. Percentiles of resamples are too narrow near the
-    end of a score's range, and at the end they have no width. So scores from 0 to 1 have Wilson's interval and the
-    AUROC has Newcombe's, each with an effective number of cases: the one at which its variance is the bootstrap's (Korn
-    & Graubard, Surv Methodol 24:193, 1998), but never more than there are independent cases. At the end of the range,
-    where the bootstrap has no variance, it is their number. Errors of probabilities hang on the few images that are
-    wrong: their interval is the bootstrap's on the logarithm, by Student's t of as many cases as are wrong.
+    Methods are those whose intervals cover in benchmarks/coverage.md, which also says where they cover too much.
+    Percentiles of resamples are too narrow near the end of a score's range, and at the end they have no width. So
+    scores from 0 to 1 have Wilson's interval and the AUROC has Newcombe's, each with an effective number of cases: the
+    one at which its variance is the bootstrap's (Korn & Graubard, Surv Methodol 24:193, 1998), but never more than
+    there are independent cases. At the end of the range, where the bootstrap has no variance, it is their number.
+    Errors of probabilities hang on the few images that are wrong: their interval is the bootstrap's on the logarithm,
+    by Student's t of as many cases as are wrong.
 
     Where the cases are too few for a score (`FEWEST`, `WRONG`) it has no interval. The ECE and the partial AUROC have
     none at all: sampling alone makes the one larger, and resampling does so again, so that percentiles may lie wholly
@@ -171,9 +172,8 @@ def bounds(name: str, value: float, drawn: np.ndarray, cases: Cases) -> tuple[fl
         cases: what it stands on.
 
     Returns:
-        low, high, and `wilson`, `newcombe` (auroc), `log t` (brier, log_loss), `bootstrap` (percentiles 2.5 and 97.5),
-        or `none` with NaN: the score is not defined or one of `WITHOUT`, cases are too few, or all resamples agree
-        within its range.
+        low, high, and `wilson`, `newcombe` (auroc), `log t` (brier, log_loss), or `none` with NaN: the score is not
+        defined or one of `WITHOUT`, cases are too few, or all resamples agree within its range.
     """
     drawn, nothing = drawn[np.isfinite(drawn)], (np.nan, np.nan, "none")
     if value != value or not len(drawn) or name in WITHOUT or cases.each < FEWEST.get(name, 0):
@@ -185,9 +185,6 @@ def bounds(name: str, value: float, drawn: np.ndarray, cases: Cases) -> tuple[fl
             return nothing
         half = float(student.ppf((1 + LEVEL) / 2, cases.wrong - 1)) * variance**0.5 / value
         return value * np.exp(-half), value * np.exp(half), "log t"
-    if name == "sensitivity_at_95_specificity":
-        low, high = percentiles(drawn)
-        return low, high, "bootstrap" if low == low else "none"
     if name == "mcc":  # from -1 to 1
         value, variance = (value + 1) / 2, variance / 4
     value = round(value) if min(abs(value), abs(1 - value)) <= AGREE else value
@@ -197,45 +194,40 @@ def bounds(name: str, value: float, drawn: np.ndarray, cases: Cases) -> tuple[fl
         positive, negative = cases.positive, cases.negative
         share = 1.0 if agree else min(1.0, auroc_variance(value, positive, negative) / variance)
         return *auroc_interval(value, max(1.0, share * positive), max(1.0, share * negative)), "newcombe"
-    count = {"sensitivity": cases.positive, "specificity": cases.negative}.get(name, cases.total)
+    count = {
+        "sensitivity": cases.positive,
+        "sensitivity_at_95_specificity": cases.positive,
+        "specificity": cases.negative,
+    }.get(name, cases.total)
     share = 1.0 if agree else min(1.0, value * (1 - value) / variance / count)
     low, high = wilson_interval(value, max(1.0, share * count))
     return (2 * low - 1, 2 * high - 1, "wilson") if name == "mcc" else (low, high, "wilson")
 
 
 def difference_bounds(name: str, value: float, apart: np.ndarray, cases: Cases) -> tuple[float, float]:
-    """The 95 % interval of a paired difference of two models' scores.
+    """The 95 % interval of a paired difference of two models' scores: Student's t and the bootstrap's deviation.
+
+    Its degrees of freedom are one less than the independent cases of the rarer class. Percentiles of the resamples are
+    too narrow where there are few (benchmarks/coverage.md). Where fewer than `WRONG` cases are wrong, two models differ
+    in so few that no method holds its level.
 
     Args:
         name: of the score.
         value: the difference, NaN where not defined.
         apart: float, (resamples,), NaN where not defined.
-        cases: what the weaker founded of the two scores stands on.
+        cases: what the scores stand on: `each` of the model that has fewer, `wrong` of the one that has more.
 
     Returns:
-        low, high: percentiles of the resamples; of errors of probabilities, the difference and their standard
-        deviation, by Student's t as in `bounds`. NaN where that gives no interval to the score either, where less than
-        `USABLE` of the resamples define the difference, and where all agree.
+        low, high; NaN for scores of `WITHOUT`, for too few cases (`FEWEST`, `WRONG`), where less than `USABLE` of the
+        resamples define the difference, and where all agree.
     """
     defined = apart[np.isfinite(apart)]
-    few = cases.each < FEWEST.get(name, 0) or len(defined) < USABLE * len(apart)
+    few = cases.each < FEWEST.get(name, 0) or cases.wrong < WRONG or len(defined) < USABLE * len(apart)
     if value != value or name in WITHOUT or few or not len(defined) or np.ptp(defined) <= AGREE:
         return np.nan, np.nan
-    if name not in ERRORS:
-        return percentiles(defined)
-    if cases.wrong < WRONG:
-        return np.nan, np.nan
-    half = float(student.ppf((1 + LEVEL) / 2, cases.wrong - 1) * np.std(defined))
+    rarer = min(cases.positive or cases.negative, cases.negative or cases.positive)  # a class that there is
+    half = float(student.ppf((1 + LEVEL) / 2, max(1, rarer - 1)) * np.std(defined))
     return value - half, value + half
-
-
-def percentiles(drawn: np.ndarray) -> tuple[float, float]:
-    """Percentiles 2.5 and 97.5; NaN where nothing is defined, or all resamples agree, which proves nothing."""
-    drawn = drawn[np.isfinite(drawn)]
-    if not len(drawn) or (len(drawn) > 1 and np.ptp(drawn) <= AGREE):
-        return np.nan, np.nan
-    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return float(low), float(high)
 
 
 def independent(predictions: pd.DataFrame, clusters: Mapping[str, str] | None = None) -> np.ndarray:

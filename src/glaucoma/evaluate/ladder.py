@@ -18,7 +18,7 @@ from glaucoma.base import paths
 from glaucoma.base.errors import DataError
 from glaucoma.base.files import read_csv, read_json
 from glaucoma.evaluate.controls import read_controls
-from glaucoma.evaluate.intervals import LEVEL, RESAMPLES, Cases, arrays, bounds, draws, independent
+from glaucoma.evaluate.intervals import RESAMPLES, Cases, arrays, bounds, difference_bounds, draws, independent
 from glaucoma.evaluate.summary import FoldResults
 from glaucoma.model.log_odds import with_log_odds
 
@@ -166,9 +166,10 @@ def cost_quality(
     rows = []
     for rung in rungs:
         own = _mean(found[rung], has[rung])
-        low, high, _ = bounds("auroc", own[0], own[1:], _cases(abnormal, groups, np.isfinite(log_odds[rung])))
+        cases = _cases(abnormal, groups, np.isfinite(log_odds[rung]))
+        low, high, _ = bounds("auroc", own[0], own[1:], cases)
         apart = own - _mean(found[best], has[rung]) if best else np.full_like(own, np.nan)
-        between = _between(apart[1:])
+        between = _between(apart, cases)
         rows.append({
             "rung": rung,
             "folds": int(has[rung].sum()),
@@ -250,11 +251,11 @@ def _cases(abnormal: np.ndarray, groups: np.ndarray, rows: np.ndarray) -> Cases:
     return Cases(*(len(np.unique(groups[rows & of])) for of in (abnormal, ~abnormal, rows)))
 
 
-def _between(apart: np.ndarray) -> tuple[float, float]:
-    """Percentiles 2.5 and 97.5 of differences; equal if two rungs predict the same."""
-    apart = apart[np.isfinite(apart)]
-    low, high = np.quantile(apart, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) if len(apart) else (np.nan, np.nan)
-    return float(low), float(high)
+def _between(apart: np.ndarray, cases: Cases) -> tuple[float, float]:
+    """The interval of a difference, the first, from its resamples; without a width if two rungs predict the same."""
+    if not apart[np.isfinite(apart)].any():
+        return float(apart[0]), float(apart[0])
+    return difference_bounds("auroc", float(apart[0]), apart[1:], cases)
 
 
 def _verdict(low: float, high: float) -> str:

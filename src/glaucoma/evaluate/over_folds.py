@@ -143,12 +143,12 @@ def differences(
     means = [_means(table) for table in (first, second)]
     runs = (first, groups[:split], means[0]), (second, groups[split:], means[1])
     cases = [cases_of(arrays(table)[0], part, table["fold"].to_numpy(), mean["accuracy"]) for table, part, mean in runs]
-    weaker = replace(cases[0], each=min(c.each for c in cases), wrong=min(c.wrong for c in cases))
+    both_of = replace(cases[0], each=min(c.each for c in cases), wrong=max(c.wrong for c in cases))
     rows = []
     for name in SCORES:
         one, two = (float(found[name]) for found in means)
         apart = drawn[1][name] - drawn[0][name]
-        low, high = difference_bounds(name, two - one, apart, weaker)
+        low, high = difference_bounds(name, two - one, apart, both_of)
         rows.append((name, one, two, two - one, low, high, len(np.unique(groups)), int(np.isfinite(apart).sum())))
     columns = ["score", "first", "second", "difference", "low", "high", "groups", "resamples"]
     return pd.DataFrame(rows, columns=columns)

@@ -161,9 +161,12 @@ def gather(params: Params) -> dict[str, Any]:
         "hashes": _hashes(params),
         "versions": _versions(),
         "origin": _origin(),
-        "backbone": _backbone(params),
+        "backbone": _backbone(params).name,
         "configuration": configuration(params, _origin()),
         "by": _by(),
+        "sources": _sources(),
+        "weights_known": _backbone(params).weights in ("none", "imagenet", "bundled"),
+        "searched": any(paths.search_files(name)["metrics"].is_file() for name in _run()),
         "precision": _precision(),
         "slices": _slices(),
         "label_issues": _label_issues(),
@@ -234,7 +237,7 @@ def _probes() -> Any:
 def configuration(params: Params, origin: str) -> str:
     """What each fold's model is and how it was trained, as part of a sentence; `origin` of the backbone's weights."""
     name = params.crossval.model
-    backbone = getattr(params, name).backbone if name in paths.FREE else params.backbone
+    backbone = _backbone(params)
     weights = backbone.weights if name in paths.FREE else origin or backbone.weights
     if name == "regression":
         how = f"C {params.regression.C:g}, flips {params.regression.flips}"
@@ -352,16 +355,25 @@ def _origin() -> str:
     return f"{backbone.get('origin', '')}{licence}"
 
 
-def _backbone(params: Params) -> str:
-    """The name of the backbone that the folds' models stand on."""
+def _backbone(params: Params) -> Any:
+    """The backbone that the folds' models stand on: `name` and `weights`."""
     name = params.crossval.model
-    return (getattr(params, name) if name in paths.FREE else params).backbone.name
+    return (getattr(params, name) if name in paths.FREE else params).backbone
 
 
 def _by() -> str:
     """What scores are told by group of, such as source and size."""
     found = frame(paths.SUMMARY / "subgroups.csv")
     return "" if isinstance(found, Missing) or found.empty else ", ".join(dict.fromkeys(found["by"].astype(str)))
+
+
+def _sources() -> str:
+    """Where the photographs come from, and whether the splits share it, in a sentence's middle."""
+    found = frame(paths.INDEX)
+    if isinstance(found, Missing) or "source" not in found or found["source"].nunique() < 2:
+        return "one collection of images"
+    every = (found.groupby(["fold", "split"])["source"].nunique() == found["source"].nunique()).all()
+    return f"{found['source'].nunique()} sources, {'all' if every else 'not all'} of them in every split"
 
 
 def _precision() -> dict[str, str] | Missing:
