@@ -119,6 +119,7 @@ def test_another_final_learning_rate_trains_the_folds_again_and_searches_nothing
     assert {"crossval@0", "crossval@1"} <= set(planned) <= set(LAST)
 
 
+@pytest.mark.slow
 def test_folds_that_are_not_there_are_refused_before_anything_is_trained_and_fewer_train_nothing(project: Project):
     before = trials(project)
     project.set({"crossval.folds": [0, 12], "stage1.grid.batch_size": [8]})  # the index depends on neither

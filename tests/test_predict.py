@@ -93,10 +93,7 @@ def test_a_tampered_model_is_refused(folder, tmp_path, capsys):
 
 
 def test_each_file_is_decoded_once_for_prediction_and_quality(tmp_path, monkeypatch, capsys):
-    noise = Image.effect_noise((300, 300), 90)
-    Image.merge("RGB", [noise, noise.point(lambda level: level // 2), Image.new("L", noise.size)]).save(
-        tmp_path / "noise.png"
-    )
+    photograph(0, size=300).save(tmp_path / "retina.png")
     Image.new("RGB", (300, 300), "grey").save(tmp_path / "grey.png")
     save_model(small.tiny_network(), tmp_path / "one.keras", {"input": {"crop": "retina"}})
     opened, load = [], PngImagePlugin.PngImageFile.load_end

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from glaucoma.base import paths
@@ -114,8 +114,9 @@ def _listed(dvc: Any, path: str) -> bool:
     Raises:
         DataIndexDirError: DVC tracks its folder, whose list is not at hand; `exists` would be false.
     """
-    folder = f"/{Path(path).parent.as_posix()}"
-    return dvc.exists(folder) and f"/{path}" in dvc.ls(folder, detail=False)
+    file = PurePosixPath("/", path)
+    folder = file.parent.as_posix()
+    return dvc.exists(folder) and file.as_posix() in dvc.ls(folder, detail=False)
 
 
 def _bring(dvc: Any, name: str, revision: str, folder: Path) -> list[Path]:
