@@ -183,9 +183,12 @@ def as_text(found: dict[str, Any]) -> str:
     n = (judged["samples"] * judged["printed"]).round()
     hits = (n * judged["coverage"]).round()
     judged = judged.assign(below=binom.cdf(hits, n, LEAST) < CHANCE, above=binom.sf(hits - 1, n, MOST) < CHANCE)
+    many = found["samples"]
+    edges = (binom.ppf(CHANCE, many, LEAST) - 1) / many, (binom.isf(CHANCE, many, MOST) + 1) / many
     lines = ["# Coverage of the intervals", "", __doc__.partition("\n\n")[2].strip(), ""]
     lines += [
-        f"{found['samples']} samples a setting, a quarter of 2 000 images; {RESAMPLES} resamples. "
+        f"{many} samples a setting, a quarter of 2 000 images; {RESAMPLES} resamples. With so many, only {edges[0]:.1%} "
+        f"or less counts as below and {edges[1]:.1%} or more as above, so a true 90 % may pass: look at `lowest`, too. "
         "`printed` is the share of all samples that have an interval.",
         "",
         "| of | score | method | design | settings | lowest | mean | highest | below | above | printed |",
