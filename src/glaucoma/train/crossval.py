@@ -18,6 +18,7 @@ from glaucoma.base import interrupts, paths
 from glaucoma.base.errors import GlaucomaError, TrainingError, many
 from glaucoma.base.params import load_params
 from glaucoma.base.progress import Progress, plain, say
+from glaucoma.dataset.folds import frozen_folds, require_folds
 from glaucoma.train.pool import Processes
 
 __all__ = ["crossval"]
@@ -37,7 +38,7 @@ def crossval(folds: Sequence[int], jobs: int) -> None:
     A failed fold does not stop the others. With RAY_ADDRESS, the folds' trainings run on that cluster.
 
     Raises:
-        ParamsError: `jobs` is 0 or less than -1.
+        ParamsError: `jobs` is 0 or less than -1, or the photographs have no such folds.
         TrainingError: folds failed (all are named), or a stage before or after them did.
     """
     pool = Processes(jobs, {"GLAUCOMA_JOBS": "1"})  # the folds share the cores already
@@ -47,6 +48,7 @@ def crossval(folds: Sequence[int], jobs: int) -> None:
     stages = {f"crossval@{fold}": fold for fold in folds}
     if _dvc("repro", *_before(next(iter(stages)))):
         raise TrainingError("a stage before the folds failed", "its error is above")
+    require_folds(load_params(paths.PARAMS), frozen_folds(paths.INDEX), f"of {paths.INDEX}")
     changed = json.loads(_told("status", "--json", *stages))
     due = [fold for stage, fold in stages.items() if stage in changed]
     failed = {}
