@@ -25,7 +25,7 @@ LOOK_NEXT = """Next, look at
   reports/stage1/ …   each search: its best five trials, curves, confusion matrix; all trials are in metrics/search/
   reports/explore/    the photographs, counted and shown; reports/audit/findings.csv lists their faults
   models/             the trained networks, .keras files, each with its description beside it
-Compare with the last commit: dvc metrics diff. Run an experiment: dvc exp run -S lr=0.001. List them: dvc exp show."""
+Compare with the last commit: dvc metrics diff. Run an experiment: dvc exp run -S lr=0.0001. List them: dvc exp show."""
 
 
 def add(commands: argparse._SubParsersAction) -> None:
