@@ -12,12 +12,13 @@ Johnson 2021, arXiv 2105.07576, section 3).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
+from glaucoma.model.batches import Batches, predicted
 from glaucoma.model.keras_internals import all_layers, calling, reduction_axes
 from glaucoma.model.runtime import keras, ready_to_predict, tensorflow
 
@@ -53,7 +54,7 @@ class BatchStatistics:
             ready_to_predict(self._measured)
 
     @contextmanager
-    def of(self, batches: keras.utils.PyDataset, callbacks: Sequence[keras.callbacks.Callback] = ()) -> Iterator[None]:
+    def of(self, batches: Batches) -> Iterator[None]:
         """Context in which moving means and variances are those of `batches`; afterwards, they are restored exactly.
 
         Layers normalise each batch by its own mean and variance, as in training; everything else, including dropout and
@@ -62,14 +63,13 @@ class BatchStatistics:
 
         Args:
             batches: the model's inputs, in batches like those of training; no labels.
-            callbacks: of `keras.Model.predict`.
         """
         if not self.layers:
             yield
             return
         moving = [variable for layer in self.layers for variable in (layer.moving_mean, layer.moving_variance)]
         before = [np.array(keras.ops.convert_to_numpy(variable.value)) for variable in moving]
-        for variable, value in zip(moving, self._computed(batches, callbacks), strict=True):
+        for variable, value in zip(moving, self._computed(batches), strict=True):
             variable.assign(value)
         try:
             yield
@@ -77,9 +77,9 @@ class BatchStatistics:
             for variable, value in zip(moving, before, strict=True):
                 variable.assign(value)
 
-    def _computed(self, batches: keras.utils.PyDataset, callbacks: Sequence[keras.callbacks.Callback]) -> list:
+    def _computed(self, batches: Batches) -> list:
         """Mean and variance of each layer, float32 (channels,)."""
-        found = self._measured.predict(batches, verbose=0, callbacks=list(callbacks))
+        found = predicted(self._measured, batches)
         images, means, variances = (np.asarray(each, "float64") for each in found)
         weights = images / images.sum()
         with np.errstate(invalid="ignore", over="ignore"):  # after divergence

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from glaucoma.base import interrupts
 from glaucoma.model.network import CLASSES
 from glaucoma.model.runtime import keras
 
-__all__ = ["Batches", "Stoppable", "one_hot"]
+__all__ = ["Batches", "Stoppable", "one_hot", "predicted"]
 
 
 class Batches(keras.utils.PyDataset):
@@ -68,14 +69,27 @@ class Batches(keras.utils.PyDataset):
         return np.random.default_rng((self.seed, self.epoch)).permutation(len(self.rows))
 
 
+def predicted(model: keras.Model, batches: Batches) -> Any:
+    """What `model.predict` returns for these batches, for predictions in a training; Ctrl-C stops it between two.
+
+    `predict` builds a data pipeline at each call, which takes longer than a head's predictions.
+
+    Returns:
+        An array of (n, …), or a list of the model's outputs.
+    """
+    found = []
+    for i in range(len(batches)):
+        interrupts.check()
+        found.append(model.predict_on_batch(batches[i][0]))
+    if isinstance(found[0], (list, tuple)):
+        return [np.concatenate(each) for each in zip(*found, strict=True)]
+    return np.concatenate(found)
+
+
 class Stoppable(keras.callbacks.Callback):
-    """Lets Ctrl-C stop training or prediction between two batches, when no native code is running."""
+    """Lets Ctrl-C stop training between two batches, when no native code is running."""
 
     def on_train_batch_begin(self, batch: int, logs: object = None) -> None:
-        """Raise the interrupt that has arrived."""
-        interrupts.check()
-
-    def on_predict_batch_begin(self, batch: int, logs: object = None) -> None:
         """Raise the interrupt that has arrived."""
         interrupts.check()
 

@@ -19,7 +19,7 @@ import numpy as np
 from glaucoma.base.environment import number
 from glaucoma.base.files import hash_arrays, hash_json
 from glaucoma.base.progress import Progress
-from glaucoma.model.batches import Batches, Stoppable
+from glaucoma.model.batches import Batches, predicted
 from glaucoma.model.runtime import describe, keras, ready_to_predict
 from glaucoma.train.identity import hash_model
 from glaucoma.train.memory import last_use, make_room
@@ -87,7 +87,7 @@ def _compute(trunk: keras.Model, pixels: np.ndarray, shapes: list[tuple[int, ...
             np.lib.format.write_array_header_1_0(file, {**header, "shape": shape})
         for start in range(0, len(pixels), CHUNK):
             rows = np.arange(start, min(start + CHUNK, len(pixels)))
-            made = trunk.predict(Batches([pixels], rows, None, batch_size=BATCH), verbose=0, callbacks=[Stoppable()])
+            made = predicted(trunk, Batches([pixels], rows, None, batch_size=BATCH))
             for file, values in zip(files, [made] if len(files) == 1 else made, strict=True):
                 file.write(np.ascontiguousarray(values, "float32").data)
             progress.step(len(rows))

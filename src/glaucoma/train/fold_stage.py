@@ -19,7 +19,7 @@ from glaucoma.dataset.folds import inner_splits
 from glaucoma.dataset.splits import Dataset, Split, contamination, read_clusters
 from glaucoma.evaluate.scores import scores
 from glaucoma.model.artifacts import load_model, save_model
-from glaucoma.model.batches import Batches
+from glaucoma.model.batches import Batches, predicted
 from glaucoma.model.cut import Cut, cut_of
 from glaucoma.model.log_odds import FLIPS, over_flips
 from glaucoma.model.runtime import fresh, keras, ready_to_predict
@@ -136,7 +136,7 @@ class _FoldTrainer:
 
         def predict(pixels: np.ndarray) -> np.ndarray:
             batches = Batches([pixels], np.arange(len(pixels)), None, batch_size=BATCH)
-            return log_odds(score.predict(batches, verbose=0))
+            return log_odds(predicted(score, batches))
 
         held_out = {name: self.data.pixels[self.splits[name].rows] for name in ("test", "valid")}
         found = {name: over_flips(predict, pixels, flips) for name, pixels in held_out.items()}

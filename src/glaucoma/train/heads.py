@@ -16,7 +16,7 @@ import pandas as pd
 from glaucoma.base.errors import TrainingError
 from glaucoma.dataset.splits import Split
 from glaucoma.model.batch_norm import BatchStatistics
-from glaucoma.model.batches import Batches, Stoppable
+from glaucoma.model.batches import Batches, Stoppable, predicted
 from glaucoma.model.optimizers import SideBySide, make_optimizer
 from glaucoma.model.runtime import keras, ready_to_predict
 from glaucoma.model.scorer import log_odds, scorer
@@ -56,7 +56,7 @@ class HeadsTrainer:
             """The log-odds of test only, or of all splits and the weights; each by head."""
             rows = statistics_rows(train, self.seed, whole=whole)
             batches = Batches([self.features], rows, None, batch_size=batch_size)
-            with statistics.of(batches, [Stoppable()]) if statistics is not None else nullcontext():
+            with statistics.of(batches) if statistics is not None else nullcontext():
                 due = splits if whole else {"test": test}
                 predicted = {name: self._log_odds(scored, split, batch_size) for name, split in due.items()}
                 return predicted, [values(head.variables) for head in heads] if whole else []
@@ -116,7 +116,7 @@ class HeadsTrainer:
         return heads, model, scored
 
     def _log_odds(self, scored: keras.Model, split: Split, batch_size: int) -> list[np.ndarray]:
-        found = scored.predict(self._batches(split, batch_size, labelled=False), verbose=0, callbacks=[Stoppable()])
+        found = predicted(scored, self._batches(split, batch_size, labelled=False))
         found = found if isinstance(found, list) else [found]
         return [log_odds(one) for one in found]
 

@@ -17,7 +17,7 @@ from glaucoma.base.params import Augment, Trial
 from glaucoma.dataset.splits import Split
 from glaucoma.model.augmentation import augmented, augmenting_layers
 from glaucoma.model.batch_norm import BatchStatistics, one_kernel
-from glaucoma.model.batches import Batches, Stoppable
+from glaucoma.model.batches import Batches, Stoppable, predicted
 from glaucoma.model.optimizers import make_optimizer
 from glaucoma.model.runtime import keras, ready_to_predict
 from glaucoma.model.scorer import log_odds, scorer
@@ -180,11 +180,11 @@ class Trainer:
         if not trial.precise_bn or self._statistics is None:
             return nullcontext()
         rows = statistics_rows(train, self.seed, whole=whole)
-        return self._statistics.of(Batches(self.arrays, rows, None, batch_size=trial.batch_size), [Stoppable()])
+        return self._statistics.of(Batches(self.arrays, rows, None, batch_size=trial.batch_size))
 
     def _log_odds(self, split: Split, batch_size: int) -> np.ndarray:
         batches = self._batches(split, batch_size, labelled=False)
-        return log_odds(self.scorer.predict(batches, verbose=0, callbacks=[Stoppable()]))
+        return log_odds(predicted(self.scorer, batches))
 
     def _batches(self, split: Split, size: int, seed: int | None = None, *, labelled: bool = True) -> Batches:
         return Batches(self.arrays, split.rows, split.abnormal if labelled else None, batch_size=size, seed=seed)
