@@ -186,7 +186,7 @@ class Networks:
             size = self.ALL.batch_size
             batches = Batches([self.pixels], train.rows, train.abnormal, batch_size=size, seed=SEED)
             model.fit(batches, epochs=self.ALL.epochs, shuffle=False, verbose=0)
-            with BatchStatistics(model).of(Batches([self.pixels], train.rows, None, batch_size=size), []):
+            with BatchStatistics(model).of(Batches([self.pixels], train.rows, None, batch_size=size)):
                 found[fold] = {
                     name: of_scores(
                         scorer(model).predict(Batches([self.pixels], split.rows, None, batch_size=size), verbose=0)

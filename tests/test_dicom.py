@@ -389,6 +389,6 @@ def test_a_whole_run_of_dvc_on_a_clinics_files_names_nobody(tmp_path):
     told = [name for name, content in everything(project.root).items() if b"wigglesworth" in content.lower()]
     assert [name for name in told if not name.startswith((".git/", ".dvc/"))] == ["dvc.lock", "params.yaml"]
     assert not [text for one in done for text in (one.stdout, one.stderr) if "wigglesworth" in text.lower()]
-    for name in ("models/backbone.json", "models/stage1.json", "models/controls/fold0.json", "models/stage3.json"):
-        assert "lite0.keras" in (project / name).read_text()
-        assert sha256_file(weights) in (project / name).read_text()
+    for name in ("backbone/backbone.json", "stage1.json", "controls/fold0.json", "stage3.json"):
+        assert "lite0.keras" in (project / "models" / name).read_text()
+        assert sha256_file(weights) in (project / "models" / name).read_text()

@@ -26,7 +26,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("inference")
     for name in ("stage2", "crossval/fold0", "crossval/fold10", "crossval/fold2"):
         save_model(tiny_network(seed=len(name)), root / "models" / f"{name}.keras", {"classes": list(CLASSES)})
-    save_model(tiny_backbone(), root / "models/backbone.keras", {})
+    save_model(tiny_backbone(), root / "models/backbone/backbone.keras", {})
     (root / "photographs").mkdir()
     for i, pixels in enumerate(images(6)[0]):
         Image.fromarray(pixels).save(root / f"photographs/{i}.png")
@@ -61,7 +61,7 @@ def test_an_unknown_model_is_refused_with_those_there_are():
 
 def test_what_is_no_classifier_or_not_the_one_described_is_refused(tmp_path):
     with pytest.raises(WeightsError, match="no classifier"):
-        load_classifier(Path("models/backbone.keras"))
+        load_classifier(Path("models/backbone/backbone.keras"))
     one, other = tmp_path / "one.keras", tmp_path / "other.keras"
     save_model(tiny_network(1), one, {})
     save_model(tiny_network(2), other, {})

@@ -77,7 +77,7 @@ def test_of_the_samples_flipped_labels_three_in_five_stand_among_the_first_tenth
         run_stage(stage, bare.root)
     monkeypatch.chdir(bare.root)
     data = dataset()
-    features = pooled_features(load_model("models/backbone.keras"), data)[REGRESSION].astype(float)
+    features = pooled_features(load_model("models/backbone/backbone.keras"), data)[REGRESSION].astype(float)
     images = data.table.drop_duplicates("row").set_index("row").sort_index()
     found = []
     for seed in range(5):

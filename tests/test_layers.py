@@ -196,7 +196,7 @@ def test_paths_and_dvc_name_the_same_files():
         paths.LEFT_OUT,
         paths.PIXELS,
         paths.PIXELS_TABLE,
-        paths.BACKBONE,
+        paths.BACKBONE.parent,
         paths.SUMMARY_METRICS,
     ]
     single += [paths.CROPS, paths.FIGURES, paths.PAGE, paths.MODEL_CARD, paths.CHECKLIST]

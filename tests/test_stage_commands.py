@@ -125,7 +125,7 @@ def test_a_stage_run_before_the_one_it_needs_says_which(bare: Project, capsys, s
 def test_a_training_that_cannot_begin_says_why(scripts: Project, capsys):
     run_stage("pixels", scripts.root)
     run_stage("stage1", scripts.root, code=5)
-    assert "there is no model at models/backbone.keras" in complaint(capsys.readouterr().err)
+    assert "there is no model at models/backbone/backbone.keras" in complaint(capsys.readouterr().err)
     run_stage("crossval", scripts.root, "--fold", 77, code=3)
     assert "there is no fold 77; the index has 0, 1" in complaint(capsys.readouterr().err)
     scripts.set({"crossval.folds": [0, 77]})  # the index, made before, does not look again

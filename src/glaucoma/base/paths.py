@@ -15,7 +15,7 @@ LEFT_OUT = Path("data/left_out.csv")  # every file below data.root that the inde
 PIXELS = Path("data/pixels.npy")  # uint8, (images, size, size, 3), one row per distinct image
 PIXELS_TABLE = Path("data/pixels.csv")  # image id of each row of PIXELS
 CROPS = Path("data/crops.csv")  # crop boxes of each image of PIXELS, if data.crop is set
-BACKBONE = Path("models/backbone.keras")
+BACKBONE = Path("models/backbone/backbone.keras")
 
 METRICS = Path("metrics")
 TIMING = METRICS / "timing"
