@@ -13,6 +13,7 @@ import pytest
 from conftest import ROOT
 
 VERSIONS = ("3.10", "3.11", "3.12", "3.13")
+LOCKS = ("requirements.lock", "requirements-dev.lock")
 
 
 def settings() -> dict[str, str]:
@@ -37,11 +38,12 @@ def resolved(version: str, *what: str) -> subprocess.CompletedProcess:
 def test_the_lock_resolves_for_each_version_of_python_and_has_all_that_pyproject_toml_asks_for(version: str):
     if not shutil.which("uv", path=settings()["PATH"]):
         pytest.skip("uv is not installed")
-    ran = resolved(version, "pyproject.toml", "--extra", "dev", "--constraint", "requirements.lock")
+    ran = resolved(version, "pyproject.toml", "--extra", "dev", "--constraint", LOCKS[0], "--constraint", LOCKS[1])
     if re.search(r"error sending request|failed to (fetch|connect)|dns error|network", ran.stderr, re.I):
         pytest.skip("needs the package registry, which cannot be reached")
     assert ran.returncode == 0, ran.stderr
-    locked = dict(re.findall(r"^([\w.-]+)(?:\[[^\]]*\])?==([\w.+!-]+)", (ROOT / "requirements.lock").read_text(), re.M))
+    text = "".join((ROOT / lock).read_text() for lock in LOCKS)
+    locked = dict(re.findall(r"^([\w.-]+)(?:\[[^\]]*\])?==([\w.+!-]+)", text, re.M))
     found = dict(re.findall(r"^([\w.-]+)(?:\[[^\]]*\])?==([\w.+!-]+)", ran.stdout, re.M))
     assert len(found) > 100
     assert {name for name, number in found.items() if locked.get(name) is None} == set()

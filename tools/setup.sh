@@ -1,5 +1,6 @@
 #!/bin/sh
 # Make .venv from requirements.lock, or do nothing if it is up to date. Names missing tools first.
+# With the word `dev` also the tools of tests and style, from requirements-dev.lock.
 # Where nvidia-smi finds a GPU, also install TensorFlow's CUDA libraries of requirements-gpu.lock; the GPU is then used automatically.
 # PYTHON=/path/to/python3.12 chooses the interpreter; the default is the first supported one on the PATH.
 set -eu
@@ -25,31 +26,34 @@ supported "$python" || fail "$python is no Python 3.10–3.13" "name another one
 
 gpu=$(nvidia-smi --list-gpus 2>/dev/null | head -n 1 || true)
 stamp=.venv/.installed
-wanted="$(cat requirements.lock requirements-gpu.lock pyproject.toml tools/setup.sh | git hash-object --stdin) $(pwd)"
+wanted="$(cat requirements.lock requirements-*.lock pyproject.toml tools/setup.sh | git hash-object --stdin) $(pwd)"
 [ -z "$gpu" ] || wanted="$wanted GPU"
-[ "$(cat $stamp 2>/dev/null || true)" = "$wanted" ] && exit 0
+locks="-r requirements.lock"
+if [ "${1:-}" = dev ]; then wanted="$wanted dev" locks="$locks -r requirements-dev.lock"; fi
+found=$(cat $stamp 2>/dev/null || true)
+if [ "$found" = "$wanted" ] || [ "$found" = "$wanted dev" ]; then exit 0; fi
 
 free=$(df -Pk . | awk 'NR == 2 { print int($4 / 1048576) }')
 needs=4
 [ -z "$gpu" ] || needs=9
 [ "$free" -ge $needs ] ||
   fail "only $free GB free here; the packages take $((needs - 1)) GB" "free some space, or clone to a larger disk"
-echo "installing the packages of requirements.lock into .venv ($("$python" --version), 1–3 minutes) …"
+echo "installing the packages of ${locks#-r } into .venv ($("$python" --version), 1–3 minutes) …"
 # an environment that works is brought up to date in place: a search may be running from it
 supported .venv/bin/python || "$python" -m venv --clear .venv 2>/dev/null ||
   fail "$python cannot make virtual environments" "install its venv module (Debian, Ubuntu: python3-venv)"
 quiet="-qq --disable-pip-version-check --no-warn-script-location"
-PYTHONDONTWRITEBYTECODE='' .venv/bin/python -m pip install $quiet --no-compile --require-hashes -r requirements.lock ||
-  fail "the packages could not be installed" "without internet: pip download -r requirements.lock -d wheels on a \
+PYTHONDONTWRITEBYTECODE='' .venv/bin/python -m pip install $quiet --no-compile --require-hashes $locks ||
+  fail "the packages could not be installed" "without internet: pip download $locks -d wheels on a \
 machine that has it, then PIP_NO_INDEX=1 PIP_FIND_LINKS=wheels make"
-# byte code is made here, once, on all cores: every stage starts 5–13 s faster than from sources; a file of a package
+# byte code is made here, once, on all cores (not of packages' own tests): every stage starts 5–13 s faster than from sources; a file of a package
 # that is not for this Python only stays without
-PYTHONDONTWRITEBYTECODE='' .venv/bin/python -m compileall -qq -j 0 .venv/lib >/dev/null 2>&1 || true
+PYTHONDONTWRITEBYTECODE='' .venv/bin/python -m compileall -qq -j 0 -x '/tests/' .venv/lib >/dev/null 2>&1 || true
 if [ -n "$gpu" ]; then
   echo "installing TensorFlow's CUDA libraries for $gpu (2 GB to download) …"
   .venv/bin/python -m pip install $quiet --require-hashes -r requirements-gpu.lock || {
     echo "installation failed: the processor is used instead, and the next \`make\` tries again" >&2
-    wanted=${wanted% GPU}
+    wanted=$(printf %s "$wanted" | sed 's/ GPU//')
   }
 fi
 .venv/bin/python -m pip install $quiet --no-deps --no-build-isolation --editable .
