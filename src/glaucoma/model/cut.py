@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from glaucoma.base.backbone_table import in_block
 from glaucoma.base.errors import ParamsError
 from glaucoma.base.params import Params
-from glaucoma.model.keras_internals import inputs_of, source
+from glaucoma.model.keras_internals import inputs_of, inputs_to, source
 from glaucoma.model.network import HEAD
 from glaucoma.model.runtime import keras
 
-__all__ = ["Cut", "cut_all", "cut_head", "cut_last", "cut_of", "through_trunk"]
+__all__ = ["Cut", "before_statistics", "cut_all", "cut_head", "cut_last", "cut_of", "through_trunk"]
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,27 @@ def cut_of(stage: str, network: keras.Model, params: Params) -> Cut:
     if stage == "stage2":
         return cut_last(network, params.stage2.unfreeze_last)
     return cut_all(network, params.stage3.batch_norm if stage == "stage3" else "trained")
+
+
+def before_statistics(model: keras.Model) -> tuple[keras.Model | None, keras.Model]:
+    """The part of a model up to the head's pooling, and the rest, if batch normalisation is trained in the rest alone.
+
+    Its statistics and all predictions with them then take one pass of the images through the first part.
+
+    Returns:
+        None and the model itself if it has no such part.
+    """
+    after, tensor = set(), model.outputs[0]
+    while (layer := source(tensor)).name != HEAD[0]:
+        after.add(layer.name)
+        before = inputs_to(tensor)
+        if len(before) != 1:
+            return None, model
+        (tensor,) = before
+    others = [one for one in model.layers if one.name not in after]
+    if any(isinstance(one, keras.layers.BatchNormalization) and one.trainable for one in others):
+        return None, model
+    return keras.Model(model.inputs, tensor), keras.Model(tensor, model.outputs[0])
 
 
 def through_trunk(cut: Cut) -> keras.Model:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -18,6 +18,7 @@ from glaucoma.dataset.splits import Split
 from glaucoma.model.augmentation import augmented, augmenting_layers
 from glaucoma.model.batch_norm import BatchStatistics, one_kernel
 from glaucoma.model.batches import Batches, Stoppable, predicted
+from glaucoma.model.cut import before_statistics
 from glaucoma.model.optimizers import make_optimizer
 from glaucoma.model.runtime import keras, ready_to_predict
 from glaucoma.model.scorer import log_odds, scorer
@@ -114,7 +115,8 @@ class Trainer:
         self.model, self.variables, self.arrays, self.seed = model, variables, arrays, seed
         self.augment = augment if augment is not None and augment.is_on() else None
         self.start = values(variables)
-        self.scorer = scorer(model)
+        self.front, self.rear = before_statistics(model)
+        self.scorer = scorer(self.rear)
         self._compiled: dict[tuple[str, float], _Compiled] = {}
         self._statistics: BatchStatistics | None = None  # once a trial asks for them
 
@@ -140,15 +142,17 @@ class Trainer:
 
         def look(*, whole: bool) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
             """The log-odds of test only, or of all splits and the weights."""
-            with self._with_statistics(trial, train, whole=whole):
-                due = splits if whole else {"test": test}
-                predicted = {name: self._log_odds(split, trial.batch_size) for name, split in due.items()}
-                return predicted, values(self.variables) if whole else []
+            due = {name: split.rows for name, split in splits.items() if whole or split is test}
+            sample = statistics_rows(train, self.seed, whole=whole) if trial.precise_bn else train.rows[:0]
+            batches = self._passed([sample, *due.values()], trial.batch_size)
+            with self._statistics.of(batches(sample)) if trial.precise_bn and self._statistics else nullcontext():
+                found = {name: log_odds(predicted(self.scorer, batches(rows))) for name, rows in due.items()}
+                return found, values(self.variables) if whole else []
 
         def reached(epochs: int, found: tuple[dict[str, np.ndarray], list[np.ndarray]], history: list) -> None:
-            predicted, weights = found
+            log_odds, weights = found
             seconds = time.perf_counter() - begin
-            follower.snapshot(at[epochs], Snapshot(epochs, weights, predicted, pd.DataFrame(history), seconds))
+            follower.snapshot(at[epochs], Snapshot(epochs, weights, log_odds, pd.DataFrame(history), seconds))
 
         def epoch_end(epoch: int, logs: dict[str, float]) -> float:
             due = epoch + 1 in at and not trial.early_stopping
@@ -165,7 +169,7 @@ class Trainer:
 
         with one_kernel(model):
             model.fit(
-                self._batches(train, trial.batch_size, self.seed),
+                Batches(self.arrays, train.rows, train.abnormal, batch_size=trial.batch_size, seed=self.seed),
                 epochs=trial.epochs,
                 shuffle=False,  # Batches shuffles images; this would shuffle batches by the global seed
                 verbose=0,
@@ -175,19 +179,14 @@ class Trainer:
         if trial.early_stopping:  # only now are the best epoch's weights restored
             reached(trial.epochs, look(whole=True), rows)
 
-    def _with_statistics(self, trial: Trial, train: Split, *, whole: bool) -> AbstractContextManager[None]:
-        """Context in which the model uses the batch statistics of all or part of `train`, if the trial enables it."""
-        if not trial.precise_bn or self._statistics is None:
-            return nullcontext()
-        rows = statistics_rows(train, self.seed, whole=whole)
-        return self._statistics.of(Batches(self.arrays, rows, None, batch_size=trial.batch_size))
-
-    def _log_odds(self, split: Split, batch_size: int) -> np.ndarray:
-        batches = self._batches(split, batch_size, labelled=False)
-        return log_odds(predicted(self.scorer, batches))
-
-    def _batches(self, split: Split, size: int, seed: int | None = None, *, labelled: bool = True) -> Batches:
-        return Batches(self.arrays, split.rows, split.abnormal if labelled else None, batch_size=size, seed=seed)
+    def _passed(self, wanted: Sequence[np.ndarray], size: int) -> Callable[[np.ndarray], Batches]:
+        """Batches of rows among `wanted` for `rear`, which have passed through `front`, if there is one."""
+        if self.front is None:
+            return lambda rows: Batches(self.arrays, rows, None, batch_size=size)
+        ready_to_predict(self.front)
+        every = np.unique(np.concatenate(wanted))
+        pooled = predicted(self.front, Batches(self.arrays, every, None, batch_size=size))
+        return lambda rows: Batches([pooled], np.searchsorted(every, rows), None, batch_size=size)
 
     def _ready(self, trial: Trial) -> keras.Model:
         """The model compiled with the trial's optimizer, both reset to their initial values.
@@ -209,7 +208,7 @@ class Trainer:
             moving = [*model.optimizer.variables, *(variable for layer in layers for variable in layer.variables)]
             self._compiled[key] = _Compiled(model, moving, values(moving))
         if trial.precise_bn and self._statistics is None:
-            self._statistics = BatchStatistics(self.model)
+            self._statistics = BatchStatistics(self.rear)
         model, moving, state = self._compiled[key]
         assign(self.variables, self.start)
         assign(moving, state)
