@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # Tests in the background of a shell ignore Ctrl-C, and so do the processes they start
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+SLOWEST = tuple(f"test_{name}" for name in ("pipeline", "fresh_clone", "team", "dicom", "crossval", "benchmarks"))
 LINKED = (".dvc/cache", ".git/objects", "models")  # never written in place: copies of a project share them
 
 GRID = {"lr": [0.001], "optimizer": ["adam"], "batch_size": [16], "epochs": [1]}
@@ -44,8 +45,8 @@ TINY = {
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the slowest file first, so that two processes end at about the same time."""
-    items.sort(key=lambda item: item.path.stem != "test_pipeline")
+    """Run the slowest files first, so that two processes end at about the same time."""
+    items.sort(key=lambda item: SLOWEST.index(item.path.stem) if item.path.stem in SLOWEST else len(SLOWEST))
 
 
 def run_stage(name: str, root: Path, *words: object, code: int = 0) -> None:

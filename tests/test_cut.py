@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import small
 
-from glaucoma.model.cut import Cut, cut_all, cut_head, cut_last, through_trunk
+from glaucoma.model.cut import Cut, before_statistics, cut_all, cut_head, cut_last, through_trunk
 from glaucoma.model.network import HEAD, build_network
 from glaucoma.model.runtime import keras
 from glaucoma.train.trainer import Trainer, values
@@ -92,6 +92,20 @@ def test_frozen_batch_normalisation_keeps_its_bits_in_training():
     network.fit(pixels, np.eye(2)[[0, 1, 0, 1]], epochs=1, verbose=0)
     for one, layer in zip(before, backbone, strict=True):
         np.testing.assert_equal(layer.get_weights(), one)
+
+
+def test_images_pass_once_through_the_part_before_trained_batch_normalisation(whole):
+    front, rear = before_statistics(cut_all(small.efficientnet(), batch_norm="frozen").network)
+    np.testing.assert_allclose(rear.predict(front.predict(EIGHT, verbose=0), verbose=0), whole, rtol=1e-5)
+    assert [layer.name for layer in rear.layers[1:]] == list(HEAD[1:])
+
+    cut = cut_last(small.efficientnet(), 20)
+    front, rear = before_statistics(cut.tail)
+    assert len(front.inputs) == len(cut.tail.inputs)
+    assert [layer.name for layer in rear.layers[1:]] == list(HEAD[1:])
+
+    for model in (cut_all(small.efficientnet(), batch_norm="trained").network, cut_head(small.efficientnet()).tail):
+        assert before_statistics(model) == (None, model)
 
 
 @pytest.mark.parametrize("layers", [236, 237, 238, 10_000])
