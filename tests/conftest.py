@@ -25,7 +25,9 @@ ROOT = Path(__file__).resolve().parents[1]
 # Tests in the background of a shell ignore Ctrl-C, and so do the processes they start
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-SLOWEST = tuple(f"test_{name}" for name in ("pipeline", "fresh_clone", "team", "dicom", "crossval", "benchmarks"))
+SLOWEST = [
+    f"test_{name}" for name in ("pipeline", "fresh_clone", "stopping", "team", "dicom", "crossval", "benchmarks")
+]
 LINKED = (".dvc/cache", ".git/objects", "models")  # never written in place: copies of a project share them
 
 GRID = {"lr": [0.001], "optimizer": ["adam"], "batch_size": [16], "epochs": [1]}

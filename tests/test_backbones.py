@@ -160,7 +160,7 @@ def test_efficientnets_further_rescaling_is_keras_own():
     assert [*scales] == [pytest.approx(tuple(std**-0.5 for std in module.IMAGENET_STDDEV_RGB))]
 
 
-@pytest.mark.parametrize("name", builders("Xception"))
+@pytest.mark.parametrize("name", builders("MobileNetV3Small"))
 def test_pixels_are_prepared_within_the_saved_network_as_keras_prepares_them_outside(name, monkeypatch, tmp_path):
     """From Keras' cache, a file in Keras' own format; and a reload predicts exactly as before."""
     row, size = BACKBONES[name], BACKBONES[name].smallest_size

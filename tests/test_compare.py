@@ -82,6 +82,7 @@ def folds(*, offset: float, gain: float, seed: int, number: int = 6, images: int
     return table.assign(log_odds=first), table.assign(log_odds=second)
 
 
+@pytest.mark.slow  # a simulation
 def test_runs_that_are_equal_within_folds_are_told_apart_no_more_often_than_chance_does_and_better_ones_are():
     def rejected(offset: float, gain: float) -> tuple[int, int]:
         """Rejections out of 60: by the interval of the mean over folds, and by DeLong's test of pooled predictions."""

@@ -318,7 +318,10 @@ def test_a_table_is_sorted_by_number_with_the_keyboard_and_says_so(opened):
         assert order in page.locator("#said").text_content()
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (1280, "dark"), (390, "light")])
+@pytest.mark.parametrize(
+    ("width", "scheme"),
+    [(1280, "light"), *(pytest.param(*each, marks=pytest.mark.slow) for each in ((1280, "dark"), (390, "light")))],
+)
 def test_axe_finds_nothing_serious_on_the_page_with_all_of_it_open(opened, width, scheme):
     page = opened(width, scheme)
     page.get_by_role("button", name="Open all").click()
