@@ -86,17 +86,20 @@ def test_every_layer_may_be_trained_but_the_backbones_batch_normalisation():
 def test_frozen_batch_normalisation_keeps_its_bits_in_training():
     network = cut_all(small.efficientnet(), "frozen").network
     backbone = [layer for layer in network.layers if "bn" in layer.name and not layer.name.startswith("head")]
-    before = [layer.get_weights() for layer in backbone]
+    before, start = [layer.get_weights() for layer in backbone], network.get_weights()
     network.compile(optimizer="adam", loss="binary_crossentropy")
     pixels = np.random.default_rng(0).integers(0, 256, (4, *network.input_shape[1:])).astype("float32")
     network.fit(pixels, np.eye(2)[[0, 1, 0, 1]], epochs=1, verbose=0)
     for one, layer in zip(before, backbone, strict=True):
         np.testing.assert_equal(layer.get_weights(), one)
+    network.set_weights(start)  # other tests use it too
 
 
-def test_images_pass_once_through_the_part_before_trained_batch_normalisation(whole):
-    front, rear = before_statistics(cut_all(small.efficientnet(), batch_norm="frozen").network)
-    np.testing.assert_allclose(rear.predict(front.predict(EIGHT, verbose=0), verbose=0), whole, rtol=1e-5)
+def test_images_pass_once_through_the_part_before_trained_batch_normalisation():
+    network = cut_all(small.efficientnet(), batch_norm="frozen").network
+    front, rear = before_statistics(network)
+    expected = network.predict(EIGHT, verbose=0)
+    np.testing.assert_allclose(rear.predict(front.predict(EIGHT, verbose=0), verbose=0), expected, rtol=1e-5)
     assert [layer.name for layer in rear.layers[1:]] == list(HEAD[1:])
 
     cut = cut_last(small.efficientnet(), 20)
@@ -104,7 +107,8 @@ def test_images_pass_once_through_the_part_before_trained_batch_normalisation(wh
     assert len(front.inputs) == len(cut.tail.inputs)
     assert [layer.name for layer in rear.layers[1:]] == list(HEAD[1:])
 
-    for model in (cut_all(small.efficientnet(), batch_norm="trained").network, cut_head(small.efficientnet()).tail):
+    for cut in (lambda network: cut_all(network, batch_norm="trained"), cut_head):
+        model = cut(small.efficientnet()).tail
         assert before_statistics(model) == (None, model)
 
 
