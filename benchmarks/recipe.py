@@ -355,7 +355,9 @@ def judged(recipe: Predictions, predictions: Predictions) -> dict[str, float]:
         auroc = found.set_index("score").loc["auroc"]
         row[split] = auroc["second"]
         if split == "test" and predictions is not recipe:
-            row |= {name: float(auroc[name]) for name in ("difference", "low", "high")}
+            # no interval where all resamples are equal
+            told = {name: float(auroc[name]) for name in ("difference", "low", "high")}
+            row |= {name: value if np.isfinite(value) else None for name, value in told.items()}
     return row
 
 
@@ -369,7 +371,8 @@ def markdown(told: dict[str, Any]) -> str:
         for row in part["rows"]:
             shown = ""
             if "difference" in row:
-                shown = f"{row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]"
+                shown = f"{row['difference']:+.3f}"
+                shown += "" if row["low"] is None else f" [{row['low']:+.3f}, {row['high']:+.3f}]"
             text.append(f"| {row['group']} | {row['lever']} | {row['test']:.3f} | {row['valid']:.3f} | {shown} |")
         text += ["", f"{part['machine']['cores']} cores of {part['machine']['processor']}.", ""]
     return "\n".join(text)
