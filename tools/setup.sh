@@ -46,8 +46,8 @@ quiet="-qq --disable-pip-version-check --no-warn-script-location"
 PYTHONDONTWRITEBYTECODE='' .venv/bin/python -m pip install $quiet --no-compile --require-hashes $locks ||
   fail "the packages could not be installed" "without internet: pip download $locks -d wheels on a \
 machine that has it, then PIP_NO_INDEX=1 PIP_FIND_LINKS=wheels make"
-# byte code is made here, once, on all cores (not of packages' own tests): every stage starts 5–13 s faster than from sources; a file of a package
-# that is not for this Python only stays without
+# byte code is made here, once, on all cores: every stage starts 5–13 s faster than from sources. Packages' own tests and
+# a file that is not for this Python stay without
 PYTHONDONTWRITEBYTECODE='' .venv/bin/python -m compileall -qq -j 0 -x '/tests/' .venv/lib >/dev/null 2>&1 || true
 if [ -n "$gpu" ]; then
   echo "installing TensorFlow's CUDA libraries for $gpu (2 GB to download) …"
