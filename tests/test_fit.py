@@ -7,7 +7,6 @@ import pytest
 import small
 from test_training import SPLITS, trainer
 
-from glaucoma.base.errors import ParamsError
 from glaucoma.base.params import Augment, Fit, Grid, Trial, columns, expand, group
 from glaucoma.dataset.splits import Split
 from glaucoma.model.cut import cut_all, cut_head
@@ -172,11 +171,10 @@ def test_augmentation_that_changes_nothing_is_none_and_one_that_does_has_an_iden
     assert searcher(tmp_path, cut_all, augment=TURNED).identity(trial) != plain.identity(trial)
 
 
-def test_augmentation_of_cached_activations_is_refused_and_without_a_cache_done(tmp_path):
-    with pytest.raises(ParamsError, match="computed once") as caught:
-        searcher(tmp_path, augment=TURNED)
-    assert "search.cache to false" in caught.value.remedy
-    found = searcher(tmp_path, augment=TURNED, cached=False).train(
-        [Trial(lr=0.01, optimizer="adam", batch_size=16, epochs=1)]
-    )
-    assert len(found) == 1
+def test_augmentation_with_frozen_layers_trains_from_changed_pixels_not_from_cached_activations(tmp_path):
+    trial = Trial(lr=0.01, optimizer="adam", batch_size=16, epochs=1)
+    plain = searcher(tmp_path / "plain").train([trial])[trial]
+    found = searcher(tmp_path / "turned", augment=TURNED).train([trial])[trial]
+    assert not np.array_equal(found.weights[0], plain.weights[0])
+    assert (tmp_path / "plain/activations").exists()
+    assert not (tmp_path / "turned/activations").exists()

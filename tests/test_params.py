@@ -115,7 +115,6 @@ def test_a_missing_key_is_named(edited, key: str):
         ("fit.precise_bn", "on", "fit.precise_bn is 'on'"),
         ("stage1.grid.warmup", [], "stage1.grid.warmup is []"),
         ("augment.rotation", 200, "augment.rotation is 200"),
-        ("augment.zoom", 0.1, "augment changes images during training, but search.cache is true"),
         ("audit.waive", "copies", "audit.waive is 'copies'"),
         ("stage1", 5, "stage1 is 5"),
         ("backbone.name", "EfficentNetB3", "nearest first, are EfficientNetB3, "),

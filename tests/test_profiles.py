@@ -69,7 +69,7 @@ def test_mappings_merge_key_by_key_and_lists_replace():
         {"free_models": ["model4"], "audit.waive": ["tiny", "no"]},
         {"data.root": "/photographs of: a clinic # 1", "backbone.weights": "0.5"},
         {"data.classes": {"0": "abnormal", "1": "normal", "it's": "normal"}},
-        {"search.cache": False, "crossval.folds": [3]},
+        {"search.nested": True, "crossval.folds": [3]},
     ],
     ids=lambda change: " ".join(change) or "nothing",
 )

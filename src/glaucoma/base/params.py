@@ -303,7 +303,6 @@ class Search(Section):
     fold: Fold
     metric: Score
     miss_cost: Positive
-    cache: bool
     nested: bool
 
 
@@ -448,11 +447,6 @@ def _conflicts(params: Params) -> list[str]:
         for used_name in used
         if size < BACKBONES[used_name].smallest_size
     ]
-    if params.search.cache and params.augment.is_on():
-        lines.append(
-            "augment changes images during training, but search.cache is true: activations of frozen layers are "
-            "computed once, from unchanged images; set search.cache to false"
-        )
     if params.crossval.model != "final" and params.crossval.warm_start != "none":
         lines.append(
             f"crossval.warm_start is {params.crossval.warm_start!r}: crossval.model is {params.crossval.model}, which "

@@ -156,7 +156,7 @@ def _frozen(cut: Cut, pixels: np.ndarray, params: Params, predict: float) -> flo
         return _step(cut, [pixels], params, params.augment)
     found = cut.trunk.predict(pixels, batch_size=params.batch_size, verbose=0)
     step = _step(cut, found if isinstance(found, list) else [found], params, None)
-    return step if params.search.cache else step + predict
+    return step + predict if params.augment.is_on() else step
 
 
 def _predict(network: keras.Model, pixels: np.ndarray, batch: int) -> float:

@@ -173,13 +173,13 @@ class _FoldTrainer:
     def costs(self, final: Snapshot, rate: float) -> dict[str, float]:
         """Cumulative training seconds from the untrained network to each rung.
 
-        Activations of frozen layers are cached, so no training time includes them: one pass of the train images
-        through the network, at `rate` images a second, is added instead.
+        Without augmentation, activations of frozen layers are cached, and no training time includes them: one pass of
+        the train images through the network, at `rate` images a second, is added instead.
         """
         total, costs = 0.0, {}
         one_pass = len(self.splits["train"]) / rate
         for stage, snapshot in self.rungs.items():
-            total += snapshot.seconds + (one_pass if self.params.search.cache else 0.0)
+            total += snapshot.seconds + (0.0 if self.params.augment.is_on() else one_pass)
             costs[stage] = total
         frozen = self.params.crossval.model == "regression"
         return {**costs, "final": total + final.seconds + (one_pass if frozen else 0.0)}
@@ -220,7 +220,6 @@ class _FoldTrainer:
             splits,
             seed=self.params.seed,
             state=paths.STATE,
-            cached=self.params.search.cache,
             augment=self.params.augment,
             title=f"fold {self.fold}, {what}",
         )

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from glaucoma.base.errors import GlaucomaError, ParamsError, TrainingError
+from glaucoma.base.errors import GlaucomaError, TrainingError
 from glaucoma.base.files import hash_json
 from glaucoma.base.params import Augment, Trial, group
 from glaucoma.base.progress import Progress, plain, say
@@ -43,7 +43,7 @@ class Searcher:
         state: folder of the journal and the activations' cache.
         cached: train on the trunk's cached outputs; False runs the trunk in every step, with equal results.
         title: the progress bar's title.
-        augment: augmentation; it needs pixels: nothing frozen, or `cached` False.
+        augment: augmentation of pixels; the trunk runs in every step, since images change.
         pool: where trials are trained; results do not depend on it. None: the environment's.
     """
 
@@ -62,13 +62,8 @@ class Searcher:
     ):
         reseed(cut.network, seed)
         self.augment = augment if augment is not None and augment.is_on() else None
-        if self.augment and cached and cut.trunk is not None:
-            raise ParamsError(
-                "augmentation changes images while they are trained on, and activations of frozen layers are computed "
-                "once, from unchanged images",
-                "set search.cache to false",
-            )
-        self.cut, self.pixels, self.splits, self.seed, self.cached = cut, pixels, splits, seed, cached
+        self.cached = cached and self.augment is None
+        self.cut, self.pixels, self.splits, self.seed = cut, pixels, splits, seed
         self.state, self.title, self.pool = state, title, pool
         self.journal = Journal(state / "trials")
         self.errors: dict[Trial, str] = {}

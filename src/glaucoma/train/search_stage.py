@@ -15,7 +15,7 @@ from glaucoma.dataset.splits import Dataset, Split, load_dataset
 from glaucoma.evaluate.scores import scores
 from glaucoma.model.artifacts import load_model, save_model
 from glaucoma.model.backbones import build_backbone
-from glaucoma.model.batches import Batches
+from glaucoma.model.batches import Batches, predicted
 from glaucoma.model.cut import cut_of
 from glaucoma.model.likeness import learn
 from glaucoma.model.network import CLASSES, build_network
@@ -95,7 +95,6 @@ def search_stage(name: str, params: Params, network: keras.Model, jobs: int | No
         splits,
         seed=params.seed,
         state=paths.STATE,
-        cached=params.search.cache,
         augment=params.augment,
         title=name,
         pool=choose(jobs),
@@ -210,7 +209,7 @@ def free_model(params: Params, model: str, jobs: int | None = None) -> None:
     splits = data.fold(params.search.fold)
     scored = scorer(network)
     ready_to_predict(scored)
-    held_out = scored.predict(Batches([data.pixels], splits["valid"].rows, None, batch_size=BATCH), verbose=0)
+    held_out = predicted(scored, Batches([data.pixels], splits["valid"].rows, None, batch_size=BATCH))
     write_rungs(
         {model: {**winner.log_odds, "valid": log_odds(held_out)}},
         splits,

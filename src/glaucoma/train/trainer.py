@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -118,7 +119,10 @@ class Trainer:
         self.front, self.rear = before_statistics(model)
         self.scorer = scorer(self.rear)
         self._compiled: dict[tuple[str, float], _Compiled] = {}
-        self._statistics: BatchStatistics | None = None  # once a trial asks for them
+
+    @cached_property
+    def _statistics(self) -> BatchStatistics:
+        return BatchStatistics(self.rear)
 
     def train(self, runs: Sequence[Run], splits: Mapping[str, Split], follower: Follower) -> None:
         """Train runs on `train` and score `test` every epoch; all splits are predicted at each snapshot."""
@@ -145,7 +149,7 @@ class Trainer:
             due = {name: split.rows for name, split in splits.items() if whole or split is test}
             sample = statistics_rows(train, self.seed, whole=whole) if trial.precise_bn else train.rows[:0]
             batches = self._passed([sample, *due.values()], trial.batch_size)
-            with self._statistics.of(batches(sample)) if trial.precise_bn and self._statistics else nullcontext():
+            with self._statistics.of(batches(sample)) if trial.precise_bn else nullcontext():
                 found = {name: log_odds(predicted(self.scorer, batches(rows))) for name, rows in due.items()}
                 return found, values(self.variables) if whole else []
 
@@ -207,8 +211,6 @@ class Trainer:
             ready_to_predict(self.scorer)
             moving = [*model.optimizer.variables, *(variable for layer in layers for variable in layer.variables)]
             self._compiled[key] = _Compiled(model, moving, values(moving))
-        if trial.precise_bn and self._statistics is None:
-            self._statistics = BatchStatistics(self.rear)
         model, moving, state = self._compiled[key]
         assign(self.variables, self.start)
         assign(moving, state)
