@@ -15,7 +15,9 @@ __all__ = ["make_backbone"]
 
 
 def make_backbone(params: Params) -> None:
-    """Build the backbone, load its weights and save it; its metadata records their source.
+    """Build the backbone, load its weights and save it; its metadata records their source and the network's input.
+
+    Stages that depend on its files run again when the image size or the crop changes.
 
     Raises:
         WeightsError: the weights are not available or do not fit.
@@ -28,5 +30,7 @@ def make_backbone(params: Params) -> None:
         source["weights_sha256"] = BACKBONES[name].imagenet_hash
     elif file := params.backbone.file:
         source["weights_sha256"] = sha256_file(file)
-    save_model(backbone, paths.BACKBONE, {"backbone": name, **source, "versions": describe(), "seed": params.seed})
+    given = {"size": params.data.image_size, "crop": params.data.crop}
+    about = {"backbone": name, "input": given, **source, "versions": describe(), "seed": params.seed}
+    save_model(backbone, paths.BACKBONE, about)
     say(f"backbone: {name}, {backbone.count_params():,} parameters, weights {source['weights']}: {source['origin']}")

@@ -267,7 +267,6 @@ def _save(params: Params, backbone: keras.Model, data: Dataset, found: Controls)
         about = {"stage": "controls", "fold": fold, **result, "regression": {"pooling": "average", "C": regression.C}}
         like = appearance(looks[splits["train"].rows])
         card = model_card(params, about) | ({"likeness": like.as_dict()} if like else {})
-        del card["head"]  # that of the networks
         save_model(network, paths.control_file(fold), card)
     return rate
 

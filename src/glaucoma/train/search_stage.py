@@ -156,6 +156,8 @@ def model_card(params: Params, about: dict, model: str = "final") -> dict:
     """The metadata needed to use and reproduce a model; `model4` and `model5` have their own sections of params."""
     section = getattr(params, model) if model in paths.FREE else params
     after_stage2 = about.get("stage") in ("stage2", "stage3") or about.get("warm_start", "none") != "none"
+    part = "regression" if model == "regression" else "head"
+    top = {} if "regression" in about else {part: getattr(section, part).model_dump()}
     after_stage3 = about.get("stage") == "stage3" or (about.get("stage"), model) == ("crossval", "final")
     return {
         "classes": list(CLASSES),
@@ -163,11 +165,7 @@ def model_card(params: Params, about: dict, model: str = "final") -> dict:
         "input": {"size": params.data.image_size, "crop": params.data.crop, "channels": "RGB", "range": [0, 255]},
         "threshold": 0.5,
         "backbone": _backbone(section.backbone, own=model in paths.FREE),
-        **(
-            {"regression": params.regression.model_dump()}
-            if model == "regression"
-            else {"head": section.head.model_dump()}
-        ),
+        **top,
         **({"unfreeze_last": params.stage2.unfreeze_last} if after_stage2 else {}),
         **({"batch_norm": params.stage3.batch_norm} if after_stage3 else {}),
         "seed": params.seed,
