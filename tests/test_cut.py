@@ -87,7 +87,7 @@ def test_frozen_batch_normalisation_keeps_its_bits_in_training():
     network = cut_all(small.efficientnet(), "frozen").network
     backbone = [layer for layer in network.layers if "bn" in layer.name and not layer.name.startswith("head")]
     before, start = [layer.get_weights() for layer in backbone], network.get_weights()
-    network.compile(optimizer="adam", loss="binary_crossentropy")
+    network.compile(optimizer="adam", loss="binary_crossentropy", run_eagerly=True)  # one step, tracing takes longer
     pixels = np.random.default_rng(0).integers(0, 256, (4, *network.input_shape[1:])).astype("float32")
     network.fit(pixels, np.eye(2)[[0, 1, 0, 1]], epochs=1, verbose=0)
     for one, layer in zip(before, backbone, strict=True):

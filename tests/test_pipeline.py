@@ -61,6 +61,7 @@ def test_a_second_repro_runs_nothing(project: Project):
     assert project.git("status", "--porcelain") == ""
 
 
+@pytest.mark.slow
 def test_forced_stages_write_the_same_bytes_again(project: Project):
     again = project.dvc("repro", "--force", "--single-item", *PREPARATION, "summary")
 
