@@ -204,7 +204,7 @@ def _print_plan(params: Params) -> None:
         section = getattr(params, name)
         what = f"{many(len(params.trials(name)), 'trial')} on {section.backbone.name}"
         print(f"{name}: {what}, only by `dvc exp run -S 'free_models=[{name}]' extra/dvc.yaml`")
-    final = f"{params.optimizer}, lr {params.lr:g}, batch {params.batch_size}, {params.epochs} epochs"
+    final = f"{params.optimizer}, lr {params.lr:g}, batch {params.batch_size}, {many(params.epochs, 'epoch')}"
     folds = many(len(params.crossval.folds), "fold")
     model = "" if params.crossval.model == "final" else f" of {params.crossval.model}"
     print(f"cross-validation: {folds}{model} ({final}), warm start: {params.crossval.warm_start}")
