@@ -51,3 +51,13 @@ def test_a_runs_own_figures_are_beside_the_reports_and_nothing_says_where_its_ph
 
     tool.take("leak", finished.root, None)
     assert tool.page().count("| +0.000 |") == 2  # the same run, in AUROC and macro F1
+
+
+def test_a_project_without_results_of_its_own_is_refused_and_what_is_kept_stays(tool: ModuleType, tmp_path: Path):
+    kept = tool.KEPT / "report/about.json"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("{}")
+    (tmp_path / "params.yaml").write_text("")
+    with pytest.raises(SystemExit, match="no result is younger than params.yaml"):
+        tool.take("report", tmp_path, None)
+    assert kept.read_text() == "{}"

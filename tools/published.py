@@ -11,6 +11,7 @@ as it is. No photographs, models or paths are copied, and no figure is typed by 
 from __future__ import annotations
 
 import argparse
+import os
 import platform
 import re
 import shutil
@@ -73,10 +74,11 @@ def take(name: str, project: Path, log: Path | None, killed: Path | None = None)
         killed: another project, where stage 1 was killed in its middle; its log is killed.log.
     """
     target, begin = KEPT / name, (project / "params.yaml").stat().st_mtime
+    files = sorted(path for pattern in FILES for path in project.glob(pattern) if path.stat().st_mtime >= begin)
+    if not files:
+        sys.exit(f"{project}: no result is younger than params.yaml; nothing was copied, {target} is as it was")
     shutil.rmtree(target, ignore_errors=True)
-    for file in sorted(path for pattern in FILES for path in project.glob(pattern)):
-        if file.stat().st_mtime < begin:
-            continue
+    for file in files:
         copy = target / file.relative_to(project)
         copy.parent.mkdir(parents=True, exist_ok=True)
         if file.name == "predictions.csv":  # the rest follows from these columns
@@ -89,6 +91,7 @@ def take(name: str, project: Path, log: Path | None, killed: Path | None = None)
     about = {
         "commit": commit.stdout.strip(),
         "processor": processor[1] if processor else platform.machine(),
+        "cores": os.cpu_count(),
         "killed": _kills(log),
     }
     if killed:
@@ -129,7 +132,8 @@ def _introduction() -> Iterator[str]:
             f"{found['same']} of {found['files']} files equal to the byte: "
             "network, sidecar, scores, trials, predictions."
         )
-    yield f"Machine: {about['processor']}, two cores, no GPU. Code: commit {about['commit']}. {killed}"
+    machine = f"{about['processor']}, {many(about['cores'], 'core')}, no GPU"
+    yield f"Machine: {machine}. Code: commit {about['commit']}. {killed}"
     yield ""
     yield "Scores differ from the report's for these reasons:"
     yield ""
@@ -268,13 +272,9 @@ def _number(value: float) -> str:
 
 
 def _duration(seconds: float) -> str:
-    return (
-        f"{seconds:.0f} s"
-        if seconds < 120
-        else f"{seconds / 60:.0f} min"
-        if seconds < 5400
-        else f"{seconds / 3600:.1f} h"
-    )
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def draw() -> None:
