@@ -22,9 +22,8 @@ from glaucoma.base.params import Trial
 from glaucoma.dataset.splits import Split
 from glaucoma.model.batches import Batches
 from glaucoma.model.cut import Cut, through_trunk
-from glaucoma.model.network import CLASSES
+from glaucoma.model.network import CLASSES, values
 from glaucoma.model.runtime import keras
-from glaucoma.train.trainer import values
 
 __all__ = ["EPOCHS", "PLAIN", "Ended", "difference", "measure_short", "train", "whole_grid"]
 

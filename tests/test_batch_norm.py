@@ -3,8 +3,8 @@ import pytest
 import small
 
 from glaucoma.model.batch_norm import one_kernel
+from glaucoma.model.network import values
 from glaucoma.model.runtime import fresh, keras, tensorflow
-from glaucoma.train.trainer import values
 
 PIXELS, ABNORMAL = small.images()
 LABELS = np.stack([ABNORMAL == 0, ABNORMAL == 1], axis=1).astype("float32")

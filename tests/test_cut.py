@@ -3,9 +3,9 @@ import pytest
 import small
 
 from glaucoma.model.cut import Cut, before_statistics, cut_all, cut_head, cut_last, through_trunk
-from glaucoma.model.network import HEAD, build_network
+from glaucoma.model.network import HEAD, build_network, values
 from glaucoma.model.runtime import keras
-from glaucoma.train.trainer import Trainer, values
+from glaucoma.train.trainer import Trainer
 
 PIXELS, ABNORMAL = small.images()
 SPLITS = small.splits(ABNORMAL)

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import small
 
+from glaucoma.model.network import assign, values
 from glaucoma.model.optimizers import OPTIMIZERS, SideBySide, make_optimizer
 from glaucoma.model.runtime import keras
-from glaucoma.train.trainer import assign, values
 
 SHAPES = [(3, 3, 2, 5), (5,), (1,), (7, 11), (11, 2), (2,)]
 STEPS = 5

@@ -19,10 +19,11 @@ from glaucoma.evaluate.scores import scores
 from glaucoma.model.batch_norm import BatchStatistics, one_kernel
 from glaucoma.model.batches import Batches
 from glaucoma.model.cut import cut_all, cut_head, cut_last
+from glaucoma.model.network import values
 from glaucoma.model.runtime import keras
 from glaucoma.train.fitting import statistics_rows
 from glaucoma.train.search import Searcher
-from glaucoma.train.trainer import Trainer, values
+from glaucoma.train.trainer import Trainer
 
 PIXELS, ABNORMAL = small.images()
 FEATURES = small.features(PIXELS)

@@ -6,9 +6,9 @@ from glaucoma.base.errors import TrainingError
 from glaucoma.base.params import Trial
 from glaucoma.model.artifacts import load_model, save_model
 from glaucoma.model.cut import cut_all, cut_head, cut_last
+from glaucoma.model.network import values
 from glaucoma.train.ranking import rank
 from glaucoma.train.search import Searcher
-from glaucoma.train.trainer import values
 
 PIXELS, ABNORMAL = small.images()
 SPLITS = small.splits(ABNORMAL)

@@ -4,7 +4,8 @@ import small
 
 from glaucoma.base.errors import TrainingError
 from glaucoma.evaluate.scores import scores
-from glaucoma.train.trainer import Trainer, values
+from glaucoma.model.network import values
+from glaucoma.train.trainer import Trainer
 
 PIXELS, ABNORMAL = small.images()
 FEATURES = small.features(PIXELS)

@@ -48,6 +48,7 @@ class Progress:
     def __init__(self, title: str, total: int, unit: str = "step"):
         self.title, self.total, self.unit = title, total, unit
         self.done, self.last, self.note_text = 0, time.monotonic(), ""
+        self.skipped = 0  # steps done before, which took no time
         self.told = -1  # steps done at the last line
         self.start = self.last
         terminal = _bars and sys.stderr.isatty()
@@ -63,6 +64,15 @@ class Progress:
             self.bar.update(count)
         elif _lines and time.monotonic() - self.last >= LOG_INTERVAL:
             self._line()
+
+    def skip(self, count: int) -> None:
+        """Count steps that were done before; they are left out of the remaining time."""
+        self.done += count
+        self.skipped += count
+        if self.bar is not None:
+            self.bar.initial += count
+            self.bar.n += count
+            self.bar.refresh()
 
     def close(self) -> None:
         """Remove the bar, or write the last line."""
@@ -80,7 +90,8 @@ class Progress:
     def _line(self) -> None:
         self.last, self.told = time.monotonic(), self.done
         elapsed = self.last - self.start
-        left = elapsed / self.done * (self.total - self.done) if self.done else None
+        done = self.done - self.skipped
+        left = elapsed / done * (self.total - self.done) if done else None
         clock = tqdm.format_interval
         times = f"{clock(elapsed)} gone" + (f", {clock(left)} left" if left else "")
         note = f" | {self.note_text}" if self.note_text else ""

@@ -26,6 +26,7 @@ class Batches(keras.utils.PyDataset):
         abnormal: bool (n,), or None to predict.
         batch_size: images per batch; the last may be smaller.
         seed: for shuffling; None keeps the order of `rows`.
+        epoch: number of the first epoch, from 0, in whose order images come.
         outputs: number of model outputs that get the labels.
     """
 
@@ -37,13 +38,14 @@ class Batches(keras.utils.PyDataset):
         *,
         batch_size: int,
         seed: int | None = None,
+        epoch: int = 0,
         outputs: int = 1,
     ):
         super().__init__(workers=1, use_multiprocessing=False)
         self.arrays, self.rows, self.batch_size, self.seed = tuple(arrays), rows, batch_size, seed
         self.outputs = outputs
         self.labels = None if abnormal is None else one_hot(abnormal)
-        self.epoch = 0
+        self.epoch = epoch
         self.order = self._order()
 
     def __len__(self) -> int:

@@ -6,13 +6,14 @@ Model 4 repeats the three layers between backbone and softmax three times.
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 
 import numpy as np
 
 from glaucoma.base.index import CONDITIONS
 from glaucoma.model.runtime import keras
 
-__all__ = ["CLASSES", "HEAD", "build_network", "build_regression", "reseed"]
+__all__ = ["CLASSES", "HEAD", "assign", "build_network", "build_regression", "reseed", "values"]
 
 CLASSES = CONDITIONS  # order of the softmax outputs; look columns up with CLASSES.index
 HEAD = ("head_pool", "head_bn", "head_dropout", "head_softmax")
@@ -87,3 +88,14 @@ def reseed(network: keras.Model, seed: int) -> None:
         if generator is not None:
             own = (seed * 2_654_435_761 + zlib.crc32(layer.name.encode())) % 2**31
             generator.state.assign(keras.ops.convert_to_tensor([own, 0], dtype=generator.state.dtype))
+
+
+def values(variables: Sequence[keras.Variable]) -> list[np.ndarray]:
+    """Copies of the variables' values."""
+    return [np.array(keras.ops.convert_to_numpy(variable.value)) for variable in variables]
+
+
+def assign(variables: Sequence[keras.Variable], given: Sequence[np.ndarray]) -> None:
+    """Assign values, in the same order and with the same shapes, to variables."""
+    for variable, value in zip(variables, given, strict=True):
+        variable.assign(value)

@@ -17,11 +17,12 @@ from glaucoma.base.errors import TrainingError
 from glaucoma.dataset.splits import Split
 from glaucoma.model.batch_norm import BatchStatistics
 from glaucoma.model.batches import Batches, Stoppable, predicted
+from glaucoma.model.network import assign, values
 from glaucoma.model.optimizers import SideBySide, make_optimizer
 from glaucoma.model.runtime import keras, ready_to_predict
 from glaucoma.model.scorer import log_odds, scorer
 from glaucoma.train.fitting import check_finite, followed_metrics, history_row, statistics_rows
-from glaucoma.train.trainer import Follower, Run, Snapshot, assign, values
+from glaucoma.train.trainer import Follower, Run, Snapshot
 
 __all__ = ["HeadsTrainer"]
 

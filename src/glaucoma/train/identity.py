@@ -15,7 +15,7 @@ from glaucoma.dataset.splits import Split
 from glaucoma.model import augmentation, batch_norm, batches, cut, keras_internals, network, optimizers, scorer
 from glaucoma.model.keras_internals import inputs_of, source
 from glaucoma.model.runtime import describe, keras, threads
-from glaucoma.train import fitting, heads
+from glaucoma.train import checkpoint, fitting, heads
 from glaucoma.train import trainer as training
 
 __all__ = ["code_version", "hash_examples", "hash_model"]
@@ -33,6 +33,7 @@ def code_version() -> str:
         scorer,
         batches,
         keras_internals,
+        checkpoint,
         fitting,
         heads,
         training,

@@ -62,6 +62,11 @@ class Journal:
             "seconds": snapshot.seconds,
         }
         write_json(folder / "record.json", raw)
+        self.checkpoint(identity).unlink(missing_ok=True)
+
+    def checkpoint(self, identity: str) -> Path:
+        """The file for an unfinished trial's state; `write` deletes it."""
+        return self.folder / identity / "checkpoint.npz"
 
     def prune(self, keep: set[str]) -> None:
         """Delete the least recently used trials, except `keep`, until the journal is within its size limit."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +16,14 @@ from glaucoma.base.params import Augment, Trial, group
 from glaucoma.base.progress import Progress, plain, say
 from glaucoma.dataset.splits import Split
 from glaucoma.model.cut import Cut, through_trunk
-from glaucoma.model.network import reseed
+from glaucoma.model.network import assign, reseed, values
 from glaucoma.model.runtime import fresh, keras
 from glaucoma.train.activations import activations
 from glaucoma.train.heads import HeadsTrainer
 from glaucoma.train.identity import code_version, hash_examples, hash_model
 from glaucoma.train.journal import Journal
 from glaucoma.train.pool import Cluster, Processes, choose
-from glaucoma.train.trainer import Follower, Run, Snapshot, Trainer, assign, values
+from glaucoma.train.trainer import Follower, Run, Snapshot, Trainer
 
 __all__ = ["Searcher", "pack", "unpack"]
 
@@ -117,14 +117,10 @@ class Searcher:
         if not here:
             plain()
         with Progress(self.title, sum(run[-1].epochs for run in runs), "epoch") as progress:
-
-            def epoch(run: Run, row: dict[str, float]) -> None:
-                progress.step(1, f"{run[-1]}, {_note(row)}")
-
             if here:
                 trainer = _trainer(self.cut, arrays, **settings)
                 results: Iterator = (
-                    (unit, _train_unit(trainer, self.splits, unit, self.journal, epoch)) for unit in units
+                    (unit, _train_unit(trainer, self.splits, unit, self.journal, progress)) for unit in units
                 )
             else:
                 journal = self.journal.folder.absolute() if pool.shares_files else None
@@ -231,10 +227,8 @@ def _train_packed(
         _latest = key, unpack(packed, arrays)
     trainer, (splits, title, journal) = _latest[1]
     runs = unit[0]
-    what = f"{title}, {runs[-1][-1]}" + (f" and {len(runs) - 1} more" if runs[1:] else "")
-    with Progress(what, sum(run[-1].epochs for run in runs), "epoch") as progress:
-        kept = Journal(journal) if journal else None
-        return _train_unit(trainer, splits, unit, kept, lambda run, row: progress.step(1, _note(row)))
+    with Progress(title, sum(run[-1].epochs for run in runs), "epoch") as progress:
+        return _train_unit(trainer, splits, unit, Journal(journal) if journal else None, progress)
 
 
 def _train_unit(
@@ -242,13 +236,24 @@ def _train_unit(
     splits: Mapping[str, Split],
     unit: Unit,
     journal: Journal | None,
-    epoch: Callable[[Run, dict[str, float]], None],
+    progress: Progress,
 ) -> dict[Trial, Snapshot | str]:
     """Train the trials of a unit that are not in the journal; return each trial's final state or why it failed."""
     runs, identities = unit
     known = {trial: journal.read(identity) for trial, identity in identities.items()} if journal else {}
     told: dict[Trial, Snapshot | str] = {trial: found for trial, found in known.items() if found}
     left = [tuple(trial for trial in run if trial not in told) for run in runs]
+
+    def epoch(run: Run, row: Mapping[str, float]) -> None:
+        scores = f"loss {row['loss']:.3f}, test macro F1 {row['test_f1_macro']:.3f}"
+        progress.step(1, f"{run[-1]}, epoch {row['epoch']}, {scores}")
+
+    def resumed(run: Run, epochs: int) -> None:
+        say(f"{progress.title}: {run[-1]} resumes after epoch {epochs}")
+        progress.skip(epochs)
+
+    def checkpoint(trial: Trial) -> Path | None:
+        return journal.checkpoint(identities[trial]) if journal else None
 
     def snapshot(trial: Trial, reached: Snapshot) -> None:
         if journal:
@@ -259,12 +264,8 @@ def _train_unit(
         told.update({trial: _reason(error) for trial in run if trial not in told})
 
     if left := [run for run in left if run]:
-        trainer.train(left, splits, Follower(epoch, snapshot, failure))
+        trainer.train(left, splits, Follower(epoch, snapshot, failure, checkpoint, resumed))
     return told
-
-
-def _note(row: Mapping[str, float]) -> str:
-    return f"epoch {row['epoch']}, loss {row['loss']:.3f}, test macro F1 {row['test_f1_macro']:.3f}"
 
 
 def _reason(error: Exception) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -20,9 +20,11 @@ from glaucoma.model.augmentation import augmented, augmenting_layers
 from glaucoma.model.batch_norm import BatchStatistics, one_kernel
 from glaucoma.model.batches import Batches, Stoppable, predicted
 from glaucoma.model.cut import before_statistics
+from glaucoma.model.network import assign, values
 from glaucoma.model.optimizers import make_optimizer
 from glaucoma.model.runtime import keras, ready_to_predict
 from glaucoma.model.scorer import log_odds, scorer
+from glaucoma.train.checkpoint import Checkpoint
 from glaucoma.train.fitting import (
     EpochEnd,
     check_finite,
@@ -39,8 +41,6 @@ __all__ = [
     "Run",
     "Snapshot",
     "Trainer",
-    "assign",
-    "values",
 ]
 
 Run = tuple[Trial, ...]  # trials that differ only in epochs, ascending: the last is trained, the others are snapshots
@@ -79,11 +79,15 @@ class Follower:
         epoch: called with the run and the newest row of its history.
         snapshot: called with each of the run's trials and its final state.
         failure: called with the run and the error that stopped it.
+        checkpoint: the file of a trial's checkpoint; None for none.
+        resumed: called with the run and the number of epochs that its checkpoint holds.
     """
 
     epoch: Callable[[Run, dict[str, float]], None]
     snapshot: Callable[[Trial, Snapshot], None]
     failure: Callable[[Run, Exception], None]
+    checkpoint: Callable[[Trial], Path | None] = lambda trial: None
+    resumed: Callable[[Run, int], None] = lambda run, epochs: None
 
 
 class _Compiled(NamedTuple):
@@ -140,9 +144,10 @@ class Trainer:
         trial, at = run[-1], {one.epochs: one for one in run}
         train, test = splits["train"], splits["test"]
         check_memory(self.model, min(trial.batch_size, len(train)), str(trial))
-        model = self._ready(trial)
+        model, moving, _ = self._ready(trial)
         rows: list[dict[str, float]] = []
-        begin = time.perf_counter()
+        callbacks = fit_callbacks(trial)
+        checkpoint = Checkpoint(follower.checkpoint(trial), [*self.variables, *moving], callbacks, rows)
 
         def look(*, whole: bool) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
             """The log-odds of test only, or of all splits and the weights."""
@@ -155,8 +160,8 @@ class Trainer:
 
         def reached(epochs: int, found: tuple[dict[str, np.ndarray], list[np.ndarray]], history: list) -> None:
             log_odds, weights = found
-            seconds = time.perf_counter() - begin
-            follower.snapshot(at[epochs], Snapshot(epochs, weights, log_odds, pd.DataFrame(history), seconds))
+            snapshot = Snapshot(epochs, weights, log_odds, pd.DataFrame(history), checkpoint.seconds)
+            follower.snapshot(at[epochs], snapshot)
 
         def epoch_end(epoch: int, logs: dict[str, float]) -> float:
             due = epoch + 1 in at and not trial.early_stopping
@@ -171,14 +176,18 @@ class Trainer:
                 reached(epoch + 1, found, [*rows[:-1], history_row(epoch, logs, test, log_odds=found[0]["test"])])
             return rows[-1]["test_loss"]
 
+        if done := checkpoint.resume(before=run[0].epochs):
+            follower.resumed(run, done)
+        given = {"batch_size": trial.batch_size, "seed": self.seed, "epoch": done}
         with one_kernel(model):
             model.fit(
-                Batches(self.arrays, train.rows, train.abnormal, batch_size=trial.batch_size, seed=self.seed),
+                Batches(self.arrays, train.rows, train.abnormal, **given),
+                initial_epoch=done,
                 epochs=trial.epochs,
                 shuffle=False,  # Batches shuffles images; this would shuffle batches by the global seed
                 verbose=0,
                 class_weight=class_weights(trial, train),
-                callbacks=[Stoppable(), EpochEnd(epoch_end), *fit_callbacks(trial)],
+                callbacks=[Stoppable(), EpochEnd(epoch_end), *callbacks, checkpoint],
             )
         if trial.early_stopping:  # only now are the best epoch's weights restored
             reached(trial.epochs, look(whole=True), rows)
@@ -192,7 +201,7 @@ class Trainer:
         pooled = predicted(self.front, Batches(self.arrays, every, None, batch_size=size))
         return lambda rows: Batches([pooled], np.searchsorted(every, rows), None, batch_size=size)
 
-    def _ready(self, trial: Trial) -> keras.Model:
+    def _ready(self, trial: Trial) -> _Compiled:
         """The model compiled with the trial's optimizer, both reset to their initial values.
 
         One compiled model serves every learning rate and batch size, because neither is part of the traced step. The
@@ -215,7 +224,7 @@ class Trainer:
         assign(self.variables, self.start)
         assign(moving, state)
         model.optimizer.learning_rate = trial.lr
-        return model
+        return self._compiled[key]
 
 
 def is_the_runs_own(error: Exception) -> bool:
@@ -225,14 +234,3 @@ def is_the_runs_own(error: Exception) -> bool:
         "OutOfMemoryError",  # torch
         "XlaRuntimeError",  # JAX
     )
-
-
-def values(variables: Sequence[keras.Variable]) -> list[np.ndarray]:
-    """Copies of the variables' values."""
-    return [np.array(keras.ops.convert_to_numpy(variable.value)) for variable in variables]
-
-
-def assign(variables: Sequence[keras.Variable], given: Sequence[np.ndarray]) -> None:
-    """Assign values, in the same order and with the same shapes, to variables."""
-    for variable, value in zip(variables, given, strict=True):
-        variable.assign(value)
