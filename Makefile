@@ -28,10 +28,10 @@ crossval: setup ## as repro, with JOBS folds side by side (default 2; each needs
 	@glaucoma crossval --jobs $(or $(JOBS),2)
 	@glaucoma results
 
-test: setup-dev ## run the tests (10 minutes at most)
+test: setup-dev ## run the tests (8 minutes at most)
 	@python -m pytest -m "not slow" --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
-test-slow: setup-dev ## run the slow tests
+test-slow: setup-dev ## run the slow tests, those of whole workflows among them (ARGS="-m workflow": those alone)
 	@python -m pytest -m slow --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 bench: setup ## run the benchmarks, into benchmarks/results.md (half an hour; ARGS="--only stage1")

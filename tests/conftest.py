@@ -27,6 +27,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # While one process makes the finished project for test_pipeline, the other has files that do not wait for it
 SLOWEST = ["pipeline", "cut", "fresh_clone", "pool", "backbones", "stopping", "team", "dicom", "crossval", "benchmarks"]
+WORKFLOWS = {"container", "crossval", "fresh_clone", "pipeline", "team"}
 LINKED = (".dvc/cache", ".git/objects", "models")  # never written in place: copies of a project share them
 
 GRID = {"lr": [0.001], "optimizer": ["adam"], "batch_size": [16], "epochs": [1]}
@@ -45,8 +46,15 @@ TINY = {
 }
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest selects by markers
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the slowest files first, so that two processes end at about the same time."""
+    """Mark what needs a finished project; run the slowest files first, so that two processes end together."""
+    for item in items:
+        needs, slow = "finished" in item.fixturenames, item.get_closest_marker("slow")
+        if (item.path.stem.removeprefix("test_") in WORKFLOWS) if slow else needs:
+            item.add_marker("workflow")
+        if needs:
+            item.add_marker("slow")
     names = [item.path.stem.removeprefix("test_") for item in items]
     place = {name: SLOWEST.index(name) if name in SLOWEST else len(SLOWEST) for name in names}
     items.sort(key=lambda item: place[item.path.stem.removeprefix("test_")])

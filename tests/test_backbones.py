@@ -161,6 +161,7 @@ def test_efficientnets_further_rescaling_is_keras_own():
 
 
 @pytest.mark.parametrize("name", builders("MobileNetV3Small"))
+@pytest.mark.slow
 def test_pixels_are_prepared_within_the_saved_network_as_keras_prepares_them_outside(name, monkeypatch, tmp_path):
     """From Keras' cache, a file in Keras' own format; and a reload predicts exactly as before."""
     row, size = BACKBONES[name], BACKBONES[name].smallest_size
@@ -247,7 +248,8 @@ def test_keras_own_file_is_known_by_its_content_wherever_it_lies(imagenet, monke
     agree(build_backbone(NAME, 32, str(copy)), graph)
 
 
-@pytest.mark.parametrize("suffix", [".keras", *(pytest.param(each, marks=pytest.mark.slow) for each in SUFFIXES[1:])])
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", SUFFIXES)
 def test_a_file_saved_from_keras_own_graph_computes_what_that_graph_does(suffix, imagenet, tmp_path):
     graph, _ = imagenet
     path = tmp_path / f"saved{suffix}"

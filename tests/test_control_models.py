@@ -165,6 +165,7 @@ def test_where_it_looks_can_be_explained(tmp_path, capsys):
     assert len(list((tmp_path / "heat").glob("*.png"))) == 2
 
 
+@pytest.mark.slow
 def test_as_onnx_it_predicts_the_same(tmp_path, capsys):
     pytest.importorskip("tf2onnx")
     assert run("export", "controls/fold0", "--format", "onnx", "--out", tmp_path, "--check", "eyes") == 0

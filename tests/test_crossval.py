@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -35,6 +36,24 @@ def test_folds_side_by_side_end_as_one_after_the_other_and_dvc_trains_nothing_mo
 
     again = project.run("glaucoma", "crossval", "--jobs", "-1")
     assert "epochs" not in again.stderr
+
+
+def test_a_fold_that_fails_stops_no_other_and_is_named(project: Project, tmp_path: Path):
+    project.set(ANOTHER)
+    alone = project.copy(tmp_path / "alone/glaucoma")
+    shutil.rmtree(alone / ".state/trials")
+    alone.script("crossval", "--fold", "1")
+    for trial in (alone / ".state/trials").iterdir():  # a fault of the disk: what fold 1 trains cannot be written
+        shutil.rmtree(project / ".state/trials" / trial.name, ignore_errors=True)
+        (project / ".state/trials" / trial.name / "record.json").mkdir(parents=True)
+
+    ran = project.run("glaucoma", "crossval", "--jobs", "2", ok=False)
+
+    assert re.search(
+        r"1 of 2 folds failed: fold 1: \S+record.json cannot be opened or written: Is a directory", ran.stderr
+    )
+    assert "Traceback" not in ran.stderr
+    assert set(json.loads(project.dvc("status", "--json", "crossval@0", "crossval@1").stdout)) == {"crossval@1"}
 
 
 def test_a_fold_that_is_not_there_is_refused_before_any_is_trained(project: Project):

@@ -170,6 +170,7 @@ def test_training_leaves_the_trunk_and_all_frozen_batch_statistics_as_they_were(
     small.same(*ended)
 
 
+@pytest.mark.slow
 def test_training_the_end_of_efficientnet_from_pixels_or_from_stored_activations_is_the_same():
     network = small.efficientnet()
     start = network.get_weights()

@@ -185,7 +185,9 @@ def test_freeze_points_are_b0s_and_the_cut_network_computes_the_same(pretrained)
         layer.trainable = True
 
 
-@pytest.mark.parametrize("suffix", [".keras", ".weights.h5", ".h5", "legacy.h5"])
+@pytest.mark.parametrize(
+    "suffix", [".keras", *(pytest.param(each, marks=pytest.mark.slow) for each in (".weights.h5", ".h5", "legacy.h5"))]
+)
 def test_weights_from_a_file_of_our_own_fit(suffix, pretrained, tmp_path):
     path = tmp_path / f"saved{suffix}"
     if suffix == "legacy.h5":

@@ -98,7 +98,9 @@ def test_a_program_that_keeps_to_the_sidecar_gets_the_same_answers(tmp_path, cap
     assert abs(predicted(Image.Resampling.NEAREST) - expected).max() > 1e-2
 
 
-@pytest.mark.parametrize("size", [(410, 300), (31, 90), (32, 32)])
+@pytest.mark.parametrize(
+    "size", [(31, 90), *(pytest.param(each, marks=pytest.mark.slow) for each in ((410, 300), (32, 32)))]
+)
 def test_a_graph_that_resizes_takes_photographs_of_any_size(tmp_path, capsys, size):
     save_model(small.tiny_network(), tmp_path / "one.keras", {"input": {"size": small.SIZE, "crop": "none"}})
     (tmp_path / "eyes").mkdir()
@@ -210,7 +212,7 @@ def test_tensorflows_formats_predict_what_keras_predicts_and_say_what_they_are(f
     assert "prediction reads .keras and .onnx" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("form", ["onnx", "tflite"])
+@pytest.mark.parametrize("form", ["onnx", pytest.param("tflite", marks=pytest.mark.slow)])
 def test_the_same_model_gives_the_same_file(folder, tmp_path, form):
     both = [tmp_path / f"{name}.{form}" for name in ("one", "other")]
     for out in both:

@@ -135,6 +135,7 @@ def searcher(state, cut=cut_head, **options) -> Searcher:
     return Searcher(cut(small.tiny_network()), PIXELS, SPLITS, seed=7, state=state, title="test", **options)
 
 
+@pytest.mark.slow
 def test_heads_are_trained_alone_where_one_is_not_the_reports_and_in_processes_end_the_same(tmp_path):
     trials = [
         Trial(lr=0.01, optimizer="adam", batch_size=16, epochs=2, schedule=name) for name in ("constant", "cosine")

@@ -193,6 +193,7 @@ def test_the_last_row_of_a_history_is_what_the_snapshot_predicts(undisturbed):
     assert len(undisturbed) == 2
 
 
+@pytest.mark.slow
 def test_heads_side_by_side_end_as_each_alone_whatever_the_others_ask_for(tmp_path):
     kinds = ((0.01, 2, False), (0.01, 3, True), (0.1, 2, True), (0.1, 3, False))
     trials = [

@@ -101,6 +101,8 @@ def alike(one: str, other: str) -> bool:
 def is_known(path: str) -> bool:
     """Whether a path is tracked, an output or its parent, or in an output folder and named in the library."""
     pattern = re.sub(r"…|\bNAME\b", "*", path.rstrip("/"))
+    if pattern in tracked():
+        return True
     outputs = {part.as_posix() for out in made() for part in (Path(out), *Path(out).parents[:-1])}
     if any(alike(one, pattern) for one in tracked() | outputs):
         return True

@@ -54,6 +54,7 @@ def test_a_network_with_each_kind_of_weights_predicts_the_same_once_it_is_loaded
         np.testing.assert_allclose(backbone.predict(PIXELS, verbose=0), graph.predict(PIXELS, verbose=0), rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_after_each_stage_a_network_predicts_the_same_once_it_is_loaded(tmp_path: Path):
     pixels, abnormal = small.images()
     network = build_network(small.tiny_backbone(), dropout=0.2, seed=1, blocks=3)  # the first is the report's head

@@ -17,7 +17,7 @@ from glaucoma.base import interrupts, paths
 from glaucoma.base.errors import GlaucomaError, shown
 from glaucoma.base.params import load_params
 
-__all__ = ["command", "guarded"]
+__all__ = ["command", "guarded", "refused"]
 
 CANNOT_WRITE, INTERRUPTED, PIPE_CLOSED = 7, 130, 141  # the last two as shells count signals
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -74,22 +74,25 @@ def guarded(work: Callable[[], Any]) -> int:
         if isinstance(error, BrokenPipeError):
             _drop_broken()
             return PIPE_CLOSED
-        if error.errno not in FULL and (error.errno not in REFUSED or not error.filename):
+        if (why := refused(error)) is None:
             raise
-        return _complain(_what_failed(error), CANNOT_WRITE)
+        return _complain("\n  → ".join(why), CANNOT_WRITE)
     return code if isinstance(code, int) else 0
 
 
-def _what_failed(error: OSError) -> str:
+def refused(error: OSError) -> tuple[str, str] | None:
+    """What the file system refused, and the remedy; None if the error has another cause."""
+    if error.errno not in FULL and (error.errno not in REFUSED or not error.filename):
+        return None
     where = shown(os.fsdecode(error.filename)) if error.filename else ""
     if error.errno in FULL:
         remedy = "free some space (`dvc gc --workspace` drops old results, .state/ is safe to delete), run again"
-        return f"the disk is full{where and f' writing {where}'}: no half-written file was left\n  → {remedy}"
+        return f"the disk is full{where and f' writing {where}'}: no half-written file was left", remedy
     folder = os.path.dirname(os.path.abspath(error.filename))  # noqa: PTH100, PTH120 - a temporary name says nothing
     if os.path.basename(where).startswith("."):  # noqa: PTH119
         where = shown(folder)
     remedy = "name another place, or make this one writable for this user"
-    return f"{where} cannot be opened or written: {error.strerror}\n  → {remedy}"
+    return f"{where} cannot be opened or written: {error.strerror}", remedy
 
 
 def _any_encoding() -> None:

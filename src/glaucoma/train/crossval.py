@@ -18,6 +18,7 @@ from glaucoma.base import interrupts, paths
 from glaucoma.base.errors import GlaucomaError, TrainingError, many
 from glaucoma.base.params import load_params
 from glaucoma.base.progress import Progress, plain, say
+from glaucoma.base.stage import refused
 from glaucoma.dataset.folds import frozen_folds, require_folds
 from glaucoma.train.pool import Processes
 
@@ -78,6 +79,8 @@ def _train(fold: int) -> str:
     except GlaucomaError as error:
         return error.found
     except Exception as error:
+        if isinstance(error, OSError) and (why := refused(error)):
+            return why[0]
         traceback.print_exc()
         return f"{type(error).__name__}: {error}"
     return ""
