@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 from small import images, same, splits, tiny_network
 
-from glaucoma.base.environment import threads
 from glaucoma.base.errors import DataError, ParamsError, TrainingError
 from glaucoma.base.params import Trial
 from glaucoma.model.cut import cut_all, cut_head, cut_last
@@ -250,10 +249,12 @@ def test_jobs_that_cannot_be_are_refused_by_name(value, monkeypatch):
     assert "GLAUCOMA_JOBS" in str(caught.value)
 
 
-def test_threads_that_are_no_number_are_a_sentence(monkeypatch):
-    monkeypatch.setenv("GLAUCOMA_THREADS", "all")
-    with pytest.raises(ParamsError, match="the environment's GLAUCOMA_THREADS is 'all'"):
-        threads()
+def test_threads_that_are_no_number_are_a_sentence():
+    code = "import sys; from glaucoma.base import environment, stage; sys.exit(stage.guarded(environment.threads))"
+    environment = {**os.environ, "GLAUCOMA_THREADS": "all"}
+    ran = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert ran.returncode == 2
+    assert "error: the environment's GLAUCOMA_THREADS is 'all'" in ran.stderr
 
 
 # On a Ray cluster

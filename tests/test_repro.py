@@ -1,4 +1,4 @@
-"""`dvc repro` up to the pixels, on small JPEGs: what changed runs, and nothing else. test_pipeline.py has all stages."""
+"""`dvc repro` up to the pixels, on small JPEGs: what changed runs, and nothing else."""
 
 from conftest import Project
 from test_pipeline import ran
