@@ -26,7 +26,8 @@ ROOT = Path(__file__).resolve().parents[1]
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # While one process makes the finished project for test_pipeline, the other has files that do not wait for it
-SLOWEST = ["pipeline", "cut", "fresh_clone", "pool", "backbones", "stopping", "team", "dicom", "crossval", "benchmarks"]
+SLOWEST = ["pipeline", "fresh_clone", "team", "watched", "crossval", "stopping", "dicom", "benchmarks"]
+SLOWEST += ["pool", "page", "search", "cut", "backbones", "control_models", "repro", "fit", "serve", "export"]
 WORKFLOWS = {"container", "crossval", "fresh_clone", "pipeline", "team"}
 LINKED = (".dvc/cache", ".git/objects", "models")  # never written in place: copies of a project share them
 

@@ -132,6 +132,7 @@ def test_its_sidecar_says_what_a_folds_model_says():
     assert card["valid"]["accuracy"] == pytest.approx((called == (valid["label"] == "abnormal")).mean())
 
 
+@pytest.mark.slow
 def test_all_folds_are_an_ensemble_by_name_and_each_is_one_model(capsys):
     each = {}
     for name in ("controls/fold0", "controls/fold1", "controls"):
