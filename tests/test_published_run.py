@@ -11,6 +11,8 @@ from types import ModuleType
 import pytest
 from conftest import Project
 
+from glaucoma.base.files import read_json, write_json
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -51,6 +53,24 @@ def test_a_runs_own_figures_are_beside_the_reports_and_nothing_says_where_its_ph
 
     tool.take("leak", finished.root, None)
     assert tool.page().count("| +0.000 |") == 2  # the same run, in AUROC and macro F1
+
+
+def test_what_ran_on_another_machine_is_added_to_what_was_taken_before(
+    tool: ModuleType, finished: Project, tmp_path: Path
+):
+    tool.take("report", finished.root, None)
+    fold, about = tool.KEPT / "report/metrics/crossval/fold0.json", tool.KEPT / "report/about.json"
+    write_json(fold.with_name("fold7.json"), {**read_json(fold), "fold": 7})
+    write_json(about, {**read_json(about), "killed": 2, "machines": [{"commit": "a", "processor": "b", "cores": 1}]})
+    log = tmp_path / "run.log"
+    log.write_text("started a\nstarted b\nended 0\n")
+
+    tool.take("report", finished.root, log, add=True)
+
+    text = tool.page()
+    assert "killed and resumed 3 times." in text
+    assert "Machine: b, 1 core, no GPU, code of commit a; " in text
+    assert "3 of 10 folds" in tool.page()
 
 
 def test_a_project_without_results_of_its_own_is_refused_and_what_is_kept_stays(tool: ModuleType, tmp_path: Path):

@@ -1,6 +1,7 @@
 """Collect runs of the published protocol, and write docs/published_run.md and its pictures from them.
 
     python tools/published.py take NAME PROJECT [--log FILE]   copy a run's tables to docs/published/NAME
+    python tools/published.py take NAME PROJECT --add          beside those of its folds that ran on another machine
     python tools/published.py                                  say whether the page is up to date; exit 1 if not
     python tools/published.py --write                          update it
 
@@ -62,7 +63,7 @@ CONDITIONS = ["abnormal", "normal"]
 NOT_YET = "Not run yet."
 
 
-def take(name: str, project: Path, log: Path | None, killed: Path | None = None) -> None:
+def take(name: str, project: Path, log: Path | None, killed: Path | None = None, *, add: bool = False) -> None:
     """Copy a run's text results, and write what it was run on: about.json.
 
     Only files that are younger than params.yaml are the run's: a clone also has the metrics of the shipped run.
@@ -72,12 +73,15 @@ def take(name: str, project: Path, log: Path | None, killed: Path | None = None)
         project: where it runs or has run.
         log: has a line `started …` for each start and `ended …` for each end that was no kill.
         killed: another project, where stage 1 was killed in its middle; its log is killed.log.
+        add: keep what was taken before, except for files that this project has too.
     """
     target, begin = KEPT / name, (project / "params.yaml").stat().st_mtime
     files = sorted(path for pattern in FILES for path in project.glob(pattern) if path.stat().st_mtime >= begin)
     if not files:
         sys.exit(f"{project}: no result is younger than params.yaml; nothing was copied, {target} is as it was")
-    shutil.rmtree(target, ignore_errors=True)
+    before = read_json(target / "about.json") if add else {}
+    if not add:
+        shutil.rmtree(target, ignore_errors=True)
     for file in files:
         copy = target / file.relative_to(project)
         copy.parent.mkdir(parents=True, exist_ok=True)
@@ -88,11 +92,16 @@ def take(name: str, project: Path, log: Path | None, killed: Path | None = None)
     head = ["git", "rev-parse", "--short=7", "HEAD"]
     commit = subprocess.run(head, cwd=project, capture_output=True, text=True, check=True)  # noqa: S603
     processor = re.search(r"(?m)^model name\s*: (.+)", Path("/proc/cpuinfo").read_text("utf-8"))
-    about = {
+    machine = {
         "commit": commit.stdout.strip(),
         "processor": processor[1] if processor else platform.machine(),
         "cores": os.cpu_count(),
-        "killed": _kills(log),
+    }
+    machines = before.get("machines", [])
+    about = {
+        **before,
+        "machines": machines if machine in machines else [*machines, machine],
+        "killed": before.get("killed", 0) + _kills(log),
     }
     if killed:
         same = [(project / file).read_bytes() == (killed / file).read_bytes() for file in STAGE1]
@@ -132,8 +141,11 @@ def _introduction() -> Iterator[str]:
             f"{found['same']} of {found['files']} files equal to the byte: "
             "network, sidecar, scores, trials, predictions."
         )
-    machine = f"{about['processor']}, {many(about['cores'], 'core')}, no GPU"
-    yield f"Machine: {machine}. Code: commit {about['commit']}. {killed}"
+    machines = [
+        f"{machine['processor']}, {many(machine['cores'], 'core')}, no GPU, code of commit {machine['commit']}"
+        for machine in about["machines"]
+    ]
+    yield f"Machine{'s' * (len(machines) > 1)}: {'; '.join(machines)}. {killed}"
     yield ""
     yield "Scores differ from the report's for these reasons:"
     yield ""
@@ -293,10 +305,11 @@ def main(words: Sequence[str] | None = None) -> int:
     one.add_argument("name", choices=RUNS)
     one.add_argument("project", type=Path)
     one.add_argument("--log", type=Path, help="of the run, with a line `started …` and `ended CODE` for each start")
+    one.add_argument("--add", action="store_true", help="keep what was taken before")
     one.add_argument("--killed", type=Path, help="a project where stage 1 was killed, with its log, killed.log")
     given = parser.parse_args(words)
     if given.command == "take":
-        take(given.name, given.project, given.log, given.killed)
+        take(given.name, given.project, given.log, given.killed, add=given.add)
     elif given.write:
         draw()
         PAGE.write_text(page(), encoding="utf-8")
