@@ -69,7 +69,7 @@ def test_what_ran_on_another_machine_is_added_to_what_was_taken_before(
 
     text = tool.page()
     assert "killed and resumed 3 times." in text
-    assert "Machine: b, 1 core, no GPU, code of commit a; " in text
+    assert "Machines: b, 1 core, no GPU, code of commit a; " in text
     assert "3 of 10 folds" in tool.page()
 
 
