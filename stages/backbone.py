@@ -2,7 +2,7 @@
 
 import _checkout
 from glaucoma.base.stage import command
-from glaucoma.train.backbone_stage import make_backbone
+from glaucoma.model.backbones import make_backbone
 
 if __name__ == "__main__":
     command(make_backbone, __doc__)

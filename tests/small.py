@@ -123,6 +123,7 @@ def same(one: Snapshot, other: Snapshot) -> None:
     assert one.log_odds.keys() == other.log_odds.keys()
     for name, log_odds in one.log_odds.items():
         np.testing.assert_array_equal(log_odds, other.log_odds[name])
+    assert [*one.history] == [*other.history]  # the files of both have equal bytes
     assert one.history.to_dict("list") == other.history.to_dict("list")
 
 

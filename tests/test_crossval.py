@@ -33,6 +33,8 @@ def test_folds_side_by_side_end_as_one_after_the_other_and_dvc_trains_nothing_mo
 
     other.dvc("repro")
     assert project.metrics() == other.metrics()
+    for name in ("models/crossval/fold1.keras", "reports/crossval/fold1/history.csv"):
+        assert (project / name).read_bytes() == (other / name).read_bytes(), name
 
     again = project.run("glaucoma", "crossval", "--jobs", "-1")
     assert "epochs" not in again.stderr

@@ -19,7 +19,7 @@ from glaucoma.base.errors import WeightsError
 from glaucoma.base.params import load_params
 from glaucoma.model import efficientnet_lite
 from glaucoma.model.artifacts import load_model, save_model
-from glaucoma.model.backbones import build_backbone
+from glaucoma.model.backbones import build_backbone, make_backbone
 from glaucoma.model.batch_norm import one_kernel
 from glaucoma.model.cut import cut_last, through_trunk
 from glaucoma.model.efficientnet_lite import take_package
@@ -27,7 +27,6 @@ from glaucoma.model.network import build_network
 from glaucoma.model.runtime import keras
 from glaucoma.model.sidecar import read_sidecar
 from glaucoma.model.torch_file import read_pinned
-from glaucoma.train.backbone_stage import make_backbone
 from glaucoma.train.search_stage import model_card
 
 NAME = "EfficientNetLite0"

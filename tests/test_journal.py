@@ -28,7 +28,7 @@ TRIAL = Trial(lr=0.001, optimizer="adam", batch_size=16, epochs=10)
 def snapshot(seed: int = 0, floats: int = 30) -> Snapshot:
     random = np.random.default_rng(seed)
     weights = [random.normal(size=(floats // 3, 3)).astype("float32"), np.array([1, 2], "uint32"), np.float32(0.5)]
-    history = pd.DataFrame({"epoch": [1, 2], "loss": [0.7, 1 / 3], "test_loss": [0.1, 2e-17]})
+    history = pd.DataFrame({"epoch": [1, 2], "loss": [0.7, 1 / 3], "accuracy": [0.1, 2e-17]})
     return Snapshot(2, [np.asarray(w) for w in weights], {"test": random.random(7)}, history, 1.25)
 
 

@@ -73,4 +73,5 @@ def test_a_search_killed_outright_goes_on_where_it_was_and_ends_the_same(project
     assert len(trials(project)) == planned
     undisturbed.script("stage1")
     assert project.metrics() == undisturbed.metrics()
-    assert (project / "models/stage1.keras").read_bytes() == (undisturbed / "models/stage1.keras").read_bytes()
+    for name in ("models/stage1.keras", "reports/stage1/history.csv", "reports/stage1/predictions.csv"):
+        assert (project / name).read_bytes() == (undisturbed / name).read_bytes(), name

@@ -12,13 +12,17 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from glaucoma.base.backbone_table import BACKBONES, Backbone, nearest, recognise
+from glaucoma.base import paths
+from glaucoma.base.backbone_table import BACKBONES, Backbone, nearest, recognise, weights_from
 from glaucoma.base.errors import ParamsError, WeightsError, one_line
-from glaucoma.model.artifacts import load_model
+from glaucoma.base.files import sha256_file
+from glaucoma.base.params import Params, views_of
+from glaucoma.base.progress import say
+from glaucoma.model.artifacts import load_model, save_model
 from glaucoma.model.efficientnet_lite import WIDTHS, build_lite, take_package
-from glaucoma.model.runtime import keras
+from glaucoma.model.runtime import describe, fresh, keras
 
-__all__ = ["build_backbone"]
+__all__ = ["build_backbone", "make_backbone"]
 
 PREPARE = "prepare"  # name of the layer for preprocessing that Keras leaves to the caller
 
@@ -54,6 +58,28 @@ def build_backbone(name: str, image_size: int, weights: str, views: int = 1) -> 
     elif weights != "none":
         _take_file(name, backbone, Path(weights).expanduser())
     return backbone
+
+
+def make_backbone(params: Params) -> None:
+    """Build the backbone, load its weights and save it; its metadata records their source and the network's input.
+
+    Stages that depend on its files run again when the image size or the crop changes.
+
+    Raises:
+        WeightsError: the weights are not available or do not fit.
+    """
+    fresh(params.seed)
+    name, weights = params.backbone.name, params.backbone.weights
+    backbone = build_backbone(name, params.data.image_size, weights, len(views_of(params.data.crop)))
+    source = {"weights": paths.public(weights), **weights_from(name, weights)}
+    if weights == "imagenet" and BACKBONES[name].package:
+        source["weights_sha256"] = BACKBONES[name].imagenet_hash
+    elif file := params.backbone.file:
+        source["weights_sha256"] = sha256_file(file)
+    given = {"size": params.data.image_size, "crop": params.data.crop}
+    about = {"backbone": name, "input": given, **source, "versions": describe(), "seed": params.seed}
+    save_model(backbone, paths.BACKBONE, about)
+    say(f"backbone: {name}, {backbone.count_params():,} parameters, weights {source['weights']}: {source['origin']}")
 
 
 def _graph(name: str, shape: tuple[int, int, int]) -> keras.Model:

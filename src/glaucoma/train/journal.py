@@ -44,7 +44,8 @@ class Journal:
             with np.load(folder / "weights.npz") as kept:
                 weights = [kept[name] for name in kept.files]
             log_odds = {name: np.array(given, "float64") for name, given in raw["log_odds"].items()}
-            snapshot = Snapshot(raw["epochs"], weights, log_odds, pd.DataFrame(raw["history"]), raw["seconds"])
+            history = pd.DataFrame(raw["history"]["data"], columns=raw["history"]["columns"])
+            snapshot = Snapshot(raw["epochs"], weights, log_odds, history, raw["seconds"])
             os.utime(folder)  # marks it as recently used for `prune`
         except (OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, BadZipFile):
             return None
@@ -58,7 +59,7 @@ class Journal:
         raw = {
             "epochs": snapshot.epochs,
             "log_odds": {name: values.tolist() for name, values in snapshot.log_odds.items()},
-            "history": snapshot.history.to_dict("list"),
+            "history": snapshot.history.to_dict("split", index=False),  # JSON sorts keys, not these columns
             "seconds": snapshot.seconds,
         }
         write_json(folder / "record.json", raw)
