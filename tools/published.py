@@ -167,8 +167,11 @@ def _search(stage: str) -> Iterator[str]:
         yield NOT_YET
         return
     trials, chosen = read_csv(run / f"metrics/search/{stage}.csv"), read_json(run / f"metrics/{stage}.json")
-    seconds = read_csv(run / f"metrics/timing/{stage}.csv")["seconds"].sum()
-    yield f"{len(trials)} trials, {_duration(seconds)} of training, ranked by macro F1 on fold 0's test split."
+    timing = read_csv(run / f"metrics/timing/{stage}.csv")
+    # Trials that differ in epochs alone are one training: the longest's time holds the others'
+    seconds = timing.groupby([*timing.columns.difference(["epochs", "seconds"])])["seconds"].max().sum()
+    lasted = f"{_duration(seconds)} of training, summed over processes"
+    yield f"{len(trials)} trials, {lasted}; ranked by macro F1 on fold 0's test split."
     yield ""
     theirs = [_ranked(row, "") for row in told.get("top5", ())]
     ours = [
