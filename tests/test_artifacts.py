@@ -27,6 +27,8 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[keras.Model, Path]:
     return network, path
 
 
+@pytest.mark.workflow
+@pytest.mark.slow
 def test_equal_models_are_equal_files_whichever_process_made_them(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(

@@ -13,6 +13,7 @@ from glaucoma.synthetic.truth import truth
 SEED = 20260  # not the seed that the finder was tuned on
 
 
+@pytest.mark.slow
 def test_the_disc_of_the_sample_is_found_within_a_quarter_of_its_diameter():
     near = []
     for condition in ("normal", "abnormal"):

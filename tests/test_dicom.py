@@ -332,6 +332,8 @@ def test_the_secrets_would_be_found(tmp_path):
         assert tells(everything(tmp_path)[name])
 
 
+@pytest.mark.workflow
+@pytest.mark.slow
 def test_index_audit_pixels_explore_and_predict_read_a_clinics_files_and_name_nobody(tmp_path, monkeypatch, capfd):
     photos, home = clinic(tmp_path / "photos", size=96), tmp_path / "home"
     (photos / "normal/1.2.826.999.dcm").write_bytes(FILES["RGB"][:2000])  # damaged

@@ -201,6 +201,7 @@ def test_weights_from_a_file_of_our_own_fit(suffix, pretrained, tmp_path):
     np.testing.assert_array_equal(outputs(ours), outputs(pretrained))
 
 
+@pytest.mark.slow
 def test_b0_and_lite0_are_told_apart_by_their_layers(tmp_path):
     for name, other in (("EfficientNetB0", NAME), (NAME, "EfficientNetB0")):
         backbone = build_backbone(name, 32, "none")

@@ -141,6 +141,7 @@ def test_a_name_becomes_one_short_printable_line(name, shown):
     assert len(plain_name(name * 9)) <= 22
 
 
+@pytest.mark.slow
 def test_the_stage_writes_the_same_bytes_each_time(tmp_path, capsys):
     project = tmp_path
     index = fold_tree(project / "photographs")

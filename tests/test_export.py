@@ -130,6 +130,7 @@ def test_it_predicts_what_keras_predicts_where_tensorflow_is_absent(folder, caps
     np.testing.assert_allclose(found["probability"], expected, atol=export.TOLERANCE)
 
 
+@pytest.mark.slow
 def test_it_is_explained_by_occlusion_where_tensorflow_is_absent(folder, tmp_path):
     eyes = sorted((folder / "eyes").glob("*.png"))
     words = ["predict", folder / "tiny.onnx", *eyes, "--no-quality", "--explain", tmp_path / "why"]

@@ -174,6 +174,7 @@ def test_an_ensemble_ranks_as_the_mean_of_its_probabilities_would_if_they_had_ro
     np.testing.assert_allclose(told["log_odds"], both.log_odds, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_onnx_ranks_as_keras_does_and_decides_by_log_odds(folder, tmp_path, capsys):
     onnx = pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")

@@ -64,6 +64,8 @@ def trainer(tmp_path, monkeypatch):
     return make
 
 
+@pytest.mark.workflow
+@pytest.mark.slow
 def test_labels_of_test_and_valid_do_not_change_the_choice_and_the_journal_keeps_it(trainer):
     one = trainer()
     one.warm_start(one.splits["train"])

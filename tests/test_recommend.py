@@ -50,6 +50,7 @@ def eyes(count: int):
 # Disc crop or whole retina
 
 
+@pytest.mark.slow
 def test_rendered_eyes_are_whole_and_what_is_cut_out_of_them_is_a_crop(tmp_path: Path):
     whole, crops = [], []
     for number, eye in enumerate(eyes(12)):

@@ -124,6 +124,8 @@ def test_what_names_no_revision_is_taken_for_none(name):
     assert parse(name) is None
 
 
+@pytest.mark.workflow
+@pytest.mark.slow
 def test_dvc_gets_each_artifact_of_a_tagged_version(registry, tmp_path):
     for name in ("stage3", "stage3-sidecar", "folds"):
         registry.dvc("artifacts", "get", str(registry.root), name, "--rev", "v1.0.0", "-o", str(tmp_path / name))

@@ -57,6 +57,8 @@ def test_each_stage_explains_itself(stage: str, capsys: pytest.CaptureFixture):
     assert len(shown.split("\n\n")[1]) > 30
 
 
+@pytest.mark.workflow
+@pytest.mark.slow
 def test_another_process_makes_the_same_sample(indexed: Project, tmp_path: Path):
     make_sample(tmp_path / "sample", images=40, size=96, seed=0)
     assert files(indexed / "data/sample") == files(tmp_path / "sample")

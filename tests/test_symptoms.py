@@ -103,6 +103,8 @@ def trained(pixels, epochs: int, lr: float, folder: Path, momentum: float = 0.9)
     return write_training(reached[run, epochs], parts["train"], held_out, folder, "fold 7", "tried")
 
 
+@pytest.mark.workflow
+@pytest.mark.slow
 def test_trainings_that_come_to_nothing_say_so_at_once_and_one_that_comes_to_something_does_not(
     pixels, tmp_path, capsys
 ):
@@ -130,6 +132,7 @@ def test_many_trainings_are_summed_up_in_one_line_that_names_cause_and_remedy(tm
     assert first_line(read_symptoms([tmp_path / "stage2" / FILE]), 3) == ""
 
 
+@pytest.mark.slow
 def test_predict_repeats_it_for_such_a_model_and_for_its_export(tmp_path, capsys):
     pytest.importorskip("onnxruntime")
     card = {"warnings": [vars(CONSTANT)]}
