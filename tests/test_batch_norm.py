@@ -8,6 +8,7 @@ from glaucoma.model.runtime import fresh, keras, tensorflow
 
 PIXELS, ABNORMAL = small.images()
 LABELS = np.stack([ABNORMAL == 0, ABNORMAL == 1], axis=1).astype("float32")
+UNFIT = ({"scale": False}, {"axis": 1}, {"renorm": True})  # settings that the kernel does not support
 
 needs_kernel = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="the kernel is TensorFlow's")
 
@@ -63,7 +64,9 @@ def test_training_in_one_kernel_ends_with_the_weights_and_moving_averages_of_ker
     np.testing.assert_allclose(model.predict(PIXELS, verbose=0), stock.predict(PIXELS, verbose=0), atol=1e-5)
 
 
-@pytest.mark.parametrize("settings", [{"trainable": False}, {"scale": False}, {"axis": 1}, {"renorm": True}])
+@pytest.mark.parametrize(
+    "settings", [{"trainable": False}, *(pytest.param(each, marks=pytest.mark.slow) for each in UNFIT)]
+)
 def test_a_layer_that_the_kernel_does_not_fit_is_trained_by_keras_bit_for_bit(settings):
     small.same_arrays(in_one_kernel(network(**settings)), train(network(**settings)))
 

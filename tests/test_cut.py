@@ -30,9 +30,9 @@ def whole() -> np.ndarray:
     ("layers", "crossing"),
     [
         (0, ["head_pool"]),
-        (3, ["block7a_project_bn"]),
+        pytest.param(3, ["block7a_project_bn"], marks=pytest.mark.slow),
         (20, ["block6d_se_excite", "block6c_add"]),
-        (100, ["block5b_bn", "block5a_project_bn"]),
+        pytest.param(100, ["block5b_bn", "block5a_project_bn"], marks=pytest.mark.slow),
     ],
 )
 def test_trunk_and_tail_together_are_the_network_bit_for_bit(layers, crossing, whole):
@@ -126,6 +126,7 @@ def test_unfreezing_as_many_layers_as_there_are_freezes_only_batch_statistics(la
     assert not network.get_layer("stem_bn").trainable
 
 
+@pytest.mark.slow
 def test_the_cut_is_found_from_the_graph_of_any_backbone():
     keras.utils.set_random_seed(2)
     backbone = keras.applications.MobileNetV3Small(

@@ -90,6 +90,7 @@ def test_each_changes_what_is_learnt(fit: dict, plain):
     assert len(found.history) == 4
 
 
+@pytest.mark.slow
 def test_a_trainer_that_went_another_way_before_ends_as_a_new_one(plain):
     again = trainer()
     others = [but(class_weight="balanced", early_stopping=1), but(label_smoothing=0.2)]

@@ -105,6 +105,7 @@ def test_worse_than_chance_is_never_nothing():
     assert "worse than chance, with AUROC 0.20 [0.10, 0.30]" in one.message
 
 
+@pytest.mark.slow
 def test_what_tells_nothing_raises_no_finding():
     assert [one for seed in range(5) for one in shortcuts(*listing(seed=seed))] == []
 

@@ -59,8 +59,10 @@ def test_what_ran_on_another_machine_is_added_to_what_was_taken_before(
     tool: ModuleType, finished: Project, tmp_path: Path
 ):
     tool.take("report", finished.root, None)
-    fold, about = tool.KEPT / "report/metrics/crossval/fold0.json", tool.KEPT / "report/about.json"
-    write_json(fold.with_name("fold7.json"), {**read_json(fold), "fold": 7})
+    about = tool.KEPT / "report/about.json"
+    for folder in ("metrics/crossval", "metrics/timing/crossval"):
+        fold = tool.KEPT / "report" / folder / "fold0.json"
+        write_json(fold.with_name("fold7.json"), {**read_json(fold), "fold": 7})
     write_json(about, {**read_json(about), "killed": 2, "machines": [{"commit": "a", "processor": "b", "cores": 1}]})
     log = tmp_path / "run.log"
     log.write_text("started a\nstarted b\nended 0\n")

@@ -71,6 +71,7 @@ def test_mirrored_photographs_get_the_same_answer(fitted, pixels):
     np.testing.assert_allclose(first, second, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_heat_of_flips_is_turned_back_and_lies_in_the_view_that_speaks(fitted, pixels):
     _, network, _ = fitted
     explain = gradcam(network)
