@@ -95,6 +95,7 @@ def test_frozen_batch_normalisation_keeps_its_bits_in_training():
     network.set_weights(start)  # other tests use it too
 
 
+@pytest.mark.slow
 def test_images_pass_once_through_the_part_before_trained_batch_normalisation():
     network = cut_all(small.efficientnet(), batch_norm="frozen").network
     front, rear = before_statistics(network)

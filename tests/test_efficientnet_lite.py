@@ -165,6 +165,7 @@ def test_padding_is_the_one_that_b0_has():
         np.testing.assert_allclose(same(pixels), valid(padded(pixels)), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_freeze_points_are_b0s_and_the_cut_network_computes_the_same(pretrained):
     assert ROW.blocks == BACKBONES["EfficientNetB0"].blocks
     network = build_network(pretrained, dropout=0.2, seed=1)
@@ -184,9 +185,8 @@ def test_freeze_points_are_b0s_and_the_cut_network_computes_the_same(pretrained)
         layer.trainable = True
 
 
-@pytest.mark.parametrize(
-    "suffix", [".keras", *(pytest.param(each, marks=pytest.mark.slow) for each in (".weights.h5", ".h5", "legacy.h5"))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", [".keras", ".weights.h5", ".h5", "legacy.h5"])
 def test_weights_from_a_file_of_our_own_fit(suffix, pretrained, tmp_path):
     path = tmp_path / f"saved{suffix}"
     if suffix == "legacy.h5":

@@ -169,6 +169,8 @@ def test_the_stage_writes_the_same_bytes_each_time(tmp_path, capsys):
     assert read_csv(project / "reports/explore/condition_by_split.csv")["total"].tolist() == [6, 4, 2, 12]
 
 
+@pytest.mark.workflow
+@pytest.mark.slow
 def test_several_sources_a_crop_probes_and_what_the_audit_found_are_drawn_and_go_with_what_they_show(
     tmp_path, monkeypatch
 ):

@@ -152,6 +152,8 @@ def test_heads_are_trained_alone_where_one_is_not_the_reports_and_in_processes_e
     assert "param_warmup" not in table
 
 
+@pytest.mark.workflow
+@pytest.mark.slow
 def test_augmentation_changes_training_repeats_itself_and_is_no_part_of_the_network(tmp_path):
     trial = Trial(lr=0.01, optimizer="adam", batch_size=16, epochs=2)
     finished = {}

@@ -90,6 +90,8 @@ def is_running(pid: int) -> bool:
 
 
 @needs_proc
+@pytest.mark.workflow
+@pytest.mark.slow
 def test_processes_find_what_one_finds_bit_for_bit_even_if_one_is_killed(alone, tmp_path, capsys):
     once_a_trial_is_finished(tmp_path, lambda: os.kill(workers_of(os.getpid())[0], signal.SIGKILL))
     searcher = search(tmp_path, Processes(2))

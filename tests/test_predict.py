@@ -224,6 +224,8 @@ def test_results_go_where_links_and_pipes_lead(folder, tmp_path, capsys):
     assert predict(*words, tmp_path / "far/real.csv/more.csv") == 2
 
 
+@pytest.mark.workflow
+@pytest.mark.slow
 def test_the_table_says_what_the_threshold_does_on_valid(folder, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     abnormal, log_odds = np.array([True] * 4 + [False] * 4), logit([0.9, 0.8, 0.7, 0.2, 0.6, 0.3, 0.2, 0.1])

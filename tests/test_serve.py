@@ -319,6 +319,8 @@ def test_what_is_loopback():
     assert not any(map(is_loopback, ["", "0.0.0.0", "::", "192.0.2.1", "example.org", "localhost.example.org"]))
 
 
+@pytest.mark.workflow
+@pytest.mark.slow
 def test_any_other_address_than_loopback_asks_for_the_token(models, tmp_path):
     eye = [("eye.jpg", jpeg(1))]
     for given in ("", "sixteen-letters-and-more"):

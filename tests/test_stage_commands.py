@@ -69,6 +69,8 @@ def test_a_fold_that_is_no_number_is_refused(capsys: pytest.CaptureFixture):
     assert "invalid int value: 'three'" in capsys.readouterr().err
 
 
+@pytest.mark.workflow
+@pytest.mark.slow
 def test_a_stage_runs_from_anywhere_with_the_parameters_it_is_given(scripts: Project, tmp_path: Path):
     scripts.set({"data.image_size": 64}, "larger.yaml")
     scripts.script("pixels", "--params", "larger.yaml", cwd=tmp_path)
