@@ -80,10 +80,8 @@ def test_a_stopped_training_ends_in_the_bytes_of_an_undisturbed_one(options, tmp
 
 
 def test_augmentation_continues_with_the_changes_that_were_next(tmp_path):
-    run, augment = (
-        small.run(0.01, "sgd", 16, (3,)),
-        Augment(flip="both", rotation=0, zoom=0, brightness=0.2, contrast=0, colour=0),
-    )
+    run = small.run(0.01, "sgd", 16, (3,))
+    augment = Augment(flip="both", rotation=0, zoom=0, brightness=0.2, contrast=0, colour=0)
     (undisturbed,) = train(run, augment=augment)
     train(run, tmp_path / "checkpoint.npz", stop=2, augment=augment)
 

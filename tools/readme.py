@@ -17,6 +17,7 @@ from statistics import mean
 
 import networkx
 from dvc.repo import Repo
+from sklearn.metrics import f1_score
 
 from glaucoma.base.files import read_json
 from glaucoma.base.yaml12 import read_yaml
@@ -124,12 +125,9 @@ def published_run() -> str:
 
 def _macro_f1(search: dict) -> float:
     """Of the confusion matrix of the report's chosen trial."""
-    table = search["confusion"]
-    rates = []
-    for name, other in (("abnormal", "normal"), ("normal", "abnormal")):
-        hits, errors = table[name][name], table[name][other] + table[other][name]
-        rates.append(2 * hits / (2 * hits + errors))
-    return mean(rates)
+    cells = [(true, called, count) for true, row in search["confusion"].items() for called, count in row.items()]
+    labels, predicted, counts = zip(*cells, strict=True)
+    return f1_score(labels, predicted, average="macro", sample_weight=counts)
 
 
 BLOCKS = {"README.md": {"scores": scores, "published": published_run, "bench": bench}, "docs/pipeline.md": {"dag": dag}}
