@@ -3,21 +3,21 @@
 from pathlib import Path
 
 import _checkout
+from glaucoma.audit.exhibits import write_found
 from glaucoma.audit.gate import audit, gate, told, write
 from glaucoma.base import paths
 from glaucoma.base.index import read_index
 from glaucoma.base.params import Params
 from glaucoma.base.progress import say
 from glaucoma.base.stage import command
-from glaucoma.report.audit_figures import write_found
 
 
 def main(params: Params) -> None:
-    """Write and draw the findings, then fail if there are errors, so that they can be looked at."""
+    """Write the findings with contact sheets, then fail if there are errors, so that they can be looked at."""
     index, root = read_index(paths.INDEX), Path(params.data.root).expanduser()
     findings = audit(index, root, params, paths.LOOKS)
     table_file = write(findings, paths.AUDIT, paths.METRICS / "audit.json")
-    write_found(index, root, paths.AUDIT, params.data.max_megapixels)
+    write_found(findings.table(), findings.duplicates, index, root, paths.AUDIT, params.data.max_megapixels)
     gate(findings, table_file)
     say(f"audit:{told(findings, table_file)}")
 

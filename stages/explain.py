@@ -4,7 +4,7 @@ import _checkout
 from glaucoma.base import paths
 from glaucoma.base.params import Params
 from glaucoma.base.stage import command
-from glaucoma.report.explain import run_explain
+from glaucoma.predict.explain_stage import run_explain
 
 
 def main(params: Params) -> None:

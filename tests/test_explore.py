@@ -11,13 +11,14 @@ from conftest import ROOT, run_stage
 from PIL import Image
 from trees import params_for, probes
 
+from glaucoma.audit import overview as counts
+from glaucoma.audit.exhibits import by_group, labelled, offenders, sample, write_found, write_sheet
 from glaucoma.base import paths
 from glaucoma.base.files import read_csv, write_csv
-from glaucoma.base.index import read_index
-from glaucoma.report import explore as counts
-from glaucoma.report.audit_figures import labelled, offenders, write_found
-from glaucoma.report.explore import folds_chart, overlap, sizes_chart, splits_chart
-from glaucoma.report.mosaic import mosaic, sample, write_crops, write_mosaics
+from glaucoma.base.index import copies_note, read_index
+from glaucoma.report.data_charts import folds_chart, sizes_chart, splits_chart
+from glaucoma.report.figures import draw_found, write_figures
+from glaucoma.report.sheets import mosaic_figure, read_sheet
 from glaucoma.report.style import plain_name
 
 HOSTILE = [b"new\nline.jpg", b"$x^2_{a.jpg", "áéñ.jpg".encode(), b"\xff\xfe.jpg", b'a, "b".jpg', b"NA", b"x" * 120]
@@ -64,11 +65,11 @@ def test_copies_are_counted_apart_from_images(index):
     table = counts.conditions(index).set_index("condition")
     assert table.loc["total", ["count", "images"]].tolist() == [12, 6]
     assert table.loc["abnormal", ["percent", "image_percent"]].tolist() == pytest.approx([100 / 3, 100 / 3])
-    assert counts.copies_note(index) == "12 files = 6 distinct images in 2 folds"
+    assert copies_note(index) == "12 files = 6 distinct images in 2 folds"
 
 
 def test_the_overlap_is_what_other_folds_train_on_and_never_ones_own(index):
-    shares = overlap(index).pivot(index="fold", columns="trained_by", values="share")
+    shares = counts.overlap(index).pivot(index="fold", columns="trained_by", values="share")
     assert np.diag(shares).tolist() == [0, 0]
     assert 0 < shares.loc[0, 1] <= 1
 
@@ -76,7 +77,7 @@ def test_the_overlap_is_what_other_folds_train_on_and_never_ones_own(index):
 def test_files_listed_in_every_fold_are_told_from_copies(index):
     drawn = index.drop_duplicates("image")
     drawn = pd.concat([drawn.assign(fold=fold) for fold in range(10)])
-    assert counts.copies_note(drawn) == "6 files = 6 distinct images in 10 folds, each file listed 10 times"
+    assert copies_note(drawn) == "6 files = 6 distinct images in 10 folds, each file listed 10 times"
 
 
 def test_the_base_table_has_the_reports_columns(index):
@@ -109,20 +110,29 @@ def test_hostile_names_and_unreadable_files_are_drawn_without_a_word(tmp_path, r
     write_csv(tmp_path / "index.csv", pd.DataFrame(rows, columns=columns))
     index = read_index(tmp_path / "index.csv")
     assert sorted(index["path"]) == sorted(row[0] for row in rows)
-    mosaic(index, root, tmp_path / "mosaic.png", seed=0, max_megapixels=10)
+    write_sheet(sample(index, 0), root, tmp_path / "sheet", 10)
+    mosaic_figure(read_sheet(tmp_path / "sheet"), tmp_path / "mosaic.png", copies_note(index))
     with Image.open(tmp_path / "mosaic.png") as drawn:
         assert drawn.width > 1000
-    assert counts.copies_note(index).endswith("in 1 fold; 3 images unreadable")
+    assert copies_note(index).endswith("in 1 fold; 3 images unreadable")
     assert not [str(w.message) for w in recwarn if issubclass(w.category, UserWarning)]
 
 
 def test_charts_can_be_drawn_of_one_class_one_fold_and_nothing_readable(index, tmp_path):
     few = index[(index["condition"] == "normal") & (index["fold"] == 1)].assign(width=np.nan, height=np.nan)
-    splits_chart(few, tmp_path / "splits.png")
-    folds_chart(few, tmp_path / "folds.png")
+    splits_chart(counts.by_split(few), tmp_path / "splits.png", copies_note(few))
+    folds_chart(counts.by_fold(few), tmp_path / "folds.png", copies_note(few))
     sizes_chart(few, tmp_path / "sizes.png", 96)
-    mosaic(few, tmp_path / "nowhere", tmp_path / "mosaic.png", seed=0, max_megapixels=10)
-    assert len(list(tmp_path.glob("*.png"))) == 4
+    write_sheet(sample(few, 0), tmp_path / "nowhere", tmp_path / "sheet", 10)
+    mosaic_figure(read_sheet(tmp_path / "sheet"), tmp_path / "mosaic.png", copies_note(few))
+    assert len(list(tmp_path.glob("*.png"))) == 5
+
+
+def test_a_group_without_photographs_has_an_empty_line(index):
+    rows = by_group(index[~((index["split"] == "test") & (index["condition"] == "normal"))], "split", seed=0)
+    empty = rows[rows["path"] == ""]
+    assert ["test", "normal", 0] in empty[["group", "condition", "images"]].to_numpy().tolist()
+    assert rows["line"].unique().tolist() == list(range(6))
 
 
 @pytest.mark.parametrize(
@@ -156,67 +166,63 @@ def test_the_stage_writes_the_same_bytes_each_time(tmp_path, capsys):
         written.append({file.name: file.read_bytes() for file in files})
     assert written[0] == written[1]
     assert sorted(written[0]) == [
-        *[
-            "appearance.csv",
-            "appearance.png",
-            "base_table.csv",
-            "condition_by_split.csv",
-            "condition_by_split.png",
-            "conditions.csv",
-        ],
-        *["folds.csv", "folds.png", "mosaic.png", "mosaic_split.png", "overlap.csv", "overlap.png", "sizes.png"],
+        *["appearance.csv", "base_table.csv", "condition_by_split.csv", "conditions.csv", "folds.csv"],
+        *["mosaic.csv", "mosaic.png", "mosaic_split.csv", "mosaic_split.png", "overlap.csv"],
     ]
     assert read_csv(project / "reports/explore/condition_by_split.csv")["total"].tolist() == [6, 4, 2, 12]
 
 
-@pytest.mark.workflow
 @pytest.mark.slow
 def test_several_sources_a_crop_probes_and_what_the_audit_found_are_drawn_and_go_with_what_they_show(
     tmp_path, monkeypatch
 ):
     """Current findings are drawn, with the audit's file names; outdated figures are removed."""
-    index = fold_tree(tmp_path / "photographs").assign(source=lambda rows: [f"s{i // 2 % 2}" for i in range(len(rows))])
-    folder, params = tmp_path / "reports/explore", params_for(tmp_path / "photographs", crop="disc")
+    monkeypatch.chdir(tmp_path)
+    root = Path("photographs")
+    index = fold_tree(root).assign(source=lambda rows: [f"s{i // 2 % 2}" for i in range(len(rows))])
     odd = "Fold0/train/normal/\u202enew\nline.jpg"
-    photograph(tmp_path / "photographs" / odd, 99)
-    index.loc[len(index)] = [odd, 0, "train", "normal", "f" * 64, 48, 40, "s0"]
-    paths_of = index["path"].tolist()
+    index.loc[len(index)] = [odd, 0, "train", "normal", photograph(root / odd, 99), 48, 40, "s0"]
+    listed = index["path"].tolist()
     messages = ["blank: it shows nothing", "over-exposed: 90% of its pixels are saturated", "cut short"]
-    wheres = [odd, paths_of[1], paths_of[2]]
-    found = {"finding": ["poor_photograph", "poor_photograph", "unreadable"], "where": wheres, "message": messages}
-    poor = offenders(pd.DataFrame(found), index)
-    assert poor["path"].tolist() == [odd, paths_of[1], paths_of[2]]
+    found = pd.DataFrame({"where": [odd, listed[1], listed[2]], "message": messages})
+    found.insert(0, "finding", ["poor_photograph", "poor_photograph", "unreadable"])
+    poor = offenders(found, index)
+    assert poor["path"].tolist() == [odd, listed[1], listed[2]]
     assert poor["fault"].tolist() == ["blank", "over-exposed", "unreadable"]
 
-    pair = {"first_path": paths_of[0], "second_path": odd, "mirrored": True, "turned": 90, "correlation": 0.98}
+    pair = {"first_path": listed[0], "second_path": odd, "mirrored": True, "turned": 90, "correlation": 0.98}
     box = {"left": 4, "top": 4, "width": 20, "height": 20}
     boxes = index.drop_duplicates("image")[["image", "path"]].assign(**box, found=lambda rows: rows.index % 2 == 0)
-    monkeypatch.chdir(tmp_path)
+    params, pairs = params_for(root, crop="disc"), pd.DataFrame([pair])
     for file, table in {
-        paths.AUDIT / "findings.csv": pd.DataFrame(found),
-        paths.AUDIT / "duplicates.csv": pd.DataFrame([pair]),
+        paths.INDEX: index,
+        paths.AUDIT / "findings.csv": found,
         paths.PROBES: probes(),
         paths.CROPS: boxes,
     }.items():
         write_csv(file, table)
-    names = ["crops", "mosaic", "mosaic_source", "mosaic_split", "sizes_by_source"]
+    text = (ROOT / "params.yaml").read_text().replace("root: data/sample", "root: photographs")
+    Path("params.yaml").write_text(text)
     written = []
     for _ in range(2):
-        write_mosaics(index, tmp_path / "photographs", folder, params)
-        write_crops(index, tmp_path / "photographs", folder, params)
-        write_found(index, tmp_path / "photographs", paths.AUDIT, params.data.max_megapixels)
-        written.append(
-            {file.stem: file.read_bytes() for where in (folder, paths.AUDIT) for file in where.glob("*.png")}
-        )
+        run_stage("explore", tmp_path)
+        write_found(found, pairs, index, root, paths.AUDIT, params.data.max_megapixels)
+        write_figures(params)
+        written.append({file.stem: file.read_bytes() for file in paths.DATA_FIGURES.glob("*.png")})
     assert written[0] == written[1]
-    assert sorted(written[0]) == sorted([*names, "duplicates", "offenders", "probes"])
+    photographs = {"crops", "mosaic", "mosaic_source", "mosaic_split", "duplicates", "offenders"}
+    charts = {"appearance", "condition_by_split", "folds", "overlap", "probes", "sizes", "sizes_by_source"}
+    assert written[0].keys() == photographs | charts
 
-    for file in paths.AUDIT.glob("*.csv"):
-        write_csv(file, read_csv(file).head(0))
-    write_crops(index, tmp_path / "photographs", folder, params_for(tmp_path / "photographs"))
-    write_found(index, tmp_path / "photographs", paths.AUDIT, params.data.max_megapixels)
-    assert not list(paths.AUDIT.glob("*.png"))
-    assert not (folder / "crops.png").exists()
+    write_found(found.head(0), pairs.head(0), index, root, paths.AUDIT, params.data.max_megapixels)
+    write_csv(paths.PROBES, probes().head(0))
+    draw_found(paths.AUDIT, paths.AUDIT, paths.DATA_FIGURES)
+    assert {file.stem for file in paths.DATA_FIGURES.glob("*.png")} == written[0].keys() - {
+        *("duplicates", "offenders", "probes")
+    }
+    Path("params.yaml").write_text(text.replace("crop: disc", "crop: none"))
+    run_stage("explore", tmp_path)
+    assert not (paths.EXPLORE / "crops.png").exists()
 
 
 def test_a_pair_under_two_labels_comes_first_on_the_sheet(tmp_path):

@@ -17,7 +17,7 @@ from glaucoma.model.artifacts import save_model
 from glaucoma.model.gradcam import channel_weights, gradcam
 from glaucoma.model.network import CLASSES, HEAD, build_network
 from glaucoma.model.runtime import keras
-from glaucoma.report.explain import disc_mask, heat_overlay, heat_share, run_explain
+from glaucoma.predict.explain_stage import disc_mask, heat_overlay, heat_share, run_explain
 
 SPOT = 8  # side of the planted patch, pixels
 

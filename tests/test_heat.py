@@ -11,9 +11,9 @@ from scipy.special import expit
 from trees import jpeg, photograph
 
 from glaucoma.model.portable import Runner
+from glaucoma.predict.explain_stage import heat_overlay
 from glaucoma.predict.heat import GRADCAM, GRID, OCCLUSION, Heat, heat_of_photograph, heats, occlusion
 from glaucoma.predict.inference import Classifier
-from glaucoma.report.explain import heat_overlay
 from glaucoma.serve.app import coloured
 
 CLASSES = ("normal", "abnormal")

@@ -216,7 +216,8 @@ def gate(findings: Findings, table_file: Path) -> None:
         some = [one for one in errors if one.finding == name]
         lines = listed([f"{shown(one.where)}: {one.message}" for one in some], most=20, rest=f", all in {table_file}")
         paragraphs.append(f"\n  {name}, {many(len(some), 'time')}:{lines}\n    → {some[0].remedy}")
-    raise AuditError(f"the audit found errors that make scores misleading:{''.join(paragraphs)}", remedy(findings))
+    what = f"the audit found errors that make scores misleading:{''.join(paragraphs)}"
+    raise AuditError(what, f"{remedy(findings)}. `python stages/report.py` draws what was found: {paths.PAGE}")
 
 
 def remedy(findings: Findings) -> str:

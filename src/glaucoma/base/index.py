@@ -6,10 +6,22 @@ from pathlib import Path
 
 import pandas as pd
 
-from glaucoma.base.errors import DataError
+from glaucoma.base.errors import DataError, many
 from glaucoma.base.files import read_csv
 
-__all__ = ["ABNORMAL", "COLUMNS", "CONDITIONS", "KNOWN", "NORMAL", "SPLITS", "THRESHOLD", "distinct", "read_index"]
+__all__ = [
+    "ABNORMAL",
+    "COLUMNS",
+    "CONDITIONS",
+    "KNOWN",
+    "NORMAL",
+    "SPLITS",
+    "THRESHOLD",
+    "copies_note",
+    "distinct",
+    "named_sources",
+    "read_index",
+]
 
 COLUMNS = ("path", "fold", "split", "condition", "image")  # then those of KNOWN that are known, then width, height
 KNOWN = ("patient", "eye", "source", "age", "sex", "camera")
@@ -51,3 +63,21 @@ def read_index(path: Path | str) -> pd.DataFrame:
 def distinct(index: pd.DataFrame) -> pd.DataFrame:
     """The first row of each distinct image, sorted by content id."""
     return index.sort_values(["image", "path"], kind="stable").drop_duplicates("image").reset_index(drop=True)
+
+
+def named_sources(index: pd.DataFrame) -> pd.Series:
+    """Distinct images of each source, the largest first; `unknown` where a row names none."""
+    images = index.assign(source=index["source"].replace("", "unknown") if "source" in index else "unknown")
+    names = images.drop_duplicates(["image", "source"])["source"]
+    return names.value_counts().sort_index().sort_values(ascending=False, kind="stable")
+
+
+def copies_note(index: pd.DataFrame) -> str:
+    """How many images the listed files are; the report took copies of an image for samples."""
+    files, images = index["path"].nunique(), index["image"].nunique()
+    folds = index["fold"].nunique()
+    text = f"{many(files, 'file')} = {many(images, 'distinct image')} in {many(folds, 'fold')}"
+    if len(index) > files:
+        text += f", each file listed {len(index) / files:.3g} times"
+    unreadable = index.loc[index["width"].isna(), "image"].nunique()
+    return text + (f"; {many(unreadable, 'image')} unreadable" if unreadable else "")

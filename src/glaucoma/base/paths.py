@@ -42,7 +42,8 @@ DECISIONS = {  # files that a prediction needs beside the models of a folder in 
     "controls": SUMMARY / "decision_controls.json",
 }
 COST_QUALITY = SUMMARY / "cost_quality.csv"  # of every rung of the ladder
-FIGURES = REPORTS / "figures"  # of all searches and folds, and of the summary; drawn by the report
+FIGURES = REPORTS / "figures"  # all of them; drawn by the report
+DATA_FIGURES = FIGURES / "data"  # of the photographs, and of what the audit found
 PAGE = REPORTS / "index.html"
 MODEL_CARD = REPORTS / "MODEL_CARD.md"
 CHECKLIST = REPORTS / "CHECKLIST.md"

@@ -37,9 +37,10 @@ def _audit(folder: Path, output: Path, params_file: str | None, *, as_json: bool
     Raises:
         DataError, ParamsError: the folder or params.yaml cannot be used.
     """
+    from glaucoma.audit.exhibits import write_found
     from glaucoma.audit.gate import audit, remedy, told, write
     from glaucoma.dataset.intake import build_index
-    from glaucoma.report.audit_figures import write_found
+    from glaucoma.report.figures import draw_found
 
     check_place(output, "--output", folder=True)
     if params_file is None and not paths.PARAMS.is_file():
@@ -59,7 +60,9 @@ def _audit(folder: Path, output: Path, params_file: str | None, *, as_json: bool
     )
     findings = audit(index, folder, params)
     table_file = write(findings, output, output / "audit.json")
-    write_found(index, folder, output, params.data.max_megapixels)
+    sheets = output / "sheets"
+    write_found(findings.table(), findings.duplicates, index, folder, sheets, params.data.max_megapixels)
+    draw_found(output, sheets, output)
     metrics = findings.metrics()
     if as_json:
         print(json.dumps({**metrics, "findings": findings.table().to_dict("records")}, indent=2))

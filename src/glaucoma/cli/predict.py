@@ -113,7 +113,7 @@ def _predict(given: argparse.Namespace) -> int:
         table["warnings"] = _warnings(found)
     if explain:
         rows = [row for row in range(len(files)) if row not in found.faults]
-        from glaucoma.report.explain import explain_files
+        from glaucoma.report.heat_figures import explain_files
 
         written = explain_files(loaded, *explain, files, rows, given.explain)
         print(f"{many(len(written), 'overlay')} written to {shown(given.explain)}/", file=sys.stderr)

@@ -16,12 +16,26 @@ from glaucoma.photos.crop import Box, cropped, decode_uncropped
 from glaucoma.photos.images import decode
 from glaucoma.predict.inference import MEGAPIXELS, Classifier
 
-__all__ = ["GRADCAM", "OCCLUSION", "SAYS", "Heat", "HeatOf", "heat_of_photograph", "heats", "occlusion"]
+__all__ = [
+    "COLOURS",
+    "GRADCAM",
+    "OCCLUSION",
+    "OPAQUE",
+    "SAYS",
+    "Heat",
+    "HeatOf",
+    "heat_of_photograph",
+    "heats",
+    "occlusion",
+    "relative",
+]
 
 HeatOf = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 GRADCAM, OCCLUSION = "Grad-CAM", "occlusion"
 SAYS = {GRADCAM: "Grad-CAM", OCCLUSION: "Occlusion, by how much the log-odds fall when a place is covered"}
+COLOURS = "cividis"  # Nuñez et al., PLOS ONE 13:e0199239 (2018): the same order to every colour vision
+OPAQUE = 0.6  # over the photograph in grey, so that every colour is the heat's
 SIDE = 512  # pixels of the longer side of the photograph that heat is laid on
 GRID = 7  # covers across a view and down it
 WIDTH = 1.0  # standard deviation of a cover, in distances between two
@@ -131,6 +145,12 @@ def heat_of_photograph(
             # heat is spread over a part's area: that of a small part is as much in all as that of a large one
             total[y : y + high, x : x + wide] += np.asarray(fine) / len(models) / (wide * high)
     return Heat(photograph, total, frames, float(np.mean(chances)))
+
+
+def relative(heat: np.ndarray) -> np.ndarray:
+    """Heat as shares (0–1) of its highest value; zeros where there is none."""
+    highest = float(heat.max())
+    return heat / highest if highest > 0 else np.zeros_like(heat)
 
 
 def _place(box: Box, image: Image.Image, shape: tuple[int, ...]) -> tuple[int, int, int, int]:

@@ -1,4 +1,4 @@
-"""reports/figures/: the figures of the searches, of the folds and of the summary, from the tables that they wrote."""
+"""reports/figures/: the figures of the data, the audit, the searches, the folds and the summary, from their files."""
 
 from __future__ import annotations
 
@@ -10,9 +10,19 @@ import pandas as pd
 from glaucoma.base import paths
 from glaucoma.base.errors import many
 from glaucoma.base.files import read_csv, read_json
+from glaucoma.base.index import copies_note, distinct, named_sources, read_index
 from glaucoma.base.params import Params
 from glaucoma.evaluate.summary import MEAN, SPLITS, FoldResults, read_folds
 from glaucoma.evaluate.usefulness import miss_range
+from glaucoma.report.data_charts import (
+    appearance_chart,
+    folds_chart,
+    overlap_chart,
+    sizes_chart,
+    sources_chart,
+    splits_chart,
+)
+from glaucoma.report.probe_figures import probes_chart
 from glaucoma.report.review_figures import calibration_figure, labels_sheet, predictive_figure
 from glaucoma.report.score_figures import (
     decision_figure,
@@ -25,9 +35,17 @@ from glaucoma.report.score_figures import (
     roc_figure,
     seen_note,
 )
+from glaucoma.report.sheets import (
+    crops_figure,
+    duplicates_figure,
+    groups_figure,
+    mosaic_figure,
+    offenders_figure,
+    read_sheet,
+)
 from glaucoma.report.training_figures import confusion_figure, learning_curves
 
-__all__ = ["write_figures"]
+__all__ = ["draw_found", "write_figures"]
 
 SEARCHES = ("stage1", "stage2", "stage3", *paths.FREE)
 
@@ -38,6 +56,10 @@ def write_figures(params: Params) -> None:
     Raises:
         DataError: a fold of crossval.folds lacks its files, as `glaucoma.evaluate.summary.read_folds` says.
     """
+    if paths.INDEX.is_file() and paths.EXPLORE.is_dir():
+        _data(params)
+    if (paths.AUDIT / "findings.csv").is_file():
+        draw_found(paths.AUDIT, paths.AUDIT, paths.DATA_FIGURES)
     for name in SEARCHES:
         files = paths.search_files(name)
         if files["metrics"].is_file():
@@ -47,6 +69,47 @@ def write_figures(params: Params) -> None:
         _training(paths.fold_files(fold)["report"], f"fold{fold}", f"fold {fold}")
     if (paths.SUMMARY / "intervals.csv").is_file():
         _summary(read_folds(params.crossval.folds), params.search.miss_cost)
+
+
+def draw_found(tables: Path, sheets: Path, figures: Path) -> None:
+    """Draw what the audit found: offenders.png, duplicates.png and probes.png; those of an earlier audit are removed.
+
+    Args:
+        tables: folder of probes.csv.
+        sheets: folder of the contact sheets.
+        figures: to write to.
+    """
+    found = {"offenders": read_sheet(sheets / "offenders"), "duplicates": read_sheet(sheets / "pairs")}
+    found["probes"] = read_csv(tables / paths.PROBES.name)
+    draw = {"offenders": offenders_figure, "duplicates": duplicates_figure, "probes": probes_chart}
+    for name, rows in found.items():
+        if rows.empty:
+            (figures / f"{name}.png").unlink(missing_ok=True)
+        else:
+            draw[name](rows, figures / f"{name}.png")
+
+
+def _data(params: Params) -> None:
+    """Draw the photographs and what was counted."""
+    index, tables, figures = read_index(paths.INDEX), paths.EXPLORE, paths.DATA_FIGURES
+    note, first, sources = copies_note(index), index["fold"].min(), len(named_sources(index))
+    splits_chart(read_csv(tables / "condition_by_split.csv"), figures / "condition_by_split.png", note)
+    folds_chart(read_csv(tables / "folds.csv"), figures / "folds.png", note)
+    sizes_chart(index, figures / "sizes.png", params.data.image_size)
+    overlap_chart(read_csv(tables / "overlap.csv"), figures / "overlap.png", note)
+    looks = read_csv(tables / "appearance.csv", dtype={"image": str, "source": str}).fillna({"source": ""})
+    appearance_chart(looks, figures / "appearance.png")
+    mosaic_figure(read_sheet(tables / "mosaic"), figures / "mosaic.png", note)
+    groups_figure(read_sheet(tables / "mosaic_split"), figures / "mosaic_split.png", "split", f"fold {first}")
+    if sources > 1:
+        sources_chart(index, figures / "sizes_by_source.png")
+    if len(rows := read_sheet(tables / "mosaic_source")):
+        most = rows["group"].nunique()
+        told = "all folds" + (f", the largest {most} of {sources} sources" if most < sources else "")
+        groups_figure(rows, figures / "mosaic_source.png", "source", told)
+    if len(rows := read_sheet(tables / "crops")):
+        sizes = distinct(index).set_index("image")[["width", "height"]]
+        crops_figure(rows, read_csv(paths.CROPS), sizes, figures / "crops.png", params.data.crop)
 
 
 def _training(folder: Path, name: str, title: str) -> None:

@@ -150,7 +150,7 @@ def gather(params: Params) -> dict[str, Any]:
         "errors": worst(photograph_of, heat_of),
         "overlays": overlays(),
         "explain": json_or_missing(paths.METRICS / "explain.json"),
-        "explore": _pictures(paths.EXPLORE, EXPLORE),
+        "explore": _pictures(paths.DATA_FIGURES, EXPLORE),
         "protocol": table(paths.SUMMARY / "protocol.csv", "The protocol, as published and here", sortable=True),
         "published": table(paths.SUMMARY / "published.csv", "Published scores and ours", sortable=True, drop=("note",)),
         "readings": table(
@@ -251,9 +251,9 @@ def configuration(params: Params, origin: str) -> str:
 
 def _found(name: str, alt: str, nothing: str) -> Any:
     """A sheet that is drawn only where the audit found something to draw."""
-    if (paths.AUDIT / "findings.csv").is_file() and not (paths.AUDIT / f"{name}.png").is_file():
+    if (paths.AUDIT / "findings.csv").is_file() and not (paths.DATA_FIGURES / f"{name}.png").is_file():
         return Nothing(f"The audit found {nothing}.")
-    return picture(paths.AUDIT / f"{name}.png", alt, photographs=True)
+    return picture(paths.DATA_FIGURES / f"{name}.png", alt, photographs=True)
 
 
 def _pictures(folder: Path, named: dict[str, str]) -> list[Picture | Missing]:

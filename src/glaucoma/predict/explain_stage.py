@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib import colormaps
-from matplotlib.patches import Rectangle
 from PIL import Image
 
 from glaucoma.base import paths
@@ -17,19 +16,12 @@ from glaucoma.base.files import atomic_path, read_csv, write_csv, write_json
 from glaucoma.base.index import distinct, read_index
 from glaucoma.base.params import Params
 from glaucoma.base.progress import track
-from glaucoma.photos.images import Unreadable
-from glaucoma.predict.heat import OCCLUSION, SAYS, HeatOf, heat_of_photograph
-from glaucoma.predict.inference import Classifier, load_classifier
-from glaucoma.report.style import heading, new_figure, plain_name, save, styled
+from glaucoma.model.gradcam import gradcam
+from glaucoma.model.runtime import fresh
+from glaucoma.predict.heat import COLOURS, OPAQUE, relative
+from glaucoma.predict.inference import load_classifier
 
-__all__ = [
-    "disc_mask",
-    "explain_files",
-    "heat_figure",
-    "heat_overlay",
-    "heat_share",
-    "run_explain",
-]
+__all__ = ["disc_mask", "heat_overlay", "heat_share", "run_explain"]
 
 JUDGED = ("test", "valid")  # splits of the first fold whose heat is measured: its network was trained on neither
 HEAT_SHOWN = 3  # of the worst errors of each kind: each may need another fold's network
@@ -47,9 +39,6 @@ def run_explain(params: Params) -> dict[str, Any]:
     Raises:
         WeightsError: a fold's model is missing, damaged, or has a head that Grad-CAM does not take.
     """
-    from glaucoma.model.gradcam import gradcam  # Keras: overlays of ONNX do without
-    from glaucoma.model.runtime import fresh
-
     fresh(params.seed)
     seen = _Seen()
     judged = _judged(params, seen)
@@ -131,97 +120,8 @@ def _boxes(rows: pd.DataFrame, params: Params) -> dict[str, list[tuple[float, fl
     return boxes
 
 
-def explain_files(
-    models: Sequence[Classifier],
-    method: str,
-    explain: Sequence[HeatOf],
-    files: Sequence[Path],
-    rows: Sequence[int],
-    folder: Path,
-) -> list[Path]:
-    """Write an overlay of each of these rows of `files`, one at a time, named by its row so that no two are one.
-
-    Args:
-        models: loaded classifiers.
-        method: what explains them all, as `heats` gives it.
-        explain: what explains each of them.
-        files: of photographs.
-        rows: which of them; what can no longer be read is left out.
-        folder: to write into.
-
-    Returns:
-        The pictures written.
-    """
-    written = []
-    for row in track(rows, "explain", len(rows), "image"):
-        try:
-            path = folder / f"{row + 1:04d}-{_plain(files[row].stem)}.png"
-            written.append(_overlay(models, method, explain, files[row], path))
-        except Unreadable:
-            continue
-    return written
-
-
-def _overlay(models: Sequence[Classifier], method: str, explain: Sequence[HeatOf], file: Path, path: Path) -> Path:
-    found = heat_of_photograph(models, explain, file)
-    note = f"Probability of abnormal {found.probability:.3f}"
-    note += f", mean of {len(models)} networks" if len(models) > 1 else ""
-    note += ". For research, not a medical device."
-    note += f"\n{SAYS[method]}." if method == OCCLUSION else ""
-    title = f"{method[0].upper()}{method[1:]}: {plain_name(file.name, 36)}"
-    heat_figure(found.photograph, found.heat, found.frames, title, note, path)
-    return path
-
-
-def _plain(stem: str) -> str:
-    return "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "_" for c in stem)[:60]
-
-
-COLOURS = "cividis"  # Nuñez et al., PLOS ONE 13:e0199239 (2018): the same order to every colour vision
-OPAQUE = 0.6  # over the photograph in grey, so that every colour is the heat's
-
-
-@styled()
-def heat_figure(
-    photograph: np.ndarray, heat: np.ndarray, boxes: list[tuple[int, int, int, int]], title: str, note: str, path: Path
-) -> None:
-    """Draw an overlay.
-
-    Args:
-        photograph: uint8 (height, width, 3), RGB.
-        heat: float (height, width), ≥ 0; drawn as shares of its highest value.
-        boxes: left, top, width and height of what a network saw, where that is not all.
-        title: the method and the file.
-        note: what was predicted.
-        path: the PNG to write.
-    """
-    height, width = photograph.shape[:2]
-    share = _shares(heat)
-    side = 3.6
-    figure = new_figure(2 * side * min(1.0, width / height) + 1.2, side * min(1.0, height / width) + 1.3)
-    left, right = figure.subplots(1, 2)
-    grey = photograph.mean(axis=2)
-    for axes, what, under in ((left, "Photograph", photograph), (right, "Evidence for abnormal", grey)):
-        axes.imshow(under, cmap="gray")
-        axes.set_title(what)
-        axes.set_axis_off()
-        for x, y, wide, high in boxes:
-            for style in ({"color": "black", "lw": 2.4}, {"color": "white", "lw": 1}):
-                axes.add_patch(Rectangle((x - 0.5, y - 0.5), wide, high, fill=False, **style))
-    drawn = right.imshow(share, cmap=colormaps[COLOURS], vmin=0, vmax=1, alpha=OPAQUE)
-    bar = figure.colorbar(drawn, ax=(left, right), shrink=0.9, pad=0.02, format=lambda value, _: f"{value:.0%}")
-    bar.set_label("share of the highest value")
-    bar.outline.set_visible(False)
-    if not share.any():
-        note += "\nNo region speaks for abnormal."
-    elif boxes:
-        note += "\nThe frame is what the network saw."
-    heading(figure, title, note)
-    save(figure, path)
-
-
 def heat_overlay(photograph: np.ndarray, heat: np.ndarray) -> np.ndarray:
-    """The right half of `heat_figure` alone, without title and scale.
+    """Lay heat over a photograph in grey.
 
     Args:
         photograph: uint8 (height, width, 3), RGB.
@@ -230,15 +130,10 @@ def heat_overlay(photograph: np.ndarray, heat: np.ndarray) -> np.ndarray:
     Returns:
         uint8 (height, width, 3).
     """
-    coarse = Image.fromarray(_shares(heat).astype("float32"))
+    coarse = Image.fromarray(relative(heat).astype("float32"))
     share = np.asarray(coarse.resize(photograph.shape[1::-1], Image.Resampling.BILINEAR))
     grey = photograph.mean(axis=2, keepdims=True)
     return (OPAQUE * 255 * colormaps[COLOURS](share)[..., :3] + (1 - OPAQUE) * grey).round().astype(np.uint8)
-
-
-def _shares(heat: np.ndarray) -> np.ndarray:
-    highest = float(heat.max())
-    return heat / highest if highest > 0 else np.zeros_like(heat)
 
 
 def disc_mask(disc: Mapping[str, float], box: tuple[float, float, float, float], size: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The tables and charts of reports/explore/: counts, sizes, brightness and colour, sources, and what folds share."""
+"""Charts of the data set: counts, sizes, brightness and colour, sources, and what folds share."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from glaucoma.base.errors import many
-from glaucoma.base.index import SPLITS
-from glaucoma.base.workers import in_threads
-from glaucoma.photos.images import Unreadable, decode
+from glaucoma.base.index import SPLITS, copies_note, named_sources
 from glaucoma.report.style import (
     CONDITION_COLOURS,
     DARK,
@@ -27,31 +25,28 @@ from glaucoma.report.style import (
     styled,
 )
 
-__all__ = [
-    "appearance",
-    "appearance_chart",
-    "base_table",
-    "by_fold",
-    "by_split",
-    "conditions",
-    "copies_note",
-    "folds_chart",
-    "named_sources",
-    "overlap",
-    "overlap_chart",
-    "sizes_chart",
-    "sources_chart",
-    "splits_chart",
-]
+__all__ = ["appearance_chart", "folds_chart", "overlap_chart", "sizes_chart", "sources_chart", "splits_chart"]
 
 MANY_FOLDS = 20  # beyond, bars are too narrow for a number each
 BINS = 30
+MANY_SHOWN = 15  # beyond, cells are too small for a number each
+TRAITS = {"brightness": "Brightness", "red": "Red share", "green": "Green share", "blue": "Blue share"}
+MOST_SOURCES = 6  # rows of `appearance_chart`
+HISTOGRAM = 14
+MOST = 12  # sources shown, the largest
+MARKERS = {"normal": "o", "abnormal": "D"}
 
 
 @styled()
-def splits_chart(index: pd.DataFrame, path: Path | str) -> None:
-    """Draw files by split and condition, with counts and the share within the split."""
-    counts = by_split(index).set_index("split")
+def splits_chart(table: pd.DataFrame, path: Path | str, note: str) -> None:
+    """Draw files by split and condition, with counts and the share within the split.
+
+    Args:
+        table: condition_by_split.csv.
+        path: PNG to write.
+        note: how many images the files are.
+    """
+    counts = table.set_index("split")
     figure = new_figure(7.2, 4.4)
     axes = figure.subplots()
     width = 0.38
@@ -71,15 +66,21 @@ def splits_chart(index: pd.DataFrame, path: Path | str) -> None:
     axes.yaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     horizontal_lines(axes)
     axes.legend(loc="upper right")
-    heading(figure, "Condition by split", copies_note(index))
+    heading(figure, "Condition by split", note)
     save(figure, path)
 
 
 @styled()
-def folds_chart(index: pd.DataFrame, path: Path | str) -> None:
-    """Draw files by fold: a panel per split, bars stacked by condition. The panels' scales differ."""
-    counts = by_fold(index).set_index(["split", "condition", "fold"])["count"]
-    folds = sorted(index["fold"].unique())
+def folds_chart(table: pd.DataFrame, path: Path | str, note: str) -> None:
+    """Draw files by fold: a panel per split, bars stacked by condition. The panels' scales differ.
+
+    Args:
+        table: folds.csv.
+        path: PNG to write.
+        note: how many images the files are.
+    """
+    counts = table.set_index(["split", "condition", "fold"])["count"]
+    folds = sorted(table["fold"].unique())
     figure = new_figure(12.0, 4.2)
     panels = figure.subplots(1, len(SPLITS))
     x = np.arange(len(folds))
@@ -103,7 +104,7 @@ def folds_chart(index: pd.DataFrame, path: Path | str) -> None:
     panels[0].set_ylabel("Files (each panel has its own scale)")
     handles, names = panels[0].get_legend_handles_labels()
     figure.legend(handles[::-1], names[::-1], loc="upper right", ncols=2, borderaxespad=0.9)
-    heading(figure, "Files by fold, split and condition", copies_note(index))
+    heading(figure, "Files by fold, split and condition", note)
     save(figure, path)
 
 
@@ -147,102 +148,10 @@ def sizes_chart(index: pd.DataFrame, path: Path | str, image_size: int) -> None:
     save(figure, path)
 
 
-def _inside(axes: Axes, x: np.ndarray, heights: np.ndarray, below: np.ndarray, colour: str) -> None:
-    """Write each bar's count into it."""
-    if len(x) > MANY_FOLDS:
-        return
-    for place, height, start in zip(x, heights, below, strict=True):
-        if height:
-            where = {"ha": "center", "va": "center", "rotation": 90 if len(x) > 5 else 0}
-            axes.text(place, start + height / 2, _number(height), color=colour, fontsize=8.5, **where)
-
-
-def _number(value: float) -> str:
-    return f"{value:,.0f}".replace(",", " ")
-
-
-CONDITIONS = ("abnormal", "normal")  # as the report orders them
-ROWS = ("test", "train", "valid")
-
-
-def by_split(index: pd.DataFrame) -> pd.DataFrame:
-    """Files by split and condition: rows test, train, valid, total; columns split, abnormal, normal, total."""
-    counts = pd.crosstab(index["split"], index["condition"]).reindex(index=ROWS, columns=CONDITIONS, fill_value=0)
-    counts.loc["total"] = counts.sum()
-    counts["total"] = counts.sum(axis=1)
-    return counts.rename_axis(index="split", columns=None).reset_index()
-
-
-def conditions(index: pd.DataFrame) -> pd.DataFrame:
-    """Files and distinct images by condition.
-
-    Returns:
-        Rows abnormal, normal, total; columns condition, count (files as listed), percent, images (distinct), and
-        image_percent. An image that is listed under both conditions counts in both.
-    """
-    grouped = index.groupby("condition")["image"]
-    table = pd.DataFrame({"count": grouped.size(), "images": grouped.nunique()})
-    table = table.reindex(CONDITIONS, fill_value=0)
-    table.loc["total"] = [len(index), index["image"].nunique()]
-    table["percent"] = 100 * table["count"] / len(index)
-    table["image_percent"] = 100 * table["images"] / max(1, index["image"].nunique())
-    columns = ["condition", "count", "percent", "images", "image_percent"]
-    return table.rename_axis("condition").reset_index()[columns]
-
-
-def by_fold(index: pd.DataFrame) -> pd.DataFrame:
-    """Files by fold, split and condition: columns fold, split, condition, count; a row for each, also where it is 0."""
-    every = pd.MultiIndex.from_product(
-        [sorted(index["fold"].unique()), ROWS, CONDITIONS], names=["fold", "split", "condition"]
-    )
-    counts = index.groupby(["fold", "split", "condition"]).size().reindex(every, fill_value=0)
-    return counts.rename("count").reset_index()
-
-
-def base_table(index: pd.DataFrame, root: Path | str, rows: int = 5) -> pd.DataFrame:
-    """The first rows of the report's base table: columns ImgsPaths, Folder, Train_Test_Valid, Condition."""
-    first = index.head(rows)
-    return pd.DataFrame(
-        {
-            "ImgsPaths": [(Path(root) / path).as_posix() for path in first["path"]],
-            "Folder": [f"Fold{fold}" for fold in first["fold"]],
-            "Train_Test_Valid": first["split"],
-            "Condition": first["condition"],
-        }
-    )
-
-
-def copies_note(index: pd.DataFrame) -> str:
-    """How many images the listed files are; the report took copies of an image for samples."""
-    files, images = index["path"].nunique(), index["image"].nunique()
-    folds = index["fold"].nunique()
-    text = f"{many(files, 'file')} = {many(images, 'distinct image')} in {many(folds, 'fold')}"
-    if len(index) > files:
-        text += f", each file listed {len(index) / files:.3g} times"
-    unreadable = index.loc[index["width"].isna(), "image"].nunique()
-    return text + (f"; {many(unreadable, 'image')} unreadable" if unreadable else "")
-
-
-MANY_SHOWN = 15  # beyond, cells are too small for a number each
-
-
-def overlap(index: pd.DataFrame) -> pd.DataFrame:
-    """Share (0–1) of each fold's distinct test images that a fold trains on: columns fold, trained_by, share."""
-    folds = sorted(index["fold"].unique())
-    images = {part: set(rows["image"]) for part, rows in index.groupby(["fold", "split"])}
-    rows = []
-    for fold in folds:
-        test = images.get((fold, "test"), set())
-        for other in folds:
-            shared = len(test & images.get((other, "train"), set()))
-            rows.append((fold, other, shared / len(test) if test else np.nan))
-    return pd.DataFrame(rows, columns=["fold", "trained_by", "share"])
-
-
 @styled()
-def overlap_chart(index: pd.DataFrame, path: Path | str) -> None:
-    """Draw `overlap` as a heat map; a fold's own cell is to be 0."""
-    shares = overlap(index).pivot(index="fold", columns="trained_by", values="share")
+def overlap_chart(table: pd.DataFrame, path: Path | str, note: str) -> None:
+    """Draw overlap.csv as a heat map; a fold's own cell must be 0. `note`: how many images the files are."""
+    shares = table.pivot(index="fold", columns="trained_by", values="share")
     names = [str(fold) for fold in shares.index]
     figure = new_figure(7.2, 6.6)
     axes = figure.subplots()
@@ -259,43 +168,13 @@ def overlap_chart(index: pd.DataFrame, path: Path | str) -> None:
     axes.spines[:].set_visible(False)
     axes.set(xlabel="Fold that trains on them", ylabel="Fold that tests on them")
     figure.colorbar(drawn, ax=axes, shrink=0.8, format=lambda value, _: f"{value:.0%}", label="Share of test images")
-    heading(figure, "Test images that other folds train on", f"{copies_note(index)}\nThe diagonal must be 0%")
+    heading(figure, "Test images that other folds train on", f"{note}\nThe diagonal must be 0%")
     save(figure, path)
-
-
-SIDE = 64  # pixels a JPEG is decoded to at least; means need no more
-TRAITS = {"brightness": "Brightness", "red": "Red share", "green": "Green share", "blue": "Blue share"}
-MOST_SOURCES = 6
-HISTOGRAM = 14
-
-
-def appearance(index: pd.DataFrame, root: Path | str, max_megapixels: float) -> pd.DataFrame:
-    """Mean brightness (0–255) and the colours' shares of it (0–1) of each distinct readable image.
-
-    Returns:
-        Columns image, condition, source ("" where unknown), brightness, red, green, blue; sorted by image, condition.
-    """
-    rows = index.sort_values(["image", "condition", "path"]).drop_duplicates(["image", "condition"])
-
-    def means(path: str) -> np.ndarray | None:
-        try:
-            pixels = np.asarray(decode(Path(root) / path, max_megapixels=max_megapixels, at_least=SIDE))
-        except Unreadable:
-            return None
-        return pixels.reshape(-1, 3).mean(axis=0)
-
-    found = list(in_threads(means, rows["path"].tolist(), "colours"))
-    table = rows[["image", "condition"]].assign(source=rows["source"].fillna("") if "source" in rows else "")
-    colours = np.array([np.full(3, np.nan) if mean is None else mean for mean in found]).reshape(-1, 3)
-    table["brightness"] = colours.mean(axis=1)
-    for name, share in zip(("red", "green", "blue"), colours.T, strict=True):
-        table[name] = share / np.maximum(colours.sum(axis=1), 1e-9)
-    return table.dropna(subset=["brightness"]).round(6).reset_index(drop=True)
 
 
 @styled()
 def appearance_chart(table: pd.DataFrame, path: Path | str) -> None:
-    """Draw each trait's distribution by condition, a row for each of the largest sources and one for all."""
+    """Draw the distributions of appearance.csv by condition, a row for each of the largest sources and one for all."""
     sources = table["source"].value_counts().sort_index().sort_values(ascending=False, kind="stable")
     shown = sources.index[:MOST_SOURCES].tolist() if len(sources) > 1 else []
     parts = {"All": table} | {plain_name(name or "unknown"): table[table["source"] == name] for name in shown}
@@ -323,17 +202,6 @@ def appearance_chart(table: pd.DataFrame, path: Path | str) -> None:
         axes.set_xlabel("Share of red + green + blue")
     heading(figure, "Brightness and colour by condition", f"{many(len(table), 'distinct image')}, each once")
     save(figure, path)
-
-
-MOST = 12  # sources shown, the largest
-MARKERS = {"normal": "o", "abnormal": "D"}
-
-
-def named_sources(index: pd.DataFrame) -> pd.Series:
-    """Distinct images of each source, the largest first; `unknown` where a row names none."""
-    images = index.assign(source=index["source"].replace("", "unknown") if "source" in index else "unknown")
-    names = images.drop_duplicates(["image", "source"])["source"]
-    return names.value_counts().sort_index().sort_values(ascending=False, kind="stable")
 
 
 @styled()
@@ -372,3 +240,17 @@ def sources_chart(index: pd.DataFrame, path: Path | str) -> None:
     less = f", the largest {MOST} shown" if total > MOST else ""
     heading(figure, "Image size by source", f"{many(total, 'source')}{less}; each distinct image once")
     save(figure, path)
+
+
+def _inside(axes: Axes, x: np.ndarray, heights: np.ndarray, below: np.ndarray, colour: str) -> None:
+    """Write each bar's count into it."""
+    if len(x) > MANY_FOLDS:
+        return
+    for place, height, start in zip(x, heights, below, strict=True):
+        if height:
+            where = {"ha": "center", "va": "center", "rotation": 90 if len(x) > 5 else 0}
+            axes.text(place, start + height / 2, _number(height), color=colour, fontsize=8.5, **where)
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}".replace(",", " ")
