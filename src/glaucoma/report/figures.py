@@ -92,24 +92,30 @@ def draw_found(tables: Path, sheets: Path, figures: Path) -> None:
 def _data(params: Params) -> None:
     """Draw the photographs and what was counted."""
     index, tables, figures = read_index(paths.INDEX), paths.EXPLORE, paths.DATA_FIGURES
-    note, first, sources = copies_note(index), index["fold"].min(), len(named_sources(index))
+    note, sources = copies_note(index), len(named_sources(index))
     splits_chart(read_csv(tables / "condition_by_split.csv"), figures / "condition_by_split.png", note)
     folds_chart(read_csv(tables / "folds.csv"), figures / "folds.png", note)
     sizes_chart(index, figures / "sizes.png", params.data.image_size)
     overlap_chart(read_csv(tables / "overlap.csv"), figures / "overlap.png", note)
     looks = read_csv(tables / "appearance.csv", dtype={"image": str, "source": str}).fillna({"source": ""})
     appearance_chart(looks, figures / "appearance.png")
-    mosaic_figure(read_sheet(tables / "mosaic"), figures / "mosaic.png", note)
-    groups_figure(read_sheet(tables / "mosaic_split"), figures / "mosaic_split.png", "split", f"fold {first}")
     if sources > 1:
         sources_chart(index, figures / "sizes_by_source.png")
-    if len(rows := read_sheet(tables / "mosaic_source")):
-        most = rows["group"].nunique()
-        told = "all folds" + (f", the largest {most} of {sources} sources" if most < sources else "")
-        groups_figure(rows, figures / "mosaic_source.png", "source", told)
-    if len(rows := read_sheet(tables / "crops")):
-        sizes = distinct(index).set_index("image")[["width", "height"]]
-        crops_figure(rows, read_csv(paths.CROPS), sizes, figures / "crops.png", params.data.crop)
+    sheets = {name: read_sheet(tables / name) for name in ("mosaic", "mosaic_split", "mosaic_source", "crops")}
+    for name, rows in sheets.items():
+        path = figures / f"{name}.png"
+        if rows.empty:
+            path.unlink(missing_ok=True)
+        elif name == "mosaic":
+            mosaic_figure(rows, path, note)
+        elif name == "mosaic_split":
+            groups_figure(rows, path, "split", f"fold {index['fold'].min()}")
+        elif name == "mosaic_source":
+            less = f", the largest {most} of {sources} sources" if (most := rows["group"].nunique()) < sources else ""
+            groups_figure(rows, path, "source", f"all folds{less}")
+        else:
+            sizes = distinct(index).set_index("image")[["width", "height"]]
+            crops_figure(rows, read_csv(paths.CROPS), sizes, path, params.data.crop)
 
 
 def _training(folder: Path, name: str, title: str) -> None:
