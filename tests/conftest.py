@@ -28,7 +28,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # While one process makes the finished project for test_pipeline, the other has files that do not wait for it
 SLOWEST = ["pipeline", "fresh_clone", "team", "watched", "crossval", "stopping", "dicom", "benchmarks"]
 SLOWEST += ["pool", "page", "search", "cut", "backbones", "control_models", "repro", "fit", "serve", "export"]
-WORKFLOWS = {"container", "crossval", "fresh_clone", "pipeline"}  # those of `team` are in `make test-slow` alone
+WORKFLOWS = {"container", "crossval", "fresh_clone", "pipeline", "team"}
 LINKED = (".dvc/cache", ".git/objects", "models")  # never written in place: copies of a project share them
 
 GRID = {"lr": [0.001], "optimizer": ["adam"], "batch_size": [16], "epochs": [1]}
