@@ -201,7 +201,9 @@ def _folds() -> Iterator[str]:
     if not folds:
         yield NOT_YET
         return
-    yield f"{len(folds)} of 10 folds, {_duration(sum(_seconds('report', folds)))} of training. The report → here."
+    theirs = pd.DataFrame(published()["folds"]).set_index("fold")
+    done = f"{len(folds)} of 10 folds; mean: of {'all' if len(folds) == len(theirs) else 'those that were run'}"
+    yield f"{done}. {_duration(sum(_seconds('report', folds)))} passed, with pauses and other work. The report → here."
     yield ""
     scores = {"test_accuracy": "accuracy, test", "test_f1_macro": "macro F1, test"}
     scores |= {"valid_accuracy": "accuracy, valid", "valid_f1_macro": "macro F1, valid"}
@@ -212,10 +214,9 @@ def _folds() -> Iterator[str]:
             for fold, told in folds.items()
         }
     ).T
-    theirs = pd.DataFrame(published()["folds"]).set_index("fold")
     rows = []
     for name in [*theirs.index, "mean"]:
-        left = theirs.mean() if name == "mean" else theirs.loc[name]
+        left = theirs.loc[sorted(folds)].mean() if name == "mean" else theirs.loc[name]  # of the same folds
         right = found.mean() if name == "mean" else found.reindex(theirs.index).loc[name]
         rows.append(
             [str(name), *(f"{left[score]:.3f} → {_number(right[score])}" for score in scores), _number(right["auroc"])]

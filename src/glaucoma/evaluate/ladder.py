@@ -50,7 +50,7 @@ CONTROLS = {"thumbnail": "thumbnail", "regression_average": "regression"}  # run
 PREDICTED = ["fold", "image", "patient", "label", "log_odds"]
 COLUMNS = ["rung", "folds", "images", "seconds", "images_per_second", "auroc", "low", "high"]
 COLUMNS += ["difference", "difference_low", "difference_high", "verdict"]
-VERDICTS = BEST, EQUAL, OPEN, WORSE = "best", "not worse", "open", "worse"
+BEST, EQUAL, OPEN, WORSE = "best", "not worse", "open", "worse"
 
 
 def final_rung(model: str) -> str:

@@ -25,13 +25,6 @@ from glaucoma.report.style import (
 __all__ = ["comparison_figure"]
 
 RUNS = ((CONDITION_COLOURS["normal"], "--"), (CONDITION_COLOURS["abnormal"], "-"))  # distinct without colour
-SHORT = {
-    "auroc": "AUROC",
-    "ece": "ECE",
-    "brier": "Brier score",
-    "f1_macro": "macro F1",
-    "sensitivity_at_95_specificity": "sensitivity at\n95 % specificity",
-}
 NAME = 28  # characters of a run's name
 
 

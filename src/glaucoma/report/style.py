@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 # Okabe & Ito, "Color Universal Design" (2008): distinct with any colour vision
-BLUE, VERMILLION, SKY, ORANGE, GREEN, PURPLE = "#0072B2", "#D55E00", "#56B4E9", "#E69F00", "#009E73", "#CC79A7"
+BLUE, VERMILLION, ORANGE, GREEN, PURPLE = "#0072B2", "#D55E00", "#E69F00", "#009E73", "#CC79A7"
 DARK, GREY, PALE = "#222222", "#767676", "#e4e4e4"
 
 CONDITION_COLOURS = {"normal": BLUE, "abnormal": VERMILLION}
