@@ -112,10 +112,11 @@ def published_run() -> str:
         if (found := kept / f"stage{number}.json").is_file():
             here, there = read_json(found)["test"]["f1_macro"], _macro_f1(report["searches"][f"stage{number}"])
             pairs.append(f"model {number} {there:.3f} → {here:.3f}")
-    folds = [read_json(file)["valid"]["f1_macro"] for file in (kept / "crossval").glob("fold*.json")]
+    folds = {told["fold"]: told for told in map(read_json, (kept / "crossval").glob("fold*.json"))}
     if folds:
-        there = mean(fold["valid_f1_macro"] for fold in report["folds"])
-        pairs.append(f"mean over folds, on valid, {there:.3f} → {mean(folds):.3f} ({len(folds)} of 10 folds run)")
+        there = mean(fold["valid_f1_macro"] for fold in report["folds"] if fold["fold"] in folds)
+        here = mean(told["valid"]["f1_macro"] for told in folds.values())
+        pairs.append(f"mean over folds on valid ({len(folds)} of 10 run) {there:.3f} → {here:.3f}")
     return (
         f"On {images} of its {theirs} photographs ([a run of it](docs/published_run.md)), macro F1, the report's → "
         f"here: {', '.join(pairs)}.\nHigh scores say little about glaucoma on these photographs: "
