@@ -275,7 +275,7 @@ def decision_figure(
         note: what else is to be known, below the title.
         ours: as `glaucoma.evaluate.usefulness.miss_range` gives it, to be marked.
     """
-    figure = new_figure(7.6, 5.0 + 0.19 * (note.count("\n") + 1 if note else 0))
+    figure = new_figure(7.6, 5.6 + 0.19 * (note.count("\n") + 1 if note else 0))
     axes = figure.subplots()
     styles = {"none": "-", "temperature": "--", "platt": "-."}
     for method, line in styles.items():
@@ -292,7 +292,7 @@ def decision_figure(
     axes.set_xlabel("Threshold probability for referral")
     axes.set_ylabel("Net benefit (true positives per image)")
     axes.grid(visible=True)
-    axes.legend(loc="upper right")
+    figure.legend(loc="outside lower center", ncols=2)  # the curves leave no corner free
     heading(figure, title, note)
     save(figure, path)
 
