@@ -79,7 +79,8 @@ def rewrite_pages(root: Path) -> None:
 
 def test_the_same_files_give_the_same_bytes(made):
     def written():
-        figures = {file.name: file.read_bytes() for file in (made / paths.FIGURES).rglob("*.png")}
+        folder = made / paths.FIGURES
+        figures = {file.relative_to(folder).as_posix(): file.read_bytes() for file in folder.rglob("*.png")}
         return [(made / page).read_bytes() for page in PAGES], figures
 
     before = written()

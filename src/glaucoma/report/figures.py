@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -79,14 +81,17 @@ def draw_found(tables: Path, sheets: Path, figures: Path) -> None:
         sheets: folder of the contact sheets.
         figures: to write to.
     """
-    found = {"offenders": read_sheet(sheets / "offenders"), "duplicates": read_sheet(sheets / "pairs")}
-    found["probes"] = read_csv(tables / paths.PROBES.name)
-    draw = {"offenders": offenders_figure, "duplicates": duplicates_figure, "probes": probes_chart}
-    for name, rows in found.items():
-        if rows.empty:
-            (figures / f"{name}.png").unlink(missing_ok=True)
-        else:
-            draw[name](rows, figures / f"{name}.png")
+    _draw(offenders_figure, read_sheet(sheets / "offenders"), figures / "offenders.png")
+    _draw(duplicates_figure, read_sheet(sheets / "pairs"), figures / "duplicates.png")
+    _draw(probes_chart, read_csv(tables / paths.PROBES.name), figures / "probes.png")
+
+
+def _draw(figure: Callable[..., None], rows: pd.DataFrame, path: Path, *about: Any) -> None:
+    """Draw a figure of some rows; without rows, remove that of an earlier run."""
+    if rows.empty:
+        path.unlink(missing_ok=True)
+    else:
+        figure(rows, path, *about)
 
 
 def _data(params: Params) -> None:
@@ -101,21 +106,17 @@ def _data(params: Params) -> None:
     appearance_chart(looks, figures / "appearance.png")
     if sources > 1:
         sources_chart(index, figures / "sizes_by_source.png")
-    sheets = {name: read_sheet(tables / name) for name in ("mosaic", "mosaic_split", "mosaic_source", "crops")}
-    for name, rows in sheets.items():
-        path = figures / f"{name}.png"
-        if rows.empty:
-            path.unlink(missing_ok=True)
-        elif name == "mosaic":
-            mosaic_figure(rows, path, note)
-        elif name == "mosaic_split":
-            groups_figure(rows, path, "split", f"fold {index['fold'].min()}")
-        elif name == "mosaic_source":
-            less = f", the largest {most} of {sources} sources" if (most := rows["group"].nunique()) < sources else ""
-            groups_figure(rows, path, "source", f"all folds{less}")
-        else:
-            sizes = distinct(index).set_index("image")[["width", "height"]]
-            crops_figure(rows, read_csv(paths.CROPS), sizes, path, params.data.crop)
+    _draw(mosaic_figure, read_sheet(tables / "mosaic"), figures / "mosaic.png", note)
+    first = f"fold {index['fold'].min()}"
+    _draw(groups_figure, read_sheet(tables / "mosaic_split"), figures / "mosaic_split.png", "split", first)
+    sourced = read_sheet(tables / "mosaic_source")
+    most = 0 if sourced.empty else sourced["group"].nunique()
+    less = f", the largest {most} of {sources} sources" if most < sources else ""
+    _draw(groups_figure, sourced, figures / "mosaic_source.png", "source", f"all folds{less}")
+    cropped = read_sheet(tables / "crops")
+    boxes = cropped if cropped.empty else read_csv(paths.CROPS)
+    sizes = distinct(index).set_index("image")[["width", "height"]]
+    _draw(crops_figure, cropped, figures / "crops.png", boxes, sizes, params.data.crop)
 
 
 def _training(folder: Path, name: str, title: str) -> None:

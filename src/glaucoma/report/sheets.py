@@ -106,15 +106,15 @@ def groups_figure(rows: pd.DataFrame, path: Path, by: str, note: str) -> None:
 
 
 @styled()
-def crops_figure(rows: pd.DataFrame, boxes: pd.DataFrame, sizes: pd.DataFrame, path: Path, crop: str) -> None:
+def crops_figure(rows: pd.DataFrame, path: Path, boxes: pd.DataFrame, sizes: pd.DataFrame, crop: str) -> None:
     """Draw the boxes that were cut out.
 
     Args:
         rows: of `read_sheet`, one at least.
+        path: PNG to write.
         boxes: of all images, several of an image with several views; columns image, view, left, top, width, height
             (pixels, upright) and found.
         sizes: columns width and height (pixels) of every image, by content id.
-        path: PNG to write.
         crop: what was looked for.
     """
     figure, tiles = _figure(rows, 2.35)
